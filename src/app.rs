@@ -1,0 +1,182 @@
+//! The composition root: from a project's folder to an engine. Nothing else builds these, and nothing else reads the
+//! environment but `secrets`.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use crate::diag::Diagnostic;
+use crate::diag::Sources;
+use crate::engine::Engine;
+use crate::engine::Parts;
+use crate::engine::Probe;
+use crate::engine::SecretSource;
+use crate::http::ReqwestTransport;
+use crate::model::Duration;
+use crate::model::Value;
+use crate::node::Access;
+use crate::node::Registry;
+use crate::pipeline::Catalog;
+use crate::pipeline::Project;
+use crate::pipeline::SecretPlace;
+use crate::secrets::MasterKey;
+use crate::secrets::Secrets;
+use crate::secrets::Source;
+use crate::store::OpenOptions;
+use crate::store::Sealer;
+use crate::store::Store;
+use crate::system::System;
+
+/// Where the master key of a project stands, below its folder.
+pub const MASTER_KEY: &str = ".pipewright/master.key";
+
+/// Why a command could not do its work.
+#[derive(Debug)]
+pub enum Fault {
+    /// The command line, or what it names, is wrong.
+    Usage(String),
+    /// Files are invalid.
+    Invalid {
+        diagnostics: Vec<Diagnostic>,
+        sources: Sources,
+        files: usize,
+    },
+    Other(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Fault {
+    fn from(error: E) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+/// A project that is open.
+#[derive(Debug)]
+pub struct App {
+    pub root: PathBuf,
+    pub project: Project,
+    pub registry: Registry,
+    pub engine: Engine,
+}
+
+/// Reads an environment variable.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment for settings")]
+#[must_use]
+pub fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Finds the project's folder: the one that is named, else the nearest above `from` with a `pipewright.yaml`, else
+/// `from` itself.
+#[must_use]
+pub fn find_root(named: Option<&Path>, from: &Path) -> PathBuf {
+    if let Some(named) = named {
+        return absolute(named);
+    }
+    let from = absolute(from);
+    let above = from.ancestors().find(|folder| folder.join("pipewright.yaml").is_file());
+    above.unwrap_or(&from).to_owned()
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    // The folder of a file that is named alone is empty.
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// Reads the master key of a project, if it has one.
+///
+/// # Errors
+/// A key that is there and cannot be used.
+pub fn master_key(root: &Path) -> Result<Option<MasterKey>, Fault> {
+    MasterKey::find(&root.join(MASTER_KEY)).context("reading the master key").map_err(Fault::Other)
+}
+
+/// Opens a project: its settings, its store, its secrets, and an engine over them.
+///
+/// # Errors
+/// Faults of `pipewright.yaml`, and what keeps the store or the secrets from being opened.
+pub async fn open(root: PathBuf, registry: Registry, project: Project) -> Result<App, Fault> {
+    let key = master_key(&root)?.map(|key| Arc::new(key) as Arc<dyn Sealer>);
+    let url = store_url(&root, project.store.as_deref());
+    let options = OpenOptions { sealer: key, ..OpenOptions::default() };
+    let store = Store::open(&url, options).await.context("opening the store")?;
+    let secrets = Secrets::load(&sources(&root, &project), Some(&store)).await.context("reading the secrets")?;
+    let access = Access {
+        root: root.clone(),
+        files_outside: project.files_outside,
+        shell: project.shell,
+        databases: project.databases.clone(),
+    };
+    let engine = Engine::new(Parts {
+        system: System::real(),
+        store,
+        http: Arc::new(ReqwestTransport::new()),
+        access,
+        secrets: Arc::new(ProjectSecrets(secrets)),
+        owner: owner(),
+        owner_is_gone,
+        send_window: Duration::from_secs(10),
+        probe: Probe::default(),
+    });
+    Ok(App { root, project, registry, engine })
+}
+
+/// Opens the project's store for reading; nothing when it is not there yet or cannot be opened.
+pub async fn open_to_read(root: &Path) -> Option<Store> {
+    let project = Catalog::open(root, Registry::default()).project().ok()?;
+    let options = OpenOptions { read_only: true, ..OpenOptions::default() };
+    Store::open(&store_url(root, project.store.as_deref()), options).await.ok()
+}
+
+fn store_url(root: &Path, stated: Option<&str>) -> String {
+    let url = stated.unwrap_or("sqlite://.pipewright/state.db");
+    match url.strip_prefix("sqlite://") {
+        Some(path) if Path::new(path).is_relative() => format!("sqlite://{}", root.join(path).display()),
+        _ => url.to_owned(),
+    }
+}
+
+fn sources(root: &Path, project: &Project) -> Vec<Source> {
+    let source = |place: &SecretPlace| match place {
+        SecretPlace::Environment => Source::Environment,
+        SecretPlace::EnvFile(path) => Source::EnvFile(root.join(path)),
+        SecretPlace::Directory(path) => Source::Directory(root.join(path)),
+        SecretPlace::Store => Source::Store,
+    };
+    project.secrets.iter().map(source).collect()
+}
+
+/// The secrets of a project as the engine sees them.
+#[derive(Debug)]
+struct ProjectSecrets(Secrets);
+
+impl SecretSource for ProjectSecrets {
+    fn get(&self, name: &str) -> Result<Value, String> {
+        self.0.get(name).map_err(|error| error.to_string())
+    }
+
+    fn mask(&self, text: String) -> String {
+        self.0.mask().hide(&text)
+    }
+
+    fn scan(&self, value: Value) -> Value {
+        self.0.mask().scan(&value)
+    }
+}
+
+/// Names this process: its machine's boot and its number, so that another process of the machine can tell whether it
+/// still exists.
+fn owner() -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    format!("{}@{}", std::process::id(), boot.trim())
+}
+
+/// Tells whether a process of this machine certainly no longer exists. Of other machines nothing is certain.
+fn owner_is_gone(owner: &str) -> bool {
+    let Some((process, boot)) = owner.split_once('@') else { return false };
+    let Ok(own) = std::fs::read_to_string("/proc/sys/kernel/random/boot_id") else { return false };
+    !boot.is_empty() && own.trim() == boot && !Path::new("/proc").join(process).exists()
+}

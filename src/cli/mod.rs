@@ -1,0 +1,194 @@
+//! The command line: one file for each command.
+//!
+//! stdout is data, stderr is talk. Exit codes: 0 well, 1 the run failed, 2 wrong usage or an invalid file, 3 something
+//! is in doubt or waits for a person, 4 a plan no longer holds, 130 stopped by Ctrl-C.
+
+mod complete;
+mod effects;
+mod explain;
+mod graph;
+mod init;
+mod nodes;
+mod print;
+mod progress;
+mod run;
+mod runs;
+mod schema;
+mod screen;
+mod secrets;
+mod validate;
+mod watch;
+
+use clap::Parser;
+use clap::Subcommand;
+
+use crate::app::Fault;
+
+/// Runs declarative pipelines: checked before they start, durable while they run, no effect done twice.
+#[derive(Debug, Parser)]
+#[command(name = "pipewright", version, arg_required_else_help = true, propagate_version = true)]
+#[command(
+    after_help = "Exit codes: 0 well, 1 the run failed, 2 wrong usage or an invalid file,\n            3 something is in doubt or waits for a person, 4 a plan no longer holds,\n            130 stopped by Ctrl-C"
+)]
+pub struct Arguments {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Global {
+    /// The project's folder; by default the nearest one above with a pipewright.yaml, else the current one.
+    #[arg(long, global = true, value_name = "DIR")]
+    project: Option<std::path::PathBuf>,
+    /// How much is logged to stderr: error, warn, info, debug, trace [env: PIPEWRIGHT_LOG] [default: warn]
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log: Option<tracing::Level>,
+    /// Whether to color what people read.
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: Color,
+}
+
+/// When to color.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a project that runs at once.
+    Init(init::Init),
+    /// Run a pipeline, by file or by name.
+    Run(run::Run),
+    /// Check pipeline files, all faults of all files in one go.
+    Validate(validate::Validate),
+    /// Draw the steps of a pipeline, colored by outcome where a run is named.
+    Graph(graph::Graph),
+    /// List runs, look into them, cancel, retry or resume them.
+    #[command(subcommand)]
+    Runs(runs::Runs),
+    /// List writes to the outside world, and settle those in doubt.
+    #[command(subcommand)]
+    Effects(effects::Effects),
+    /// Keep secrets in the store, sealed.
+    #[command(subcommand)]
+    Secrets(secrets::Secrets),
+    /// List what `uses` can name, or explain one node.
+    Nodes(nodes::Nodes),
+    /// Print a page of the documentation.
+    Docs(explain::Docs),
+    /// Explain the code of a diagnostic, e.g. `unknown-step`.
+    Explain(explain::Explain),
+    /// Print the JSON Schema of a kind of file, for editors.
+    Schema(schema::Schema),
+    /// Print the completion script of a shell.
+    Completions(explain::Completions),
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    Well,
+    Failed,
+    /// Wrong usage, or an invalid file.
+    Wrong,
+    /// Something is in doubt, or waits for a person.
+    Waiting,
+    /// The user stopped it.
+    Interrupted,
+}
+
+impl Exit {
+    /// Returns the documented exit code.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Well => 0,
+            Self::Failed => 1,
+            Self::Wrong => 2,
+            Self::Waiting => 3,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// Executes the command line of this process.
+#[must_use]
+pub fn main() -> Exit {
+    if complete::answer() {
+        return Exit::Well;
+    }
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are answers, not faults; a closed pipe is nobody's.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Wrong } else { Exit::Well };
+        }
+    };
+    match log_level(&arguments.global) {
+        Ok(level) => crate::telemetry::start(level),
+        Err(text) => {
+            print::error(&text);
+            return Exit::Wrong;
+        }
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            print::error(&format!("cannot start: {error}"));
+            return Exit::Failed;
+        }
+    };
+    let exit = runtime.block_on(dispatch(arguments));
+    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    match exit {
+        Ok(exit) => exit,
+        Err(fault) => {
+            print::fault(&fault);
+            match fault {
+                Fault::Usage(_) | Fault::Invalid { .. } => Exit::Wrong,
+                Fault::Other(_) => Exit::Failed,
+            }
+        }
+    }
+}
+
+fn log_level(global: &Global) -> Result<tracing::Level, String> {
+    let stated = crate::app::environment("PIPEWRIGHT_LOG").filter(|text| !text.is_empty());
+    match (global.log, stated) {
+        (Some(level), _) => Ok(level),
+        (None, Some(text)) => text
+            .parse()
+            .map_err(|_| format!("`PIPEWRIGHT_LOG={text}`: expected one of error, warn, info, debug, trace")),
+        (None, None) => Ok(tracing::Level::WARN),
+    }
+}
+
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16)
+}
+
+async fn dispatch(arguments: Arguments) -> Result<Exit, Fault> {
+    let global = arguments.global;
+    print::set_color(global.color == Color::Always, global.color == Color::Never);
+    match arguments.command {
+        Command::Init(command) => command.execute(),
+        Command::Run(command) => command.execute(&global).await,
+        Command::Validate(command) => command.execute(&global).await,
+        Command::Graph(command) => command.execute(&global).await,
+        Command::Runs(command) => command.execute(&global).await,
+        Command::Effects(command) => command.execute(&global).await,
+        Command::Secrets(command) => command.execute(&global).await,
+        Command::Nodes(command) => command.execute(),
+        Command::Docs(command) => command.execute(),
+        Command::Explain(command) => command.execute(),
+        Command::Schema(command) => command.execute(&global),
+        Command::Completions(command) => command.execute(),
+    }
+}

@@ -1,0 +1,265 @@
+//! `pipewright run`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use clap::ValueHint;
+use clap_complete::engine::ArgValueCandidates;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::Exit;
+use super::Global;
+use super::complete;
+use super::print;
+use super::progress::Key;
+use super::progress::Seen;
+use super::screen::Screen;
+use crate::app::App;
+use crate::app::Fault;
+use crate::engine::Error;
+use crate::engine::ExecuteOptions;
+use crate::engine::Execution;
+use crate::model::Phase;
+use crate::model::RunId;
+use crate::model::RunState;
+use crate::model::StepError;
+use crate::model::Value;
+use crate::pipeline::OnError;
+use crate::pipeline::Pipeline;
+
+/// Runs a pipeline to its end and shows its steps as they happen.
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// A file, or the name of a pipeline of the project.
+    #[arg(value_name = "FILE|NAME", value_hint = ValueHint::FilePath, add = ArgValueCandidates::new(complete::pipelines))]
+    target: String,
+    /// An input, as text or as JSON; may be repeated.
+    #[arg(short, long = "input", value_name = "KEY=VALUE")]
+    input: Vec<String>,
+    /// A JSON or YAML file with inputs; `-i` wins over it.
+    #[arg(long, value_name = "FILE")]
+    input_file: Option<PathBuf>,
+    /// Print one committed event a line as JSON, and nothing else, to stdout.
+    #[arg(long)]
+    json: bool,
+    /// Print the outputs only.
+    #[arg(short, long)]
+    quiet: bool,
+    /// Leave the run waiting when it has to wait longer than a minute, and end with code 3.
+    #[arg(long)]
+    detach: bool,
+}
+
+impl Run {
+    pub(super) async fn execute(self, global: &Global) -> Result<Exit, Fault> {
+        let (app, pipeline) = super::validate::load_one(global, &self.target).await?;
+        let inputs = self.inputs(&pipeline)?;
+        let run = app.engine.start(&pipeline, inputs).await.map_err(fault)?;
+        let view = View { json: self.json, quiet: self.quiet, foreground: !self.detach };
+        follow(&app, run, pipeline, None, view).await
+    }
+
+    fn inputs(&self, pipeline: &Pipeline) -> Result<Value, Fault> {
+        let mut given = Vec::new();
+        if let Some(path) = &self.input_file {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| Fault::Usage(format!("cannot read `{}`: {error}", path.display())))?;
+            let (tree, diagnostics) = crate::yaml::parse(&path.display().to_string().into(), &text);
+            let Some(tree) = tree.filter(|_| diagnostics.is_empty()) else {
+                let mut sources = crate::diag::Sources::default();
+                sources.insert(path.display().to_string().into(), text.into());
+                return Err(Fault::Invalid { diagnostics, sources, files: 1 });
+            };
+            for entry in tree.entries() {
+                given.push((entry.key.to_string(), crate::pipeline::Given::Value(entry.value.to_value())));
+            }
+        }
+        for input in &self.input {
+            let Some((key, value)) = input.split_once('=') else {
+                return Err(Fault::Usage(format!("`-i {input}`: expected `key=value`")));
+            };
+            given.retain(|(name, _)| name != key);
+            given.push((key.to_owned(), crate::pipeline::Given::Text(value.to_owned())));
+        }
+        crate::pipeline::check_inputs(pipeline, &given).map_err(|problems| Fault::Usage(problems.join("\n       ")))
+    }
+}
+
+/// How a run is shown.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct View {
+    pub(super) json: bool,
+    pub(super) quiet: bool,
+    pub(super) foreground: bool,
+}
+
+/// What `follow` does with a run.
+#[derive(Clone, Debug)]
+pub(super) struct Again {
+    /// The step that a retry begins from, beside what failed.
+    pub(super) from: Option<String>,
+}
+
+/// Executes a run (or retries it) and shows it.
+pub(super) async fn follow(
+    app: &App,
+    run: RunId,
+    pipeline: Arc<Pipeline>,
+    again: Option<Again>,
+    view: View,
+) -> Result<Exit, Fault> {
+    let (observer, events) = mpsc::unbounded_channel();
+    let stop = CancellationToken::new();
+    let screen = Screen::new(view);
+    let shown = tokio::spawn(screen.clone().show(events, run, pipeline.name.clone()));
+    let options = ExecuteOptions {
+        stop: stop.clone(),
+        foreground: view.foreground,
+        observer: Some(observer),
+        ..ExecuteOptions::default()
+    };
+    let work = async {
+        match again {
+            None => app.engine.execute(run, pipeline.clone(), options).await,
+            Some(again) => app.engine.retry(run, pipeline.clone(), again.from, options).await,
+        }
+    };
+    let execution = tokio::select! {
+        execution = work => execution,
+        () = interrupted_twice(&stop, run, &screen) => {
+            screen.say(&format!("stopped at once; `pipewright runs resume {run}` goes on with it"));
+            return Ok(Exit::Interrupted);
+        }
+    };
+    let seen = shown.await.unwrap_or_default();
+    match execution.map_err(fault)? {
+        Execution::Finished { state, outputs, error } => {
+            Ok(finished(run, &pipeline, &seen, state, &outputs, error, view))
+        }
+        Execution::Waiting { until, reason, in_doubt } => {
+            let until = until.map(|until| format!(" until {until}")).unwrap_or_default();
+            print::talk(&format!("run {run} waits{until}: {}", print::clean(&reason)));
+            print::hint(&if in_doubt {
+                format!("`pipewright effects list --run {run}` shows what is in doubt")
+            } else {
+                format!("`pipewright runs resume {run}` goes on with it")
+            });
+            Ok(Exit::Waiting)
+        }
+        Execution::Stopped => {
+            print::talk(&format!("run {run} is stopped; `pipewright runs resume {run}` goes on with it"));
+            Ok(Exit::Interrupted)
+        }
+    }
+}
+
+/// Sorts the engine's errors: what the user asked for wrongly, and what failed.
+fn fault(error: Error) -> Fault {
+    match error {
+        Error::NotYet { .. } | Error::NoRun(_) | Error::NoStep(_) | Error::WrongState { .. } => {
+            Fault::Usage(error.to_string())
+        }
+        other => other.into(),
+    }
+}
+
+fn finished(
+    run: RunId,
+    pipeline: &Pipeline,
+    seen: &Seen,
+    state: RunState,
+    outputs: &Value,
+    error: Option<StepError>,
+    view: View,
+) -> Exit {
+    if state == RunState::Succeeded {
+        if !view.json && outputs.as_map().is_some_and(|map| !map.is_empty()) {
+            print::line(&print::pretty(outputs));
+        }
+        return Exit::Well;
+    }
+    let mut told = false;
+    for (key, text) in seen.failures().filter(|(key, _)| counts(pipeline, key)) {
+        print::error(&text);
+        if let Some(place) = place(pipeline, &key) {
+            print::talk(&format!("  --> {place}"));
+        }
+        told = true;
+    }
+    match error {
+        Some(error) if !told => print::error(&print::clean(&error.to_string())),
+        _ => {}
+    }
+    if state == RunState::Failed {
+        print::hint(&format!("`pipewright runs retry {run}` tries what failed again; what succeeded stays"));
+    }
+    Exit::Failed
+}
+
+/// Tells whether the failure of a step fails the run.
+fn counts(pipeline: &Pipeline, (phase, step): &Key) -> bool {
+    let step = if *phase == Phase::Main { pipeline.main.step(step) } else { None };
+    step.is_none_or(|step| matches!(step.on_error, OnError::Fail))
+}
+
+/// Finds where a step stands in the file that the run was made from.
+fn place(pipeline: &Pipeline, (phase, step): &Key) -> Option<String> {
+    let definition = crate::model::parse_json(&pipeline.definition).ok()?;
+    let file = definition.get("file")?.as_str()?.to_owned();
+    let (tree, _) = crate::yaml::parse(&file.as_str().into(), definition.get("text")?.as_str()?);
+    let part = match phase {
+        Phase::Main | Phase::Undo => "steps",
+        Phase::OnFailure => "on_failure",
+        Phase::Finally => "finally",
+    };
+    let start = tree?.get(part)?.entry(step)?.key_span.start;
+    Some(format!("{file}:{}:{}", start.line, start.column))
+}
+
+/// The first Ctrl-C (or a request to end) stops in good order; returns at the second one.
+async fn interrupted_twice(stop: &CancellationToken, run: RunId, screen: &Screen) {
+    let Ok(mut interrupts) = Interrupts::listen() else { return std::future::pending().await };
+    interrupts.next().await;
+    screen.say(&format!("\nstopping run {run} in good order; press Ctrl-C again to stop at once"));
+    stop.cancel();
+    interrupts.next().await;
+}
+
+/// The wish of the user, or of the machine, that the program ends.
+struct Interrupts {
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Interrupts {
+    #[cfg(unix)]
+    fn listen() -> std::io::Result<Self> {
+        use tokio::signal::unix::SignalKind;
+        use tokio::signal::unix::signal;
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {})
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending().await
+        }
+    }
+}

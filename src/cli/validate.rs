@@ -1,0 +1,149 @@
+//! `pipewright validate`, and loading what other commands name.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::Exit;
+use super::Global;
+use super::print;
+use crate::app;
+use crate::app::App;
+use crate::app::Fault;
+use crate::diag;
+use crate::diag::Format;
+use crate::diag::Severity;
+use crate::model::VersionId;
+use crate::node::Registry;
+use crate::pipeline;
+use crate::pipeline::Catalog;
+use crate::pipeline::Pipeline;
+
+/// Checks pipeline files without running anything.
+#[derive(Debug, Args)]
+pub(super) struct Validate {
+    /// Files or folders; by default the project's pipelines.
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// How diagnostics are printed: text, json, sarif, github.
+    #[arg(long, default_value = "text", value_name = "FORMAT")]
+    format: Format,
+    /// Check again whenever a file is saved, and print what changed.
+    #[arg(long)]
+    watch: bool,
+}
+
+impl Validate {
+    pub(super) async fn execute(self, global: &Global) -> Result<Exit, Fault> {
+        if self.watch {
+            return super::watch::watch(global, &self.paths).await;
+        }
+        let checked = check(global, &self.paths)?;
+        let (text, exit) = checked.rendered(self.format, print::color_out());
+        print::data(&text);
+        if self.format == Format::Text {
+            match diag::summary(&checked.diagnostics, checked.files) {
+                Some(summary) => print::talk(&summary),
+                None => print::talk(&format!(
+                    "{} {} valid",
+                    checked.files,
+                    if checked.files == 1 { "file is" } else { "files are" }
+                )),
+            }
+        }
+        Ok(exit)
+    }
+}
+
+/// What a check found.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) diagnostics: Vec<diag::Diagnostic>,
+    pub(super) sources: diag::Sources,
+    pub(super) files: usize,
+}
+
+impl Checked {
+    pub(super) fn rendered(&self, format: Format, color: bool) -> (String, Exit) {
+        let mut text = String::new();
+        // Writing into a string does not fail.
+        let _ = diag::render(&self.diagnostics, &self.sources, format, color, &mut text);
+        let errors = self.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
+        (text, if errors { Exit::Wrong } else { Exit::Well })
+    }
+}
+
+/// Checks files, folders, or the whole project.
+pub(super) fn check(global: &Global, paths: &[PathBuf]) -> Result<Checked, Fault> {
+    let from = paths.first().cloned().unwrap_or_else(|| PathBuf::from("."));
+    let from = if from.is_dir() { from } else { from.parent().map(PathBuf::from).unwrap_or_default() };
+    let catalog = catalog(global, &from, &crate::nodes::registry())?;
+    for path in paths {
+        if !path.exists() {
+            return Err(Fault::Usage(format!("there is no `{}`", path.display())));
+        }
+    }
+    let checked = catalog.check(paths);
+    Ok(Checked { diagnostics: checked.diagnostics, sources: checked.sources, files: checked.files })
+}
+
+fn catalog(global: &Global, from: &std::path::Path, registry: &Registry) -> Result<Catalog, Fault> {
+    let root = app::find_root(global.project.as_deref(), from);
+    Ok(Catalog::open(&root, registry.clone()))
+}
+
+/// Loads the one pipeline that a command names, and opens its project.
+pub(super) async fn load_one(global: &Global, target: &str) -> Result<(App, Arc<Pipeline>), Fault> {
+    let registry = crate::nodes::registry();
+    let path = PathBuf::from(target);
+    let from = path.parent().filter(|_| path.is_file()).map(PathBuf::from).unwrap_or_default();
+    let catalog = catalog(global, &from, &registry)?;
+    let pipeline = load_from(&catalog, target)?;
+    let project = project_of(&catalog)?;
+    let app = app::open(catalog.root().to_owned(), registry, project).await?;
+    Ok((app, pipeline))
+}
+
+/// Loads a pipeline without opening the project's store.
+pub(super) fn load_definition(global: &Global, target: &str) -> Result<Arc<Pipeline>, Fault> {
+    let path = PathBuf::from(target);
+    let from = path.parent().filter(|_| path.is_file()).map(PathBuf::from).unwrap_or_default();
+    load_from(&catalog(global, &from, &crate::nodes::registry())?, target)
+}
+
+fn load_from(catalog: &Catalog, target: &str) -> Result<Arc<Pipeline>, Fault> {
+    let loaded = catalog.load(target).map_err(Fault::Usage)?;
+    let errors = loaded.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
+    match loaded.pipeline.filter(|_| !errors) {
+        Some(pipeline) => Ok(pipeline),
+        None => Err(Fault::Invalid { diagnostics: loaded.diagnostics, sources: loaded.sources, files: loaded.files }),
+    }
+}
+
+fn project_of(catalog: &Catalog) -> Result<pipeline::Project, Fault> {
+    catalog.project().map_err(|checked| Fault::Invalid {
+        diagnostics: checked.diagnostics,
+        sources: checked.sources,
+        files: checked.files,
+    })
+}
+
+/// Opens the project that a command stands in.
+pub(super) async fn open_project(global: &Global) -> Result<App, Fault> {
+    let registry = crate::nodes::registry();
+    let catalog = catalog(global, &PathBuf::from("."), &registry)?;
+    let project = project_of(&catalog)?;
+    app::open(catalog.root().to_owned(), registry, project).await
+}
+
+/// Compiles the version that a run keeps.
+pub(super) async fn stored_pipeline(app: &App, version: &VersionId) -> Result<Arc<Pipeline>, Fault> {
+    let record = app.engine.parts().store.version(version).await?;
+    let record = record.ok_or_else(|| Fault::Usage(format!("the version `{version}` is not in the store")))?;
+    pipeline::compile_definition(&record.definition, &app.registry).map_err(|(diagnostics, sources)| Fault::Invalid {
+        diagnostics,
+        sources,
+        files: 1,
+    })
+}

@@ -1,0 +1,165 @@
+//! One attempt of a node: bounded in time, cancelable, and unable to take the process down.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+use std::task::Waker;
+
+use tokio_util::sync::CancellationToken;
+
+use super::Parts;
+use super::finish::JournalLog;
+use super::perform::Doing;
+use crate::model::Effect;
+use crate::model::ErrorClass;
+use crate::model::RunId;
+use crate::model::StepPath;
+use crate::model::Timestamp;
+use crate::model::Value;
+use crate::node::EffectContext;
+use crate::node::NodeError;
+use crate::node::Outcome;
+use crate::node::Reconciled;
+use crate::node::StepContext;
+use crate::template::Scope;
+
+/// All that an attempt needs, owned, so that it can run anywhere.
+#[derive(Clone, Debug)]
+pub(super) struct Attempt {
+    pub(super) parts: Arc<Parts>,
+    pub(super) run: RunId,
+    pub(super) path: StepPath,
+    pub(super) number: u32,
+    pub(super) doing: Doing,
+    pub(super) declared: Effect,
+    pub(super) input: Value,
+    pub(super) scope: Scope,
+    pub(super) effect: Option<EffectContext>,
+    pub(super) deadline: Option<Timestamp>,
+    pub(super) canceled: CancellationToken,
+    pub(super) log: JournalLog,
+}
+
+/// What an attempt came to.
+pub(super) type AttemptResult = Result<Outcome, NodeError>;
+
+type AttemptFuture = Pin<Box<dyn Future<Output = AttemptResult> + Send>>;
+
+impl Attempt {
+    /// Runs it to its end.
+    pub(super) async fn run(self) -> AttemptResult {
+        let (clock, deadline, declared) = (self.parts.system.clock.clone(), self.deadline, self.declared);
+        let canceled = self.canceled.clone();
+        let work = guarded(self.future());
+        let Some(deadline) = deadline else {
+            return tokio::select! {
+                result = work => result,
+                () = interrupted(&canceled, declared) => Err(canceled_error()),
+            };
+        };
+        tokio::select! {
+            result = work => result,
+            () = clock.sleep_until(deadline) => Err(timeout_error(declared)),
+            () = interrupted(&canceled, declared) => Err(canceled_error()),
+        }
+    }
+
+    /// Runs it here and now as far as it goes without waiting: pure nodes end at once and cost no task.
+    pub(super) fn run_inline(self) -> Result<AttemptResult, AttemptFuture> {
+        let mut future = self.future();
+        let mut context = Context::from_waker(Waker::noop());
+        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context))) {
+            Ok(Poll::Ready(result)) => Ok(result),
+            Ok(Poll::Pending) => Err(future),
+            Err(panic) => Ok(Err(panic_error(&*panic))),
+        }
+    }
+
+    /// Asks the remote whether the write happened.
+    pub(super) async fn reconcile(self) -> Result<Reconciled, NodeError> {
+        let clock = self.parts.system.clock.clone();
+        let deadline = self.deadline;
+        let work = async move {
+            let attempt = self;
+            attempt.doing.node().reconcile(attempt.input.clone(), &attempt.context()).await
+        };
+        let work = guarded(Box::pin(work));
+        match deadline {
+            None => work.await,
+            Some(deadline) => tokio::select! {
+                result = work => result,
+                () = clock.sleep_until(deadline) => Err(timeout_error(Effect::Read)),
+            },
+        }
+    }
+
+    fn future(self) -> AttemptFuture {
+        Box::pin(async move {
+            let attempt = self;
+            attempt.doing.node().run(attempt.input.clone(), &attempt.context()).await
+        })
+    }
+
+    fn context(&self) -> StepContext<'_> {
+        StepContext {
+            run: self.run,
+            path: &self.path,
+            attempt: self.number,
+            declared: self.declared,
+            system: &self.parts.system,
+            http: &*self.parts.http,
+            access: &self.parts.access,
+            effect: self.effect.as_ref(),
+            deadline: self.deadline,
+            canceled: &self.canceled,
+            expressions: self.doing.expressions(),
+            scope: &self.scope,
+            log: &self.log,
+        }
+    }
+}
+
+/// Runs what `run_inline` left.
+pub(super) async fn run_rest(future: AttemptFuture, canceled: CancellationToken) -> AttemptResult {
+    tokio::select! {
+        result = guarded(future) => result,
+        () = canceled.cancelled() => Err(canceled_error()),
+    }
+}
+
+/// A write under way is not cut off: that would only put it in doubt. It is told, and may end early by itself.
+async fn interrupted(canceled: &CancellationToken, declared: Effect) {
+    if declared.is_write() {
+        std::future::pending::<()>().await;
+    }
+    canceled.cancelled().await;
+}
+
+/// Turns a panic of the future into an error of class `bug`.
+async fn guarded<T>(mut future: Pin<Box<dyn Future<Output = Result<T, NodeError>> + Send>>) -> Result<T, NodeError> {
+    std::future::poll_fn(move |context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(poll) => poll,
+        Err(panic) => Poll::Ready(Err(panic_error(&*panic))),
+    })
+    .await
+}
+
+fn panic_error(panic: &(dyn Any + Send)) -> NodeError {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+    NodeError::message(ErrorClass::Bug, format!("the node panicked: {text}")).perhaps()
+}
+
+fn timeout_error(declared: Effect) -> NodeError {
+    let error = NodeError::message(ErrorClass::Timeout, "no result within the time-out");
+    if declared.is_write() { error.perhaps() } else { error }
+}
+
+fn canceled_error() -> NodeError {
+    NodeError::message(ErrorClass::Canceled, "canceled")
+}

@@ -1,0 +1,411 @@
+//! The loop of one run: takes tasks from the machine, does them, tells it what came of them, journals its events.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::Engine;
+use super::Error;
+use super::ExecuteOptions;
+use super::Execution;
+use super::Machine;
+use super::Parts;
+use super::Signal;
+use super::UnitKey;
+use super::finish::Done;
+use super::journal::Journal;
+use super::scope::Published;
+use crate::model::Duration;
+use crate::model::ErrorClass;
+use crate::model::Phase;
+use crate::model::RunEvent;
+use crate::model::RunId;
+use crate::model::RunState;
+use crate::model::StepError;
+use crate::model::Timestamp;
+use crate::model::Value;
+use crate::pipeline::Durability;
+use crate::pipeline::Pipeline;
+use crate::store::Fence;
+use crate::store::Record;
+use crate::template::Scope;
+
+/// After this long without a changed beat an observer may take a run over.
+pub(super) const LEASE: Duration = Duration::from_secs(15);
+/// How often the owner of a run changes its beat.
+const BEAT: Duration = Duration::from_secs(4);
+/// How often a waiting run looks for signals of other processes.
+const INBOX: Duration = Duration::from_millis(500);
+/// A wait longer than this parks a run that is not waited for.
+const PARK: Duration = Duration::from_secs(60);
+/// How many steps run in one go before the journal and other tasks get their turn.
+const BATCH: usize = 256;
+
+/// What an execution is for.
+#[derive(Clone, Debug)]
+pub(super) enum Mode {
+    Forward,
+    Retry {
+        from: Option<String>,
+    },
+    /// A child run that succeeded is undone because its parent is.
+    Undo,
+}
+
+/// The driver of one run.
+#[derive(Debug)]
+pub(super) struct Driver {
+    pub(super) engine: Engine,
+    pub(super) run: RunId,
+    pub(super) fence: Fence,
+    pub(super) pipeline: Arc<Pipeline>,
+    pub(super) machine: Machine,
+    pub(super) journal: Journal,
+    pub(super) published: Arc<Published>,
+    pub(super) globals: Arc<Vec<(Arc<str>, Value)>>,
+    pub(super) inputs: Value,
+    pub(super) slot: Value,
+    pub(super) jobs: JoinSet<(UnitKey, Done)>,
+    pub(super) options: ExecuteOptions,
+    /// Reaches running steps when the run is canceled, times out or is stopped.
+    pub(super) canceled: CancellationToken,
+    /// When all work must have ended.
+    pub(super) deadline: Option<Timestamp>,
+    pub(super) failure: Option<Error>,
+}
+
+/// Claims the run, replays its journal, and drives it as far as it goes.
+pub(super) async fn execute(
+    engine: &Engine,
+    run: RunId,
+    pipeline: Arc<Pipeline>,
+    mode: Mode,
+    options: ExecuteOptions,
+) -> Result<Execution, Error> {
+    let parts = engine.parts();
+    let fence = engine.claim(run).await?;
+    let record = parts.store.run(run).await?.ok_or(Error::NoRun(run))?;
+    let events = parts.store.journal(run).await?;
+    let mut machine = Machine::replay(pipeline.clone(), &events);
+    if let Some(state) = machine.finished() {
+        let help = match (&mode, state) {
+            (Mode::Retry { from: None }, RunState::Succeeded) => Some("name the step to begin from with `--from`"),
+            (Mode::Forward, RunState::Failed | RunState::Canceled) => Some("run it again with `runs retry`"),
+            (Mode::Forward, _) => Some("there is nothing left to do"),
+            _ => None,
+        };
+        if let Some(help) = help {
+            parts.store.release(run, fence).await?;
+            return Err(Error::WrongState { run, state: state.name(), help });
+        }
+    }
+    let now = parts.system.clock.now();
+    match mode {
+        Mode::Forward => {}
+        Mode::Retry { from } => machine.retry(from.as_deref(), now),
+        Mode::Undo => machine.undo_all(now),
+    }
+    let length = u64::try_from(events.len()).unwrap_or(u64::MAX);
+    let journal = Journal::new(&parts.store, run, fence, length, &machine, parts.probe.clone());
+    let watch = options.observer.clone().map(|observer| Watch::start(run, &journal, observer));
+    drop(events);
+    let published = Arc::new(Published::new(pipeline.clone(), parts.secrets.clone()));
+    let deadline = [
+        pipeline.timeout.map(|timeout| now.plus(timeout)),
+        pipeline.deadline.map(|deadline| record.created_at.plus(deadline)),
+        options.deadline,
+    ];
+    let mut driver = Driver {
+        engine: engine.clone(),
+        run,
+        fence,
+        pipeline,
+        machine,
+        journal,
+        published,
+        globals: Arc::default(),
+        inputs: record.inputs,
+        slot: record.slot.map_or(Value::Null, Value::from),
+        jobs: JoinSet::new(),
+        canceled: CancellationToken::new(),
+        deadline: deadline.into_iter().flatten().min(),
+        options,
+        failure: None,
+    };
+    driver.refresh_globals();
+    let heart = Heart::start(engine, run, fence);
+    let execution = driver.drive(&heart).await;
+    drop(heart);
+    driver.jobs.shutdown().await;
+    // The journal is ended first: after the release somebody else may write.
+    let closed = driver.journal.commit().await;
+    drop(driver);
+    if let Some(watch) = watch {
+        watch.end().await;
+    }
+    if !matches!(execution, Err(Error::LeaseLost(_))) {
+        parts.store.release(run, fence).await?;
+    }
+    let execution = execution?;
+    closed?;
+    Ok(execution)
+}
+
+impl Driver {
+    async fn drive(&mut self, heart: &Heart) -> Result<Execution, Error> {
+        self.machine.resume(self.now());
+        self.take_signals().await?;
+        self.check_guards_before();
+        loop {
+            self.work().await?;
+            if let Some(failure) = self.failure.take() {
+                return Err(failure);
+            }
+            if let Some(state) = self.machine.finished() {
+                self.journal.commit().await?;
+                let error = self.machine.outcome().and_then(|(_, error)| error.clone());
+                return Ok(Execution::Finished { state, outputs: self.machine.outputs().clone(), error });
+            }
+            if self.machine.flying() == 0 && self.options.stop.is_cancelled() {
+                return Ok(Execution::Stopped);
+            }
+            if let Some(execution) = self.park().await? {
+                return Ok(execution);
+            }
+            self.wait(heart).await?;
+        }
+    }
+
+    /// Does everything that can be done without waiting.
+    async fn work(&mut self) -> Result<(), Error> {
+        loop {
+            self.machine.wake(self.now());
+            let mut done = 0;
+            while done < BATCH && !self.options.stop.is_cancelled() {
+                let Some(task) = self.machine.next_task() else { break };
+                self.publish();
+                self.perform(&task);
+                self.publish();
+                done += 1;
+                if self.pipeline.durability == Durability::Strict {
+                    self.flush();
+                    self.journal.commit().await?;
+                }
+                if self.failure.is_some() {
+                    return Ok(());
+                }
+            }
+            self.flush();
+            while let Some(joined) = self.jobs.try_join_next() {
+                self.joined(joined);
+                done += 1;
+            }
+            if done == 0 {
+                return Ok(());
+            }
+            self.journal.room().await;
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits for whatever comes first: a result, a timer, a signal, the deadline, the end.
+    async fn wait(&mut self, heart: &Heart) -> Result<(), Error> {
+        let clock = self.parts().system.clock.clone();
+        let now = clock.now();
+        let mut due = now.plus(INBOX);
+        let mut look = true;
+        for moment in [self.machine.next_wake(), self.deadline.filter(|_| !self.machine.is_halting())] {
+            if let Some(moment) = moment.filter(|moment| *moment <= due) {
+                due = moment;
+                look = false;
+            }
+        }
+        let stop = self.options.stop.clone();
+        let stopping = stop.is_cancelled();
+        tokio::select! {
+            Some(joined) = self.jobs.join_next() => self.joined(joined),
+            () = stop.cancelled(), if !stopping => self.canceled.cancel(),
+            () = heart.lost.cancelled() => return Err(Error::LeaseLost(self.run)),
+            () = clock.sleep_until(due) => {
+                if look {
+                    self.take_signals().await?;
+                }
+            }
+        }
+        self.check_deadline();
+        Ok(())
+    }
+
+    fn check_deadline(&mut self) {
+        let now = self.now();
+        if self.machine.phase() == Phase::Main && self.deadline.is_some_and(|deadline| deadline <= now) {
+            let message = "the run took longer than its `timeout` or `deadline` allows".to_owned();
+            self.machine.halt(StepError { class: ErrorClass::Timeout, message }, now);
+            self.canceled.cancel();
+            self.deadline = None;
+        }
+    }
+
+    /// Goes to sleep where nothing can go on soon and nobody waits here.
+    async fn park(&mut self) -> Result<Option<Execution>, Error> {
+        if self.machine.flying() > 0 {
+            return Ok(None);
+        }
+        let now = self.now();
+        let until = self.machine.next_wake();
+        let in_doubt = !self.machine.held_doubts().is_empty();
+        let reason = if let Some(held) = self.machine.held() {
+            held.to_owned()
+        } else if let (None, true) = (until, in_doubt) {
+            self.describe_doubts()
+        } else if let Some(until) = until.filter(|until| !self.options.foreground && until.since(now) > PARK) {
+            format!("waits until {until}")
+        } else if until.is_none() {
+            "waits for a signal".to_owned()
+        } else {
+            return Ok(None);
+        };
+        let until = until.filter(|_| self.machine.held().is_none());
+        // The inbox is looked at once more, so that a signal that came meanwhile is not slept over.
+        if self.take_signals().await? {
+            return Ok(None);
+        }
+        self.machine.park(until, &reason, now);
+        self.flush();
+        self.journal.commit().await?;
+        Ok(Some(Execution::Waiting { until, reason, in_doubt }))
+    }
+
+    fn describe_doubts(&self) -> String {
+        let doubts = self.machine.held_doubts();
+        let names: Vec<_> = doubts.iter().take(3).map(|key| format!("`{}`", self.machine.path(*key))).collect();
+        let more = doubts.len().saturating_sub(names.len());
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("in doubt: {}{more}; a person decides with `pipewright effects resolve`", names.join(", "))
+    }
+
+    /// Obeys the signals in the inbox. Returns whether there were any.
+    async fn take_signals(&mut self) -> Result<bool, Error> {
+        let signals = self.parts().store.inbox(self.run).await?;
+        if signals.is_empty() {
+            return Ok(false);
+        }
+        let now = self.now();
+        for signal in &signals {
+            match Signal::from_stored(&signal.kind, &signal.payload) {
+                Some(Signal::Cancel { undo }) => {
+                    self.machine.cancel(undo, now);
+                    self.canceled.cancel();
+                }
+                Some(Signal::Resolve { effect, verdict }) => self.resolve(&effect, verdict, now),
+                None => tracing::warn!(run = %self.run, kind = signal.kind, "unknown signal"),
+            }
+        }
+        self.flush();
+        // The signals leave the inbox together with what they caused.
+        self.journal.record(Record::Taken { signals: signals.iter().map(|signal| signal.number).collect() });
+        self.journal.commit().await?;
+        Ok(true)
+    }
+
+    /// Makes the outputs of ended steps visible to expressions.
+    fn publish(&mut self) {
+        for (phase, step) in self.machine.take_ended() {
+            if let Some(view) = self.machine.view(phase, step) {
+                self.published.publish(phase, step, view);
+            }
+        }
+    }
+
+    pub(super) fn flush(&mut self) {
+        self.journal.append(self.machine.take_events());
+    }
+
+    /// Makes the roots `inputs` and `run` as they are now.
+    pub(super) fn refresh_globals(&mut self) {
+        let outcome = self.machine.outcome();
+        let error = outcome.and_then(|(_, error)| error.as_ref()).map_or(Value::Null, |error| {
+            Value::map([("class", Value::from(error.class.name())), ("message", error.message.as_str().into())])
+        });
+        let run = Value::map([
+            ("id", Value::from(self.run.to_string())),
+            ("pipeline", Value::from(&*self.pipeline.name)),
+            ("slot", self.slot.clone()),
+            ("state", outcome.map_or(RunState::Running, |(state, _)| *state).name().into()),
+            ("error", error),
+        ]);
+        self.globals = Arc::new(vec![("inputs".into(), self.inputs.clone()), ("run".into(), run)]);
+    }
+
+    pub(super) fn scope(&self, locals: Vec<(&'static str, Value)>) -> Scope {
+        Scope { lookup: self.published.clone(), globals: self.globals.clone(), locals, now: self.now() }
+    }
+
+    pub(super) fn parts(&self) -> &Arc<Parts> {
+        &self.engine.0
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.parts().system.clock.now()
+    }
+}
+
+/// Keeps a lease alive while it exists.
+#[derive(Debug)]
+struct Heart {
+    lost: CancellationToken,
+    beating: tokio::task::JoinHandle<()>,
+}
+
+impl Heart {
+    fn start(engine: &Engine, run: RunId, fence: Fence) -> Self {
+        let lost = CancellationToken::new();
+        let (parts, told) = (engine.0.clone(), lost.clone());
+        let beating = tokio::spawn(async move {
+            loop {
+                let clock = &parts.system.clock;
+                clock.sleep_until(clock.now().plus(BEAT)).await;
+                match parts.store.beat(run, fence).await {
+                    Ok(true) => {}
+                    Ok(false) => return told.cancel(),
+                    Err(error) => tracing::warn!(%run, %error, "the lease could not be renewed"),
+                }
+            }
+        });
+        Self { lost, beating }
+    }
+}
+
+impl Drop for Heart {
+    fn drop(&mut self) {
+        self.beating.abort();
+    }
+}
+
+/// Hands committed events to whoever watches.
+#[derive(Debug)]
+struct Watch(tokio::task::JoinHandle<()>);
+
+impl Watch {
+    fn start(run: RunId, journal: &Journal, observer: Observer) -> Self {
+        let mut events = journal.committed();
+        Self(tokio::spawn(async move {
+            while let Some((_, event)) = events.recv().await {
+                if observer.send((run, event)).is_err() {
+                    return;
+                }
+            }
+        }))
+    }
+
+    /// Waits until the last event is handed over; the journal must be gone.
+    async fn end(self) {
+        // It fails only by panicking, and then there is nothing more to hand over.
+        let _ = self.0.await;
+    }
+}
+
+/// The sender that observers of a run get.
+pub(super) type Observer = mpsc::UnboundedSender<(RunId, RunEvent)>;

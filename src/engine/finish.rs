@@ -1,0 +1,397 @@
+//! What comes back: results of attempts, answers about doubts, rows, child runs.
+
+use tokio::task::JoinError;
+
+use super::Execution;
+use super::driver::Driver;
+use super::machine::UnitKey;
+use super::perform::Doing;
+use super::perform::duration;
+use super::probe::Point;
+use super::retry::next_attempt;
+use crate::model::EffectId;
+use crate::model::ErrorClass;
+use crate::model::Happened;
+use crate::model::Phase;
+use crate::model::RunState;
+use crate::model::SettledBy;
+use crate::model::StepError;
+use crate::model::Timestamp;
+use crate::model::Value;
+use crate::model::Verdict;
+use crate::node::LogLevel;
+use crate::node::LogSink;
+use crate::node::NodeError;
+use crate::node::Outcome;
+use crate::node::Reconciled;
+use crate::pipeline::OnError;
+use crate::store::Record;
+use crate::store::Store;
+use crate::template::EvalError;
+use crate::template::Scope;
+
+/// What a job came to.
+pub(super) enum Done {
+    Attempt(Timestamp, AttemptEnd),
+    Cache(Result<Option<Value>, crate::store::Error>, Box<(Doing, Value, Scope)>),
+    /// Rows of a dataset that a `for_each` walks over.
+    Rows(Result<Vec<Value>, crate::store::Error>),
+    /// A step's rows were stored as a dataset.
+    Stored(Timestamp, Result<Value, crate::store::Error>),
+    Asked(Asked),
+    Child(Timestamp, Result<Execution, super::Error>),
+    /// The store failed: the run cannot go on here.
+    Failed(crate::store::Error),
+}
+
+/// The end of an attempt.
+pub(super) enum AttemptEnd {
+    Node(Result<Outcome, NodeError>),
+    /// The send window had passed before the first byte: nothing was sent.
+    Expired,
+}
+
+/// What the remote said about an effect in doubt.
+pub(super) enum Asked {
+    Happened {
+        output: Value,
+        remote_id: String,
+    },
+    DidNotHappen,
+    /// Several objects could be it.
+    Ambiguous,
+    /// No usable answer.
+    Failed(NodeError),
+    Store(crate::store::Error),
+}
+
+/// Claims the one remote object that is the effect's.
+///
+/// `equals` is how many effects of this run are in doubt with an equal request, this one included: so many free
+/// candidates may be shared out in any order, more are ambiguous.
+pub(super) async fn claim(
+    store: &Store,
+    effect: &EffectId,
+    scope: &str,
+    answer: Result<Reconciled, NodeError>,
+    equals: usize,
+) -> Asked {
+    let candidates = match answer {
+        Ok(Reconciled::NotFound) => return Asked::DidNotHappen,
+        Ok(Reconciled::Found(candidates)) => candidates,
+        Err(error) => return Asked::Failed(error),
+    };
+    let mut free = Vec::new();
+    for candidate in candidates {
+        match store.remote_owner(scope, &candidate.remote_id).await {
+            Ok(None) => free.push(candidate),
+            // It was named by the lost answer itself: there is nothing to choose.
+            Ok(Some(owner)) if owner == *effect => {
+                return Asked::Happened { output: candidate.output, remote_id: candidate.remote_id };
+            }
+            Ok(Some(_)) => {}
+            Err(error) => return Asked::Store(error),
+        }
+    }
+    if free.len() > equals {
+        return Asked::Ambiguous;
+    }
+    for candidate in free {
+        match store.claim_remote(effect, scope, &candidate.remote_id).await {
+            Ok(true) => return Asked::Happened { output: candidate.output, remote_id: candidate.remote_id },
+            Ok(false) => {}
+            Err(error) => return Asked::Store(error),
+        }
+    }
+    Asked::DidNotHappen
+}
+
+/// Returns the address of a cache entry: a hash over the operation and its key or input.
+pub(super) fn cache_address(node: &str, key: &Value) -> String {
+    let text = format!("{node}\n{}", key.revealed());
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Driver {
+    pub(super) fn joined(&mut self, joined: Result<(UnitKey, Done), JoinError>) {
+        match joined {
+            Ok((key, done)) => self.done(key, done),
+            // Attempts catch their panics, so this is a fault of ours; the run can be resumed.
+            Err(error) => tracing::error!(run = %self.run, %error, "a job of the engine failed"),
+        }
+    }
+
+    fn done(&mut self, key: UnitKey, done: Done) {
+        let now = self.now();
+        match done {
+            Done::Attempt(started, end) => self.ended(key, started, end),
+            Done::Cache(Ok(Some(output)), _) => self.machine.succeed(key, now, output, None, now),
+            Done::Cache(Ok(None), attempt) => {
+                let (doing, input, scope) = *attempt;
+                if let Err(error) = self.start(key, doing, input, scope) {
+                    let error = self.step_error(ErrorClass::Invalid, error.message);
+                    self.give_up(key, now, error);
+                }
+            }
+            Done::Rows(Ok(rows)) => self.machine.begin_items(key.phase, key.step, Value::list(rows), now),
+            Done::Stored(started, Ok(output)) => self.succeed(key, started, output),
+            Done::Asked(asked) => self.asked(key, asked),
+            Done::Child(started, result) => self.child_ended(key, started, result),
+            Done::Cache(Err(error), _) | Done::Rows(Err(error)) | Done::Stored(_, Err(error)) | Done::Failed(error) => {
+                self.failure = Some(error.into())
+            }
+        }
+    }
+
+    pub(super) fn ended(&mut self, key: UnitKey, started: Timestamp, end: AttemptEnd) {
+        let now = self.now();
+        if self.machine.intent(key).is_some() {
+            let path = self.machine.path(key);
+            self.parts().probe.tell(|| Point::Answered(path));
+        }
+        match end {
+            AttemptEnd::Expired => {
+                // Nothing was sent, and nothing is wrong but the time: intend it anew at once.
+                let message = "the send window passed before the first byte".to_owned();
+                let error = StepError { class: ErrorClass::Unavailable, message };
+                self.machine.fail(key, started, error, Some(now), now);
+            }
+            AttemptEnd::Node(Ok(Outcome::Done(output))) => self.got(key, started, output),
+            AttemptEnd::Node(Ok(Outcome::Created { output, remote_id })) => {
+                self.created(key, started, output, remote_id)
+            }
+            AttemptEnd::Node(Ok(Outcome::Wait { until, reason, then })) => {
+                self.machine.sleep(key, Some(until.max(now)), &reason, Some(then), now);
+            }
+            AttemptEnd::Node(Ok(Outcome::Child { inputs, .. })) => self.start_child(key, started, inputs),
+            AttemptEnd::Node(Err(error)) => self.attempt_failed(key, started, &error),
+        }
+    }
+
+    /// A write named the remote object that it made: from now on it settles no other effect.
+    fn created(&mut self, key: UnitKey, started: Timestamp, output: Value, remote_id: String) {
+        if let Some(effect) = self.machine.intent(key).map(|intent| intent.id.clone()) {
+            let scope = self.doing(key).node().name().to_owned();
+            self.flush();
+            self.journal.record(Record::Remote { effect, scope, remote_id });
+        }
+        self.got(key, started, output);
+    }
+
+    /// A node gave an output: hide secrets in it, store its rows, look at `until`.
+    fn got(&mut self, key: UnitKey, started: Timestamp, output: Value) {
+        let doing_pure = self.doing(key).effect() == crate::model::Effect::Pure;
+        let output = if doing_pure { output } else { self.parts().secrets.scan(output) };
+        if key.phase != Phase::Undo
+            && let Some(name) = self.machine.definition(key).into.clone()
+        {
+            return self.store_rows(key, started, &name, output);
+        }
+        self.succeed(key, started, output);
+    }
+
+    fn store_rows(&mut self, key: UnitKey, started: Timestamp, name: &str, output: Value) {
+        let Value::List(rows) = output else {
+            let message = format!("`into` takes a list of rows, the output is {}", output.kind().name());
+            let error = self.step_error(ErrorClass::Invalid, message);
+            return self.give_up(key, started, error);
+        };
+        let id = format!("{}/{}", self.run, self.machine.path(key));
+        let (store, name, run, fence) = (self.parts().store.clone(), name.to_owned(), self.run, self.fence);
+        self.jobs.spawn(async move {
+            let stored = async {
+                store.create_dataset(run, fence, &id, &name).await?;
+                let dataset = store.append_rows(run, fence, &id, 0, &rows, None).await?;
+                Ok(Value::Dataset(dataset.into()))
+            };
+            (key, Done::Stored(started, stored.await))
+        });
+    }
+
+    fn succeed(&mut self, key: UnitKey, started: Timestamp, output: Value) {
+        let now = self.now();
+        if let Some(until) = self.machine.definition(key).until.clone().filter(|_| key.phase != Phase::Undo) {
+            match self.round_over(key, &until, &output) {
+                Ok(None) => {}
+                Ok(Some(next)) => return self.machine.next_round(key, started, output, next, now),
+                Err(error) => return self.give_up(key, started, error),
+            }
+        }
+        if let Some(cache) = self.machine.definition(key).cache.clone() {
+            self.put_into_cache(key, &cache, &output, now);
+        }
+        self.machine.succeed(key, started, output, None, now);
+    }
+
+    /// Returns when the next round of an `until` is due, or nothing when its condition holds.
+    fn round_over(
+        &self,
+        key: UnitKey,
+        until: &crate::pipeline::Until,
+        output: &Value,
+    ) -> Result<Option<Timestamp>, StepError> {
+        let mut scope = self.unit_scope(key);
+        scope.locals.push(("output", output.clone()));
+        let invalid = |error: EvalError| self.step_error(ErrorClass::Invalid, format!("`until`: {}", error.message));
+        if until.holds.eval(&scope).map_err(invalid)?.is_truthy() {
+            return Ok(None);
+        }
+        if self.machine.round(key) >= until.limit {
+            let message = format!("`until` did not hold within {} rounds", until.limit);
+            return Err(self.step_error(ErrorClass::Timeout, message));
+        }
+        let pause = match &until.every {
+            Some(every) => {
+                let value = every.eval(&scope).map_err(invalid)?;
+                duration(&value, "every").map_err(invalid)?
+            }
+            None => crate::model::Duration::ZERO,
+        };
+        Ok(Some(self.now().plus(pause)))
+    }
+
+    fn put_into_cache(&mut self, key: UnitKey, cache: &crate::pipeline::Cache, output: &Value, now: Timestamp) {
+        let doing = self.doing(key);
+        let scope = self.unit_scope(key);
+        let source = match &cache.key {
+            Some(template) => template.eval(&scope),
+            None => doing.with().eval(&scope),
+        };
+        // What cannot be evaluated now could not be evaluated before the attempt either, so there is nothing to keep.
+        let Ok(source) = source else { return };
+        let entry = cache_address(doing.node().name(), &source);
+        self.flush();
+        self.journal.record(Record::Cache { key: entry, output: output.clone(), expires_at: now.plus(cache.ttl) });
+    }
+
+    fn attempt_failed(&mut self, key: UnitKey, started: Timestamp, error: &NodeError) {
+        let write = self.doing(key).effect().is_write();
+        if error.class == ErrorClass::Canceled && !write {
+            return self.machine.abandon(key, self.now());
+        }
+        let told = self.step_error(error.class, error.text());
+        if write && (error.happened == Happened::Perhaps || self.machine.is_unproven(key)) {
+            return self.machine.doubt(key, told, self.now());
+        }
+        self.retry_or_give_up(key, started, told, error.retry_after);
+    }
+
+    fn retry_or_give_up(
+        &mut self,
+        key: UnitKey,
+        started: Timestamp,
+        error: StepError,
+        retry_after: Option<crate::model::Duration>,
+    ) {
+        let now = self.now();
+        let doing = self.doing(key);
+        let attempt = self.machine.attempt(key);
+        let fraction = self.parts().system.random.fraction();
+        let next = next_attempt(doing.retry(), attempt, error.class, retry_after, fraction, now);
+        let next = next.filter(|_| !self.machine.is_halting() && !self.options.stop.is_cancelled());
+        match next {
+            Some(due) => self.machine.fail(key, started, error, Some(due), now),
+            None => self.give_up(key, started, error),
+        }
+    }
+
+    /// The step run failed for good: `on_error` says what becomes of it.
+    pub(super) fn give_up(&mut self, key: UnitKey, started: Timestamp, error: StepError) {
+        let now = self.now();
+        let default = match &self.machine.definition(key).on_error {
+            OnError::Default(tree) if key.phase != Phase::Undo => Some(tree.clone()),
+            _ => None,
+        };
+        let Some(default) = default else { return self.machine.fail(key, started, error, None, now) };
+        match default.eval(&self.unit_scope(key)) {
+            Ok(output) => self.machine.succeed(key, started, output, Some(error), now),
+            Err(fault) => {
+                let message = format!("{}; and `default` of `on_error` has no value: {}", error.message, fault.message);
+                let error = self.step_error(error.class, message);
+                self.machine.fail(key, started, error, None, now);
+            }
+        }
+    }
+
+    fn asked(&mut self, key: UnitKey, asked: Asked) {
+        let now = self.now();
+        match asked {
+            Asked::Happened { output, remote_id } => {
+                let output = self.parts().secrets.scan(output);
+                let verdict = Verdict::Happened { output, remote_id: Some(remote_id) };
+                self.machine.settle(key, SettledBy::Reconcile, verdict, now);
+            }
+            Asked::DidNotHappen => self.machine.settle(key, SettledBy::Reconcile, Verdict::SendAgain, now),
+            Asked::Ambiguous => {
+                tracing::warn!(run = %self.run, step = %self.machine.path(key), "several remote objects could be the effect's");
+                self.machine.hold(key, None);
+            }
+            Asked::Failed(error) => {
+                let text = self.parts().secrets.mask(error.text());
+                tracing::warn!(run = %self.run, step = %self.machine.path(key), error = text, "the remote could not be asked");
+                let asked = self.machine.count_question(key);
+                let wait = super::ledger::pause(asked);
+                let again = (asked < super::ledger::QUESTIONS).then(|| now.plus(error.retry_after.unwrap_or(wait)));
+                self.machine.hold(key, again);
+            }
+            Asked::Store(error) => self.failure = Some(error.into()),
+        }
+    }
+
+    /// Obeys a person's word about an effect in doubt.
+    pub(super) fn resolve(&mut self, effect: &str, verdict: Verdict, now: Timestamp) {
+        match self.machine.doubt_by_effect(effect) {
+            Some(key) => self.machine.settle(key, SettledBy::Person, verdict, now),
+            None => tracing::warn!(run = %self.run, effect, "no such effect is in doubt"),
+        }
+    }
+
+    pub(super) fn child_ended(&mut self, key: UnitKey, started: Timestamp, result: Result<Execution, super::Error>) {
+        let now = self.now();
+        match result {
+            Ok(Execution::Finished { state: RunState::Succeeded, outputs, .. }) => self.succeed(key, started, outputs),
+            Ok(Execution::Finished { .. }) if key.phase == Phase::Undo => {
+                self.machine.succeed(key, started, Value::Null, None, now);
+            }
+            Ok(Execution::Finished { state: RunState::Canceled, .. }) => self.machine.abandon(key, now),
+            Ok(Execution::Finished { error, .. }) => {
+                let error =
+                    error.unwrap_or(StepError { class: ErrorClass::Bug, message: "the child run failed".into() });
+                self.give_up(key, started, error);
+            }
+            Ok(Execution::Waiting { until, reason, .. }) => self.machine.sleep(key, until, &reason, None, now),
+            Ok(Execution::Stopped) => self.machine.abandon(key, now),
+            Err(super::Error::Store(error)) => self.failure = Some(super::Error::Store(error)),
+            Err(error) => {
+                let error = self.step_error(ErrorClass::Bug, error.to_string());
+                self.give_up(key, started, error);
+            }
+        }
+    }
+
+    /// Makes an error that may be shown: known secrets in it are masked.
+    pub(super) fn step_error(&self, class: ErrorClass, message: impl Into<String>) -> StepError {
+        StepError { class, message: self.parts().secrets.mask(message.into()) }
+    }
+
+    pub(super) fn log_sink(&self, key: UnitKey) -> JournalLog {
+        JournalLog { journal: self.journal.clone(), path: self.machine.path(key), parts: self.parts().clone() }
+    }
+}
+
+/// Writes log lines of nodes behind the journal.
+#[derive(Clone, Debug)]
+pub(super) struct JournalLog {
+    journal: super::journal::Journal,
+    path: crate::model::StepPath,
+    parts: std::sync::Arc<super::Parts>,
+}
+
+impl LogSink for JournalLog {
+    fn log(&self, level: LogLevel, message: &str) {
+        let message = self.parts.secrets.mask(message.to_owned());
+        let at = self.parts.system.clock.now();
+        self.journal.record(Record::Log { path: Some(self.path.clone()), level, message, at });
+    }
+}

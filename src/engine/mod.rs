@@ -1,0 +1,269 @@
+//! Runs a checked pipeline: a pure machine decides, a driver does, a ledger keeps effects from happening twice.
+
+mod attempt;
+mod child;
+mod driver;
+mod finish;
+mod journal;
+mod ledger;
+mod machine;
+mod perform;
+mod probe;
+pub mod retry;
+mod scope;
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+pub use self::machine::Machine;
+pub use self::machine::Task;
+pub use self::machine::UnitKey;
+pub use self::probe::Point;
+pub use self::probe::Probe;
+pub use self::scope::NoSecrets;
+pub use self::scope::SecretSource;
+use crate::http::Transport;
+use crate::model::Duration;
+use crate::model::RunEvent;
+use crate::model::RunId;
+use crate::model::RunState;
+use crate::model::StepError;
+use crate::model::StepPath;
+use crate::model::Timestamp;
+use crate::model::Value;
+use crate::node::Access;
+use crate::pipeline::Pipeline;
+use crate::store::Fence;
+use crate::store::NewRun;
+use crate::store::Store;
+use crate::store::VersionRecord;
+use crate::system::System;
+
+/// What the engine works with; cheap to clone by `Arc`.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    pub system: System,
+    pub store: Store,
+    pub http: Arc<dyn Transport>,
+    pub access: Access,
+    pub secrets: Arc<dyn SecretSource>,
+    /// Names this process in leases.
+    pub owner: String,
+    /// Tells of an owner whether its process certainly no longer exists: its runs are then taken over at once.
+    pub owner_is_gone: fn(&str) -> bool,
+    /// How long after an intent its first byte may leave.
+    pub send_window: Duration,
+    /// Told of the points between which a crash must do no harm; for tests.
+    pub probe: Probe,
+}
+
+/// Executes runs.
+#[derive(Clone, Debug)]
+pub struct Engine(Arc<Parts>);
+
+/// How a run is executed.
+#[derive(Clone, Debug)]
+pub struct ExecuteOptions {
+    /// Stops in good order: no step starts any more, writes under way end, the run can be resumed.
+    pub stop: CancellationToken,
+    /// Whether waits of any length are waited for here; otherwise the run is parked and `Waiting` comes back.
+    pub foreground: bool,
+    /// Takes the committed events, for those who watch.
+    pub observer: Option<mpsc::UnboundedSender<(RunId, RunEvent)>>,
+    /// When the run must have ended: a parent's deadline.
+    pub deadline: Option<Timestamp>,
+}
+
+/// What an execution came to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Execution {
+    /// The run ended.
+    Finished { state: RunState, outputs: Value, error: Option<StepError> },
+    /// Nothing can go on before `until`, or, without it, without a person or a signal.
+    Waiting { until: Option<Timestamp>, reason: String, in_doubt: bool },
+    /// `stop` was asked for: the run can be resumed.
+    Stopped,
+}
+
+/// What a person may say to a run.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Signal {
+    Cancel {
+        undo: bool,
+    },
+    /// Settles an effect in doubt.
+    Resolve {
+        effect: String,
+        verdict: crate::model::Verdict,
+    },
+}
+
+/// Why a run cannot be executed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the store failed")]
+    Store(#[from] crate::store::Error),
+    #[error("there is no run `{0}`")]
+    NoRun(RunId),
+    #[error("run `{0}` is being executed by another process")]
+    Taken(RunId),
+    #[error("the lease of run `{0}` was lost to another process")]
+    LeaseLost(RunId),
+    #[error("run `{run}` is {state}: {help}")]
+    WrongState { run: RunId, state: &'static str, help: &'static str },
+    #[error("`{pipeline}` cannot run yet: {keys}")]
+    NotYet { pipeline: Arc<str>, keys: String },
+    #[error("there is no step `{0}`")]
+    NoStep(String),
+}
+
+impl Engine {
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    #[must_use]
+    pub fn parts(&self) -> &Parts {
+        &self.0
+    }
+
+    /// Makes a run of a pipeline with checked inputs (see `pipeline::check_inputs`). It is queued and durable.
+    ///
+    /// # Errors
+    /// The store's, and `NotYet` where the pipeline uses what does not work yet.
+    pub async fn start(&self, pipeline: &Pipeline, inputs: Value) -> Result<RunId, Error> {
+        let id = self.0.system.run_id();
+        self.create(pipeline, id, inputs, None).await?;
+        Ok(id)
+    }
+
+    async fn create(
+        &self,
+        pipeline: &Pipeline,
+        id: RunId,
+        inputs: Value,
+        parent: Option<(RunId, StepPath)>,
+    ) -> Result<(), Error> {
+        if !pipeline.not_yet.is_empty() {
+            let keys = pipeline.not_yet.join("; ");
+            return Err(Error::NotYet { pipeline: pipeline.name.clone(), keys });
+        }
+        let version = VersionRecord {
+            id: pipeline.version.clone(),
+            pipeline: pipeline.name.clone(),
+            definition: pipeline.definition.clone(),
+        };
+        self.0.store.put_version(&version).await?;
+        let run = NewRun {
+            id,
+            pipeline: pipeline.name.clone(),
+            version: pipeline.version.clone(),
+            inputs,
+            slot: None,
+            priority: pipeline.priority,
+            parent,
+            created_at: self.0.system.clock.now(),
+        };
+        self.0.store.create_run(&run).await?;
+        Ok(())
+    }
+
+    /// Executes a run from where its journal ends: a new one from its beginning, one that a crash cut off from there.
+    ///
+    /// # Errors
+    /// The store's; `Taken` when another process executes it. What fails inside the run is in `Execution`.
+    pub async fn execute(
+        &self,
+        run: RunId,
+        pipeline: Arc<Pipeline>,
+        options: ExecuteOptions,
+    ) -> Result<Execution, Error> {
+        driver::execute(self, run, pipeline, driver::Mode::Forward, options).await
+    }
+
+    /// Runs again what failed in a run, and with `from` that step and all behind it.
+    ///
+    /// # Errors
+    /// As `execute`; `WrongState` when nothing of it failed and no step is named.
+    pub async fn retry(
+        &self,
+        run: RunId,
+        pipeline: Arc<Pipeline>,
+        from: Option<String>,
+        options: ExecuteOptions,
+    ) -> Result<Execution, Error> {
+        if let Some(step) = from.as_deref().filter(|step| !pipeline.main.index.contains_key(*step)) {
+            return Err(Error::NoStep(step.to_owned()));
+        }
+        driver::execute(self, run, pipeline, driver::Mode::Retry { from }, options).await
+    }
+
+    /// Leaves a signal for a run, whoever executes it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn signal(&self, run: RunId, signal: &Signal) -> Result<(), Error> {
+        let (kind, payload) = signal.to_stored();
+        let now = self.0.system.clock.now();
+        if self.0.store.inbox_put(run, kind, &payload, now).await? { Ok(()) } else { Err(Error::NoRun(run)) }
+    }
+
+    async fn claim(&self, run: RunId) -> Result<Fence, Error> {
+        let store = &self.0.store;
+        if let Some(fence) = store.claim(run, &self.0.owner).await? {
+            return Ok(fence);
+        }
+        let Some(seen) = store.lease(run).await? else { return Err(Error::NoRun(run)) };
+        // Whoever lives beats: see whether the beat changes for the lease's length by our own clock.
+        if !seen.owner.as_deref().is_some_and(self.0.owner_is_gone) {
+            let clock = &self.0.system.clock;
+            clock.sleep_until(clock.now().plus(driver::LEASE)).await;
+        }
+        store.steal(run, &self.0.owner, &seen).await?.ok_or(Error::Taken(run))
+    }
+}
+
+impl Signal {
+    fn to_stored(&self) -> (&'static str, Value) {
+        use crate::model::Verdict;
+        match self {
+            Self::Cancel { undo } => ("cancel", Value::map([("undo", Value::Bool(*undo))])),
+            Self::Resolve { effect, verdict } => {
+                let (word, output) = match verdict {
+                    Verdict::Happened { output, .. } => ("happened", output.clone()),
+                    Verdict::SendAgain => ("send_again", Value::Null),
+                    Verdict::Dropped => ("dropped", Value::Null),
+                };
+                let entries = [("effect", Value::from(effect.as_str())), ("verdict", word.into()), ("output", output)];
+                ("resolve", Value::map(entries))
+            }
+        }
+    }
+
+    fn from_stored(kind: &str, payload: &Value) -> Option<Self> {
+        use crate::model::Verdict;
+        match kind {
+            "cancel" => Some(Self::Cancel { undo: payload.get("undo").and_then(Value::as_bool).unwrap_or(false) }),
+            "resolve" => {
+                let output = payload.get("output").cloned().unwrap_or_default();
+                let verdict = match payload.get("verdict")?.as_str()? {
+                    "happened" => Verdict::Happened { output, remote_id: None },
+                    "send_again" => Verdict::SendAgain,
+                    _ => Verdict::Dropped,
+                };
+                Some(Self::Resolve { effect: payload.get("effect")?.as_str()?.to_owned(), verdict })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Default for ExecuteOptions {
+    /// Waits here for as long as it takes.
+    fn default() -> Self {
+        Self { stop: CancellationToken::new(), foreground: true, observer: None, deadline: None }
+    }
+}

@@ -1,0 +1,94 @@
+//! What the expressions of a run can see.
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+
+use crate::model::Phase;
+use crate::model::StepState;
+use crate::model::Value;
+use crate::pipeline::Graph;
+use crate::pipeline::Pipeline;
+use crate::template::Lookup;
+use crate::template::StepView;
+
+/// Gives secrets and hides them.
+pub trait SecretSource: Send + Sync + std::fmt::Debug {
+    /// Returns the secret, marked as such, or why there is none.
+    fn get(&self, name: &str) -> Result<Value, String>;
+    /// Replaces every known secret in a text by `***`.
+    fn mask(&self, text: String) -> String;
+    /// Marks every string as secret that holds a known secret.
+    fn scan(&self, value: Value) -> Value;
+}
+
+/// No secrets at all.
+#[derive(Clone, Copy, Debug)]
+pub struct NoSecrets;
+
+impl SecretSource for NoSecrets {
+    fn get(&self, name: &str) -> Result<Value, String> {
+        Err(format!("there is no secret `{name}`"))
+    }
+
+    fn mask(&self, text: String) -> String {
+        text
+    }
+
+    fn scan(&self, value: Value) -> Value {
+        value
+    }
+}
+
+/// The ended steps of a run, published one by one, read by every expression.
+#[derive(Debug)]
+pub(super) struct Published {
+    pipeline: Arc<Pipeline>,
+    main: Vec<OnceLock<StepView>>,
+    on_failure: Vec<OnceLock<StepView>>,
+    finally: Vec<OnceLock<StepView>>,
+    secrets: Arc<dyn SecretSource>,
+}
+
+impl Published {
+    pub(super) fn new(pipeline: Arc<Pipeline>, secrets: Arc<dyn SecretSource>) -> Self {
+        let places = |graph: &Graph| graph.steps.iter().map(|_| OnceLock::new()).collect();
+        Self {
+            main: places(&pipeline.main),
+            on_failure: places(&pipeline.on_failure),
+            finally: places(&pipeline.finally),
+            pipeline,
+            secrets,
+        }
+    }
+
+    pub(super) fn publish(&self, phase: Phase, step: usize, view: StepView) {
+        if let Some(place) = self.part(phase).1.get(step) {
+            // A step ends once; a second publication after a replay says the same.
+            let _ = place.set(view);
+        }
+    }
+
+    fn part(&self, phase: Phase) -> (&Graph, &[OnceLock<StepView>]) {
+        match phase {
+            Phase::Main | Phase::Undo => (&self.pipeline.main, &self.main),
+            Phase::OnFailure => (&self.pipeline.on_failure, &self.on_failure),
+            Phase::Finally => (&self.pipeline.finally, &self.finally),
+        }
+    }
+}
+
+impl Lookup for Published {
+    fn step(&self, id: &str) -> Option<StepView> {
+        for phase in [Phase::Main, Phase::OnFailure, Phase::Finally] {
+            let (graph, places) = self.part(phase);
+            let Some(place) = graph.index.get(id).and_then(|step| places.get(*step)) else { continue };
+            let pending = || StepView { output: Value::Null, state: StepState::Pending, error: None };
+            return Some(place.get().cloned().unwrap_or_else(pending));
+        }
+        None
+    }
+
+    fn secret(&self, name: &str) -> Result<Value, String> {
+        self.secrets.get(name)
+    }
+}

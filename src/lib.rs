@@ -1,0 +1,20 @@
+//! Pipewright: a declarative pipeline engine.
+//!
+//! The modules in reading order; `ARCHITECTURE.md` holds the map and the layers.
+
+pub mod app;
+pub mod cli;
+pub mod diag;
+pub mod engine;
+pub mod http;
+pub mod model;
+pub mod node;
+pub mod nodes;
+pub mod pipeline;
+pub mod portfolio;
+pub mod secrets;
+pub mod store;
+pub mod system;
+pub mod telemetry;
+pub mod template;
+pub mod yaml;

@@ -1,0 +1,67 @@
+//! Plain data that every other room shares: values, numbers, money, time, ids, states and journal events.
+//!
+//! Nothing here does I/O, awaits, or reads a clock.
+
+mod effect;
+mod error;
+mod event;
+mod id;
+mod json;
+mod money;
+mod number;
+mod path;
+mod state;
+mod stored;
+mod time;
+mod value;
+mod value_de;
+
+pub use self::effect::Effect;
+pub use self::effect::Happened;
+pub use self::effect::InDoubt;
+pub use self::effect::Repeat;
+pub use self::effect::Settlement;
+pub use self::effect::WriteKind;
+pub use self::error::ErrorClass;
+pub use self::error::StepError;
+pub use self::event::EffectIntent;
+pub use self::event::RunEvent;
+pub use self::event::SettledBy;
+pub use self::event::Verdict;
+pub use self::id::EffectId;
+pub use self::id::RunId;
+pub use self::id::VersionId;
+pub use self::json::JsonError;
+pub use self::json::parse_json;
+pub use self::json::write_json;
+pub use self::money::Currency;
+pub use self::money::Money;
+pub use self::number::NumberError;
+pub use self::number::add;
+pub use self::number::compare;
+pub use self::number::divide;
+pub use self::number::exact_product;
+pub use self::number::exact_sum;
+pub use self::number::floor_divide;
+pub use self::number::multiply;
+pub use self::number::negate;
+pub use self::number::parse_number;
+pub use self::number::remainder;
+pub use self::number::subtract;
+pub use self::path::Phase;
+pub use self::path::StepPath;
+pub use self::state::RunState;
+pub use self::state::StepState;
+pub use self::stored::from_stored;
+pub use self::stored::to_stored;
+pub use self::time::Duration;
+pub use self::time::Timestamp;
+pub use self::value::Blob;
+pub use self::value::Dataset;
+pub use self::value::Kind;
+pub use self::value::Map;
+pub use self::value::Value;
+pub use self::value_de::DecodeError;
+pub(crate) use self::value_de::WHOLE;
+pub use self::value_de::decode;
+pub(crate) use self::value_de::hand_over;

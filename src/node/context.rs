@@ -1,0 +1,98 @@
+//! All that a node may see.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::http::Transport;
+use crate::model::Effect;
+use crate::model::EffectId;
+use crate::model::RunId;
+use crate::model::StepPath;
+use crate::model::Timestamp;
+use crate::model::Value;
+use crate::system::System;
+use crate::template::EvalError;
+use crate::template::Scope;
+use crate::template::Template;
+
+/// All that a node may see; nothing else is reachable from a node. Made in O(1) for each attempt.
+#[derive(Debug)]
+pub struct StepContext<'a> {
+    pub run: RunId,
+    pub path: &'a StepPath,
+    /// From 1.
+    pub attempt: u32,
+    /// What the step declared: a node must not do more.
+    pub declared: Effect,
+    pub system: &'a System,
+    pub http: &'a dyn Transport,
+    pub access: &'a Access,
+    /// For writes: the ledger's entry.
+    pub effect: Option<&'a EffectContext>,
+    /// When the attempt must have ended: the nearest of the step's and the run's time-outs.
+    pub deadline: Option<Timestamp>,
+    pub canceled: &'a CancellationToken,
+    /// The compiled expressions of `Node::expressions`, by key.
+    pub expressions: &'a [(&'static str, Template)],
+    pub scope: &'a Scope,
+    /// Takes lines for the run's log.
+    pub log: &'a dyn LogSink,
+}
+
+/// Takes lines for the run's log; secrets in them are masked on the way.
+pub trait LogSink: Send + Sync + std::fmt::Debug {
+    fn log(&self, level: LogLevel, message: &str);
+}
+
+/// The ledger's entry of a write.
+#[derive(Clone, Debug)]
+pub struct EffectContext {
+    pub id: EffectId,
+    /// The business key: the same on every attempt.
+    pub key: Arc<str>,
+    /// When the effect was first intended.
+    pub started_at: Timestamp,
+}
+
+/// What the project allows.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// The project's folder, absolute. Relative paths start here.
+    pub root: PathBuf,
+    /// Whether files outside the project may be read and written.
+    pub files_outside: bool,
+    /// Whether `shell.run` may run programs.
+    pub shell: bool,
+    /// Databases by connection name, as URLs, for `sql.query` and `sql.execute`.
+    pub databases: Vec<(String, String)>,
+}
+
+/// How loud a log line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+impl StepContext<'_> {
+    /// Evaluates the expression of `with:` under `key` with further roots; a row at a time, say.
+    pub fn eval(&self, key: &str, locals: &[(&'static str, Value)]) -> Result<Value, EvalError> {
+        let Some((_, template)) = self.expressions.iter().find(|(name, _)| *name == key) else {
+            return Err(EvalError { message: format!("`{key}` is not given") });
+        };
+        let mut scope = self.scope.clone();
+        scope.locals.extend_from_slice(locals);
+        template.eval(&scope)
+    }
+
+    /// Tells whether `with:` gives the expression `key`.
+    #[must_use]
+    pub fn has_expression(&self, key: &str) -> bool {
+        self.expressions.iter().any(|(name, _)| *name == key)
+    }
+}

@@ -1,0 +1,109 @@
+//! The contract between the engine and what a step `uses`.
+
+mod context;
+mod error;
+mod registry;
+mod typed;
+
+use async_trait::async_trait;
+
+pub use self::context::Access;
+pub use self::context::EffectContext;
+pub use self::context::LogLevel;
+pub use self::context::LogSink;
+pub use self::context::StepContext;
+pub use self::error::NodeError;
+pub use self::registry::Registry;
+pub use self::typed::NodeType;
+pub use self::typed::Typed;
+use crate::model::Effect;
+use crate::model::Settlement;
+use crate::model::Timestamp;
+use crate::model::Value;
+
+/// Something a step can run: a built-in node or, later, a connector's operation. One object for each name.
+///
+/// The engine evaluates the templates of `with:` and hands the node a plain value, its *input*. For a write this input
+/// is the sealed request of the effect ledger: the same input sent again must mean the same request.
+#[async_trait]
+pub trait Node: Send + Sync + std::fmt::Debug {
+    /// What `uses` says, e.g. `http.request`.
+    fn name(&self) -> &str;
+    /// Number of the node's meaning; a journal names it, so that an older run is not continued with another meaning.
+    fn meaning(&self) -> u32 {
+        1
+    }
+    /// Markdown: the first line is one sentence.
+    fn docs(&self) -> String;
+    /// A `with:` that works, as YAML.
+    fn example(&self) -> &str;
+    /// JSON Schema of `with:`.
+    fn input_schema(&self) -> serde_json::Value;
+    /// JSON Schema of the output, where it is known.
+    fn output_schema(&self) -> Option<serde_json::Value>;
+    /// The keys of `with:` that hold an expression for the node to evaluate itself.
+    fn expressions(&self) -> &'static [ExpressionKey];
+    /// The keys of `with:` that must be literal because they decide the effect, or what must be known before a run.
+    fn literals(&self) -> &'static [&'static str];
+    /// What it does to the world. In `with`, a key that holds a template is null.
+    fn effect(&self, with: &Value) -> Effect;
+    /// Faults of a literal `with:` that its schema cannot express, each with the key it belongs to.
+    fn check(&self, with: &Value) -> Vec<(Option<String>, String)>;
+    /// How a write with this input can be settled when its answer is lost.
+    fn settlement(&self, input: &Value) -> Settlement;
+    /// Does it.
+    async fn run(&self, input: Value, ctx: &StepContext<'_>) -> Result<Outcome, NodeError>;
+    /// Asks the remote whether a write with this input happened (only where `settlement` says `reconcile`).
+    async fn reconcile(&self, input: Value, ctx: &StepContext<'_>) -> Result<Reconciled, NodeError>;
+}
+
+/// A key of `with:` whose text is an expression that the node evaluates, once a row, say.
+///
+/// A dotted key, `reconcile.found`, names a key within an object of `with:`; it is optional wherever it or the object
+/// is not there. In the evaluated input such a key holds the expression's source text.
+#[derive(Clone, Copy, Debug)]
+pub struct ExpressionKey {
+    pub key: &'static str,
+    /// The roots that the node gives it beyond those of the step.
+    pub roots: &'static [&'static str],
+}
+
+/// What a node gives back.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    Done(Value),
+    /// A write that made a remote object: its id settles no other effect.
+    Created {
+        output: Value,
+        remote_id: String,
+    },
+    /// Ends the attempt and frees the worker; at `until` the step ends with `then`.
+    Wait {
+        until: Timestamp,
+        reason: String,
+        then: Value,
+    },
+    /// Starts a child run; its outputs become the step's output.
+    Child {
+        pipeline: String,
+        inputs: Value,
+    },
+}
+
+/// What the remote says about an effect in doubt.
+#[derive(Clone, Debug)]
+pub enum Reconciled {
+    /// It happened, and this is its output. A remote object settles one effect at most: candidates in order, the first
+    /// that no other effect owns is taken; several free ones hold.
+    Found(Vec<Candidate>),
+    /// It did not happen.
+    NotFound,
+}
+
+/// A remote object that may be the effect's.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The remote's id for it.
+    pub remote_id: String,
+    pub output: Value,
+}

@@ -1,0 +1,56 @@
+//! Which database a step means, and what its errors mean.
+
+use super::files::locate;
+use crate::model::ErrorClass;
+use crate::model::Value;
+use crate::node::NodeError;
+use crate::node::StepContext;
+use crate::store::external::SqlError;
+
+/// Finds the URL of a database: a connection's, or that of a file of the project.
+pub(super) fn database_url(ctx: &StepContext<'_>, database: &str) -> Result<String, NodeError> {
+    let known = ctx.access.databases.iter().find(|(name, _)| name == database);
+    let url = match known {
+        Some((_, url)) => url.as_str(),
+        None if database.starts_with("sqlite:") => database,
+        None => {
+            // The text may be a URL with a password in it, so it is not repeated.
+            let names: Vec<_> = ctx.access.databases.iter().map(|(name, _)| format!("`{name}`")).collect();
+            let have =
+                if names.is_empty() { "there are none".to_owned() } else { format!("there are {}", names.join(", ")) };
+            let message = "`database` is neither a connection of the project file nor `sqlite://path`";
+            return Err(NodeError::invalid(format!("{message}; {have}")));
+        }
+    };
+    let Some(rest) = url.strip_prefix("sqlite:") else { return Ok(url.to_owned()) };
+    let path = rest.strip_prefix("//").unwrap_or(rest);
+    // Options could name other files or open the database in other ways; none are needed.
+    let path = path.split('?').next().unwrap_or_default();
+    let real = match known {
+        Some(_) => ctx.access.root.join(path),
+        None => locate(ctx.access, path)?,
+    };
+    let Some(real) = real.to_str().filter(|real| !real.contains(['?', '%', '#'])) else {
+        return Err(NodeError::invalid("the database's path holds characters that a URL may not hold"));
+    };
+    Ok(format!("sqlite://{real}?mode=rwc"))
+}
+
+/// Makes the folder of a database file that does not exist yet.
+pub(super) async fn make_folder(url: &str) -> Result<(), NodeError> {
+    let path = url.strip_prefix("sqlite://").and_then(|rest| rest.split('?').next());
+    let Some(folder) = path.and_then(|path| std::path::Path::new(path).parent()) else { return Ok(()) };
+    tokio::fs::create_dir_all(folder)
+        .await
+        .map_err(|error| NodeError::new(ErrorClass::Invalid, error).at("cannot make the database's folder"))
+}
+
+/// Lays secrets open: the parameters go out.
+pub(super) fn opened(params: &[Value]) -> Vec<Value> {
+    params.iter().map(Value::revealed).collect()
+}
+
+pub(super) fn failed(error: SqlError) -> NodeError {
+    let (class, happened) = (error.class, error.happened);
+    NodeError { happened, ..NodeError::new(class, error) }
+}

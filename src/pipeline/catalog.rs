@@ -1,0 +1,314 @@
+//! The pipelines of a project: found by name or by file, compiled with what they use.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::Pipeline;
+use super::Project;
+use super::compile::Child;
+use super::compile::Schemas;
+use super::compile::World;
+use super::compile::compile;
+use super::project;
+use crate::diag::Code;
+use crate::diag::Diagnostic;
+use crate::diag::Position;
+use crate::diag::Sources;
+use crate::diag::Span;
+use crate::diag::did_you_mean;
+use crate::model::Value;
+use crate::model::parse_json;
+use crate::node::Registry;
+use crate::yaml;
+
+/// The pipelines of a folder.
+#[derive(Debug)]
+pub struct Catalog {
+    root: PathBuf,
+    registry: Registry,
+    schemas: Schemas,
+    /// What has been compiled, by path.
+    done: RefCell<BTreeMap<PathBuf, Compiled>>,
+    /// The files that are being compiled, outermost first.
+    open: RefCell<Vec<PathBuf>>,
+    sources: RefCell<Sources>,
+}
+
+type Compiled = (Option<Arc<Pipeline>>, Vec<Diagnostic>);
+
+/// What a check found.
+#[derive(Clone, Debug, Default)]
+pub struct Checked {
+    pub diagnostics: Vec<Diagnostic>,
+    pub sources: Sources,
+    pub files: usize,
+}
+
+/// A pipeline that was asked for.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub pipeline: Option<Arc<Pipeline>>,
+    pub diagnostics: Vec<Diagnostic>,
+    pub sources: Sources,
+    pub files: usize,
+}
+
+impl Catalog {
+    /// Opens the catalog of a project's folder; nothing is read yet.
+    #[must_use]
+    pub fn open(root: &Path, registry: Registry) -> Self {
+        Self {
+            root: root.to_owned(),
+            registry,
+            schemas: Schemas::default(),
+            done: RefCell::default(),
+            open: RefCell::default(),
+            sources: RefCell::default(),
+        }
+    }
+
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Reads the project's settings.
+    ///
+    /// # Errors
+    /// The faults of `pipewright.yaml`.
+    pub fn project(&self) -> Result<Project, Checked> {
+        let path = self.root.join("pipewright.yaml");
+        let Ok(bytes) = std::fs::read(&path) else { return Ok(Project::default()) };
+        let file: Arc<str> = self.shown(&path).into();
+        let (tree, mut diagnostics) = yaml::parse_bytes(&file, &bytes);
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let only_comments = diagnostics.iter().all(|diagnostic| diagnostic.code == Code::EmptyFile);
+        let project = match tree {
+            Some(tree) => project::read(&tree, &mut diagnostics),
+            None if only_comments => return Ok(Project::default()),
+            None => Project::default(),
+        };
+        if diagnostics.is_empty() {
+            return Ok(project);
+        }
+        let mut sources = Sources::default();
+        sources.insert(file, text.into());
+        Err(Checked { diagnostics, sources, files: 1 })
+    }
+
+    /// Loads a pipeline by file or by name.
+    ///
+    /// # Errors
+    /// There is none, in words.
+    pub fn load(&self, target: &str) -> Result<Loaded, String> {
+        let path = self.find(target)?;
+        let (pipeline, diagnostics) = self.compiled(&path);
+        let mut all = diagnostics;
+        // Faults of children are told with their files.
+        for (other, (_, diagnostics)) in self.done.borrow().iter() {
+            if *other != path {
+                all.extend(diagnostics.iter().cloned());
+            }
+        }
+        let files = self.done.borrow().len();
+        Ok(Loaded { pipeline, diagnostics: all, sources: self.sources.borrow().clone(), files })
+    }
+
+    /// Checks files and folders; without any, the project's pipelines and its settings.
+    #[must_use]
+    pub fn check(&self, paths: &[PathBuf]) -> Checked {
+        let mut files = Vec::new();
+        let whole = paths.is_empty();
+        let pipelines = self.root.join("pipelines");
+        let default = [if pipelines.is_dir() { pipelines } else { self.root.clone() }];
+        for path in if whole { &default[..] } else { paths } {
+            collect(path, &mut files, 0);
+        }
+        let mut diagnostics = Vec::new();
+        let mut count = files.len();
+        let mut sources = Sources::default();
+        if whole && self.root.join("pipewright.yaml").is_file() {
+            count += 1;
+            if let Err(checked) = self.project() {
+                diagnostics.extend(checked.diagnostics);
+                sources = checked.sources;
+            }
+        }
+        let mut names: BTreeMap<Arc<str>, PathBuf> = BTreeMap::new();
+        for file in files {
+            let (pipeline, found) = self.compiled(&file);
+            diagnostics.extend(found);
+            let Some(pipeline) = pipeline else { continue };
+            if let Some(first) = names.insert(pipeline.name.clone(), file.clone()) {
+                let start = Position { line: 1, column: 1, offset: 0 };
+                let span = Span { file: self.shown(&file).into(), start, end: start };
+                let message = format!("pipeline `{}` exists already in {}", pipeline.name, self.shown(&first));
+                diagnostics.push(
+                    Diagnostic::error(Code::DuplicatePipeline, span, message)
+                        .with_help("give one of them another `name`"),
+                );
+            }
+        }
+        sources.extend(&self.sources.borrow());
+        Checked { diagnostics, sources, files: count }
+    }
+
+    fn find(&self, target: &str) -> Result<PathBuf, String> {
+        let path = PathBuf::from(target);
+        if path.is_file() {
+            return Ok(path);
+        }
+        if target.contains('/') || target.ends_with(".yaml") || target.ends_with(".yml") {
+            return Err(format!("there is no file `{target}`"));
+        }
+        if let Some(path) = self.by_name(target) {
+            return Ok(path);
+        }
+        let names = self.names();
+        let near = did_you_mean(target, names.iter().map(String::as_str));
+        let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        Err(format!("there is no pipeline `{target}` in {}{near}", self.shown(&self.root.join("pipelines"))))
+    }
+
+    /// Finds a pipeline's file: by the file's name, else by the `name` that it states.
+    fn by_name(&self, name: &str) -> Option<PathBuf> {
+        let folders = [self.root.join("pipelines"), self.root.clone()];
+        let near = self.open.borrow().last().and_then(|file| file.parent().map(PathBuf::from));
+        for folder in near.iter().chain(&folders) {
+            let path = folder.join(format!("{name}.yaml"));
+            if path.is_file() {
+                return Some(path);
+            }
+        }
+        let mut files = Vec::new();
+        collect(&self.root.join("pipelines"), &mut files, 0);
+        files.into_iter().find(|file| {
+            let text = std::fs::read_to_string(file).unwrap_or_default();
+            text.lines().any(|line| {
+                line.strip_prefix("name:").is_some_and(|rest| rest.trim().trim_matches(['"', '\'']) == name)
+            })
+        })
+    }
+
+    /// Lists the names of the project's pipelines, by their files.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let mut files = Vec::new();
+        collect(&self.root.join("pipelines"), &mut files, 0);
+        files.iter().filter_map(|file| Some(file.file_stem()?.to_string_lossy().into_owned())).collect()
+    }
+
+    fn compiled(&self, path: &Path) -> Compiled {
+        if let Some(done) = self.done.borrow().get(path) {
+            return done.clone();
+        }
+        let file: Arc<str> = self.shown(path).into();
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let start = Position { line: 1, column: 1, offset: 0 };
+                let span = Span { file, start, end: start };
+                return (
+                    None,
+                    vec![Diagnostic::error(Code::Unreadable, span, format!("the file cannot be read: {error}"))],
+                );
+            }
+        };
+        let text: Arc<str> = String::from_utf8_lossy(&bytes).into();
+        self.sources.borrow_mut().insert(file.clone(), text.clone());
+        if std::str::from_utf8(&bytes).is_err() {
+            return (None, yaml::parse_bytes(&file, &bytes).1);
+        }
+        self.open.borrow_mut().push(path.to_owned());
+        let child = |name: &str| self.child(name);
+        let world = World { registry: &self.registry, child: &child, schemas: &self.schemas };
+        let compiled = compile(&file, &text, &world);
+        self.open.borrow_mut().pop();
+        self.done.borrow_mut().insert(path.to_owned(), compiled.clone());
+        compiled
+    }
+
+    fn child(&self, name: &str) -> Child {
+        let Some(path) = self.by_name(name) else {
+            let names = self.names();
+            return Child::Unknown { near: did_you_mean(name, names.iter().map(String::as_str)).map(str::to_owned) };
+        };
+        let stem =
+            |path: &PathBuf| path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let same = |other: &PathBuf| other.canonicalize().ok() == path.canonicalize().ok();
+        if let Some(from) = self.open.borrow().iter().position(same) {
+            let mut names: Vec<String> = self.open.borrow().iter().skip(from).map(stem).collect();
+            names.push(stem(&path));
+            return Child::Loop(names);
+        }
+        match self.compiled(&path).0 {
+            Some(pipeline) => Child::Found(pipeline),
+            None => Child::Faulty,
+        }
+    }
+
+    /// Returns a path as the user would write it.
+    fn shown(&self, path: &Path) -> String {
+        let here = std::env::current_dir().ok();
+        let short = here.as_deref().and_then(|here| path.strip_prefix(here).ok()).unwrap_or(path);
+        let text = short.display().to_string();
+        text.strip_prefix("./").unwrap_or(&text).to_owned()
+    }
+}
+
+/// Lists the pipeline files below a folder, in order of their paths.
+fn collect(path: &Path, files: &mut Vec<PathBuf>, depth: usize) {
+    if path.is_file() {
+        files.push(path.to_owned());
+        return;
+    }
+    let Ok(entries) = std::fs::read_dir(path) else { return };
+    let mut entries: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    entries.sort();
+    for entry in entries {
+        let name = entry.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let pipeline = (name.ends_with(".yaml") || name.ends_with(".yml"))
+            && !name.ends_with(".test.yaml")
+            && name != "pipewright.yaml";
+        if entry.is_dir() && !name.starts_with('.') && depth < 8 {
+            collect(&entry, files, depth + 1);
+        } else if pipeline && entry.is_file() {
+            files.push(entry);
+        }
+    }
+}
+
+/// Compiles a text that stands alone: no children, no files.
+#[must_use]
+pub fn compile_text(file: &str, text: &str, registry: &Registry) -> (Option<Arc<Pipeline>>, Vec<Diagnostic>) {
+    let schemas = Schemas::default();
+    let child = |_: &str| Child::Unknown { near: None };
+    compile(&file.into(), text, &World { registry, child: &child, schemas: &schemas })
+}
+
+/// Compiles a stored definition again: the version that a run keeps.
+///
+/// # Errors
+/// What this program no longer accepts of it.
+pub fn compile_definition(definition: &str, registry: &Registry) -> Result<Arc<Pipeline>, (Vec<Diagnostic>, Sources)> {
+    let damaged = || (Vec::new(), Sources::default());
+    let definition = parse_json(definition).map_err(|_| damaged())?;
+    let text = |key: &str| definition.get(key).and_then(Value::as_str);
+    let (Some(file), Some(source)) = (text("file"), text("text")) else { return Err(damaged()) };
+    let children = definition.get("children").cloned().unwrap_or_default();
+    let child = |name: &str| match children.get(name).and_then(Value::as_str) {
+        Some(inner) => compile_definition(inner, registry).map_or(Child::Faulty, Child::Found),
+        None => Child::Unknown { near: None },
+    };
+    let schemas = Schemas::default();
+    let world = World { registry, child: &child, schemas: &schemas };
+    let (pipeline, diagnostics) = compile(&file.into(), source, &world);
+    pipeline.ok_or_else(|| {
+        let mut sources = Sources::default();
+        sources.insert(file.into(), source.into());
+        (diagnostics, sources)
+    })
+}

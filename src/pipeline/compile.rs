@@ -1,0 +1,376 @@
+//! From a pipeline file to a checked pipeline: every fault is collected, and only a file without errors gives one.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::Durability;
+use super::Graph;
+use super::Guard;
+use super::Pipeline;
+use super::Step;
+use super::expressions::Place;
+use super::graph;
+use super::inputs;
+use super::read::Reader;
+use super::step;
+use super::triggers;
+use crate::diag::Code;
+use crate::diag::Diagnostic;
+use crate::diag::Severity;
+use crate::diag::Span;
+use crate::diag::did_you_mean;
+use crate::diag::first_faults;
+use crate::model::Value;
+use crate::model::VersionId;
+use crate::node::Registry;
+use crate::yaml;
+use crate::yaml::Tree;
+
+/// How many step runs of one run may be under way at once.
+const MAX_PARALLEL: usize = 1_024;
+
+pub(super) const PIPELINE_KEYS: &[&str] = &[
+    "name",
+    "description",
+    "labels",
+    "inputs",
+    "triggers",
+    "concurrency",
+    "priority",
+    "timeout",
+    "deadline",
+    "budget",
+    "durability",
+    "defaults",
+    "guards",
+    "locks",
+    "steps",
+    "outputs",
+    "on_failure",
+    "finally",
+    "tests",
+];
+
+/// A child pipeline, or why there is none.
+pub(super) enum Child {
+    Found(Arc<Pipeline>),
+    /// It has faults of its own, which are told with its file.
+    Faulty,
+    /// It leads back to a pipeline that is being compiled: the names of the loop.
+    Loop(Vec<String>),
+    Unknown {
+        near: Option<String>,
+    },
+}
+
+/// What a compilation knows beside the file.
+pub(super) struct World<'w> {
+    pub(super) registry: &'w Registry,
+    /// Finds child pipelines by name.
+    pub(super) child: &'w dyn Fn(&str) -> Child,
+    pub(super) schemas: &'w Schemas,
+}
+
+/// The input and output schemas of nodes, made once.
+#[derive(Debug, Default)]
+pub(super) struct Schemas(RefCell<HashMap<String, Arc<InAndOut>>>);
+
+/// The schema of `with:`, and of the output where it is known.
+type InAndOut = (serde_json::Value, Option<serde_json::Value>);
+
+impl Schemas {
+    pub(super) fn of(&self, node: &dyn crate::node::Node) -> Arc<InAndOut> {
+        let mut known = self.0.borrow_mut();
+        let made = known.entry(node.name().to_owned());
+        made.or_insert_with(|| Arc::new((node.input_schema(), node.output_schema()))).clone()
+    }
+}
+
+/// What one file's compilation gathers.
+pub(super) struct Compiler<'w> {
+    pub(super) world: &'w World<'w>,
+    pub(super) source: &'w str,
+    pub(super) diagnostics: Vec<Diagnostic>,
+    pub(super) inputs: Vec<super::Input>,
+    /// Whether the inputs could be read: where not, names of inputs are not checked.
+    pub(super) inputs_known: bool,
+    pub(super) steps: BTreeMap<String, step::Known>,
+    pub(super) children: BTreeMap<String, Arc<Pipeline>>,
+    pub(super) not_yet: Vec<String>,
+    /// Where the steps are named.
+    pub(super) step_spans: HashMap<String, Span>,
+}
+
+/// Compiles a file's text.
+pub(super) fn compile(file: &Arc<str>, source: &str, world: &World<'_>) -> (Option<Arc<Pipeline>>, Vec<Diagnostic>) {
+    let (tree, diagnostics) = yaml::parse(file, source);
+    let mut compiler = Compiler {
+        world,
+        source,
+        diagnostics,
+        inputs: Vec::new(),
+        inputs_known: true,
+        steps: BTreeMap::new(),
+        children: BTreeMap::new(),
+        not_yet: Vec::new(),
+        step_spans: HashMap::new(),
+    };
+    let pipeline = tree.and_then(|tree| compiler.pipeline(file, &tree));
+    let failed = compiler.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
+    (pipeline.filter(|_| !failed).map(Arc::new), first_faults(compiler.diagnostics))
+}
+
+impl Compiler<'_> {
+    pub(super) fn error(&mut self, code: Code, span: &Span, message: impl Into<String>) -> &mut Diagnostic {
+        self.push(Diagnostic::error(code, span.clone(), message))
+    }
+
+    pub(super) fn warning(&mut self, code: Code, span: &Span, message: impl Into<String>) -> &mut Diagnostic {
+        self.push(Diagnostic::warning(code, span.clone(), message))
+    }
+
+    fn push(&mut self, diagnostic: Diagnostic) -> &mut Diagnostic {
+        self.diagnostics.push(diagnostic);
+        self.diagnostics.last_mut().expect("it was just pushed")
+    }
+
+    /// Says that a name is unknown, with the nearest known one as the mend; `{}` in `what` stands for the name.
+    pub(super) fn unknown<'a>(
+        &mut self,
+        code: Code,
+        span: &Span,
+        what: &str,
+        name: &str,
+        known: impl IntoIterator<Item = &'a str>,
+    ) {
+        let known: Vec<_> = known.into_iter().collect();
+        let near = did_you_mean(name, known.iter().copied()).map(|near| format!("did you mean `{near}`?"));
+        let listed = || {
+            let few = !known.is_empty() && known.len() <= 12;
+            few.then(|| {
+                format!("known here: {}", known.iter().map(|it| format!("`{it}`")).collect::<Vec<_>>().join(", "))
+            })
+        };
+        let help = near.or_else(listed);
+        self.error(code, span, what.replace("{}", &format!("`{name}`"))).help = help;
+    }
+
+    fn pipeline(&mut self, file: &Arc<str>, tree: &Tree) -> Option<Pipeline> {
+        let mut reader = Reader::new(self, tree, PIPELINE_KEYS)?;
+        let stem = file.rsplit('/').next().unwrap_or(file);
+        let stem = stem.strip_suffix(".yaml").or_else(|| stem.strip_suffix(".yml")).unwrap_or(stem);
+        let name: Arc<str> = reader.text("name").map_or_else(|| stem.into(), |(name, _)| name.into());
+        reader.text("description");
+        let timeout = reader.duration("timeout");
+        let deadline = reader.duration("deadline");
+        let priority = reader.number("priority", 0, 9).unwrap_or(5);
+        let durability = match reader.word("durability", &["effects", "strict"]) {
+            Some("strict") => Durability::Strict,
+            _ => Durability::Effects,
+        };
+        let labels = tree.get("labels");
+        if let Some(labels) = labels {
+            Reader::mapping(self, labels);
+        }
+        self.read_inputs(tree);
+        if let Some(triggers) = tree.get("triggers") {
+            triggers::check(self, triggers);
+        }
+        let defaults = step::Defaults::read(self, tree.get("defaults"));
+        self.later(tree);
+        let main = self.graph(tree.get("steps"), &defaults, "steps", &[]);
+        let none = |steps: &Tree| matches!(&steps.kind, yaml::TreeKind::Mapping(entries) if entries.is_empty());
+        if tree.get("steps").is_none_or(none) {
+            let span = tree.entry("steps").map_or(&tree.span, |entry| &entry.key_span).clone();
+            self.error(Code::MissingKey, &first_line(&span), "a pipeline needs at least one step").help = Some(
+                "add `steps:` with a step, such as `hello: { uses: log.write, with: { message: hi } }`".to_owned(),
+            );
+        }
+        let main_ids: Vec<String> = main.index.keys().map(ToString::to_string).collect();
+        let on_failure = self.graph(tree.get("on_failure"), &defaults, "on_failure", &main_ids);
+        let finally = self.graph(tree.get("finally"), &defaults, "finally", &main_ids);
+        let place = Place::end();
+        let outputs = self.outputs(tree.get("outputs"), &place);
+        let (guards_before, guards_after) = self.guards(tree.get("guards"));
+        let definition = self.definition(file);
+        let version = self.version(&definition);
+        Some(Pipeline {
+            name,
+            version,
+            definition,
+            inputs: std::mem::take(&mut self.inputs),
+            main,
+            on_failure,
+            finally,
+            outputs,
+            timeout,
+            deadline,
+            priority: u8::try_from(priority).unwrap_or(5),
+            durability,
+            guards_before,
+            guards_after,
+            max_parallel: MAX_PARALLEL,
+            not_yet: std::mem::take(&mut self.not_yet),
+        })
+    }
+
+    fn read_inputs(&mut self, tree: &Tree) {
+        let Some(entry) = tree.entry("inputs") else { return };
+        match inputs::read(self, &entry.value) {
+            Some(inputs) => self.inputs = inputs,
+            None => self.inputs_known = false,
+        }
+    }
+
+    /// Checks keys that begin to work with later versions, and notes those that change what a run would do.
+    fn later(&mut self, tree: &Tree) {
+        if let Some(concurrency) = tree.get("concurrency") {
+            if let Some(mut reader) = Reader::new(self, concurrency, &["limit", "key", "when_full"]) {
+                reader.number("limit", 1, 1_000_000);
+                reader.word("when_full", &["queue", "skip", "replace"]);
+            }
+            if let Some(key) = concurrency.get("key") {
+                self.template(key, &Place::start());
+            }
+            self.not_yet.push("`concurrency` waits for the daemon".to_owned());
+        }
+        if let Some(budget) = tree.get("budget") {
+            if Reader::new(self, budget, &["money", "tokens"]).is_some() {
+                for entry in budget.entries() {
+                    self.template(&entry.value, &Place::start());
+                }
+            }
+            self.not_yet.push("`budget` waits for paid operations".to_owned());
+        }
+        if let Some(locks) = tree.get("locks") {
+            self.locks(locks, &Place::start());
+            self.not_yet.push("`locks` waits for the daemon".to_owned());
+        }
+        if let Some(tests) = tree.get("tests") {
+            for test in tests.items() {
+                Reader::new(self, test, &["name", "given", "faults", "then"]);
+            }
+            if !matches!(tests.kind, yaml::TreeKind::Sequence(_)) {
+                self.error(Code::WrongType, &tests.span, format!("expected a list, found {}", tests.describe()));
+            }
+        }
+    }
+
+    pub(super) fn locks(&mut self, tree: &Tree, place: &Place<'_>) {
+        for lock in tree.items() {
+            if let Some(mut reader) = Reader::new(self, lock, &["name", "limit"]) {
+                reader.number("limit", 1, 1_000_000);
+                reader.require("name");
+            }
+            if let Some(name) = lock.get("name") {
+                self.template(name, place);
+            }
+        }
+        if !matches!(tree.kind, yaml::TreeKind::Sequence(_)) {
+            self.error(Code::WrongType, &tree.span, format!("expected a list, found {}", tree.describe()));
+        }
+    }
+
+    fn graph(&mut self, tree: Option<&Tree>, defaults: &step::Defaults, part: &'static str, outer: &[String]) -> Graph {
+        let Some(tree) = tree else { return Graph::default() };
+        if !Reader::mapping(self, tree) {
+            return Graph::default();
+        }
+        let known = step::survey(self, tree);
+        let before = std::mem::take(&mut self.steps);
+        let mut all = before.clone();
+        all.extend(known);
+        self.steps = all;
+        let mut steps: Vec<(Step, Vec<(String, Span)>)> = Vec::new();
+        for entry in tree.entries() {
+            self.step_spans.insert(entry.key.to_string(), entry.key_span.clone());
+            if let Some(step) = step::compile(self, entry, defaults, part, outer) {
+                steps.push(step);
+            }
+        }
+        let graph = graph::build(self, steps, outer);
+        if part != "steps" {
+            self.steps = before;
+        }
+        graph
+    }
+
+    fn outputs(&mut self, tree: Option<&Tree>, place: &Place<'_>) -> Vec<(Arc<str>, crate::template::TemplateTree)> {
+        let Some(tree) = tree else { return Vec::new() };
+        if !Reader::mapping(self, tree) {
+            return Vec::new();
+        }
+        tree.entries().iter().map(|entry| (entry.key.clone(), self.tree(&entry.value, place))).collect()
+    }
+
+    fn guards(&mut self, tree: Option<&Tree>) -> (Vec<Guard>, Vec<Guard>) {
+        let Some(tree) = tree else { return Default::default() };
+        if Reader::new(self, tree, &["before", "plan", "after"]).is_none() {
+            return Default::default();
+        }
+        if tree.get("plan").is_some() {
+            self.not_yet.push("`guards.plan` waits for plans".to_owned());
+        }
+        let mut read = |key: &str, place: Place<'_>| {
+            let Some(list) = tree.get(key) else { return Vec::new() };
+            if !matches!(list.kind, yaml::TreeKind::Sequence(_)) {
+                self.error(
+                    Code::WrongType,
+                    &list.span,
+                    format!("expected a list of conditions, found {}", list.describe()),
+                );
+            }
+            let mut guards = Vec::new();
+            for item in list.items() {
+                let (condition, message) = if matches!(item.kind, yaml::TreeKind::Mapping(_)) {
+                    let Some(mut reader) = Reader::new(self, item, &["that", "message"]) else { continue };
+                    let message = reader.text("message").map(|(text, _)| Arc::from(text));
+                    reader.require("that");
+                    let Some(that) = item.get("that") else { continue };
+                    (that, message)
+                } else {
+                    (item, None)
+                };
+                if let Some(that) = self.template(condition, &place) {
+                    guards.push(Guard { that, message });
+                }
+            }
+            guards
+        };
+        let before = read("before", Place::start());
+        read("plan", Place::plan());
+        let after = read("after", Place::end());
+        (before, after)
+    }
+
+    /// Returns all that is needed to compile the pipeline again.
+    fn definition(&self, file: &Arc<str>) -> Arc<str> {
+        let children = self.children.iter().map(|(name, child)| (name.as_str(), Value::from(&*child.definition)));
+        let definition = Value::map([
+            ("file", Value::from(&**file)),
+            ("text", Value::from(self.source)),
+            ("children", Value::map(children)),
+        ]);
+        definition.to_string().into()
+    }
+
+    /// Returns the hash over the definition and the meanings of its nodes.
+    fn version(&self, definition: &str) -> VersionId {
+        let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+        context.update(definition.as_bytes());
+        for known in self.steps.values() {
+            if let Some(node) = &known.node {
+                context.update(format!("{}={};", node.name(), node.meaning()).as_bytes());
+            }
+        }
+        let hex: String = context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        VersionId(hex.into())
+    }
+}
+
+/// Returns the beginning of a place, on its first line: a whole file is not underlined.
+pub(super) fn first_line(span: &Span) -> Span {
+    if span.end.line == span.start.line { span.clone() } else { Span { end: span.start, ..span.clone() } }
+}

@@ -1,0 +1,42 @@
+//! From a YAML file to a checked pipeline.
+
+mod catalog;
+mod compile;
+mod expressions;
+mod graph;
+mod inputs;
+#[expect(clippy::module_inception, reason = "the file of the checked pipeline is found by its name")]
+mod pipeline;
+mod project;
+mod read;
+mod schema;
+mod step;
+mod triggers;
+mod with;
+
+pub use self::catalog::Catalog;
+pub use self::catalog::Checked;
+pub use self::catalog::Loaded;
+pub use self::catalog::compile_definition;
+pub use self::catalog::compile_text;
+pub use self::inputs::Given;
+pub use self::inputs::check_inputs;
+pub use self::inputs::check_values;
+pub use self::project::Project;
+pub use self::project::SecretPlace;
+pub use self::schema::FileKind;
+pub use self::schema::schema;
+
+pub use self::pipeline::Cache;
+pub use self::pipeline::Durability;
+pub use self::pipeline::Graph;
+pub use self::pipeline::Guard;
+pub use self::pipeline::Input;
+pub use self::pipeline::InputType;
+pub use self::pipeline::Lock;
+pub use self::pipeline::OnError;
+pub use self::pipeline::Pipeline;
+pub use self::pipeline::Retry;
+pub use self::pipeline::Step;
+pub use self::pipeline::Undo;
+pub use self::pipeline::Until;

@@ -1,0 +1,227 @@
+//! The checked form of a pipeline: only `compile` makes one, and only this form runs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use petgraph::graph::DiGraph;
+
+use crate::model::Duration;
+use crate::model::Effect;
+use crate::model::ErrorClass;
+use crate::model::InDoubt;
+use crate::model::Value;
+use crate::model::VersionId;
+use crate::node::Node;
+use crate::template::Template;
+use crate::template::TemplateTree;
+
+/// A checked pipeline.
+#[derive(Clone, Debug)]
+pub struct Pipeline {
+    pub name: Arc<str>,
+    pub version: VersionId,
+    /// The text, prompts and settings that the version is the hash of, as JSON: enough to compile it again.
+    pub definition: Arc<str>,
+    pub inputs: Vec<Input>,
+    pub main: Graph,
+    pub on_failure: Graph,
+    pub finally: Graph,
+    pub outputs: Vec<(Arc<str>, TemplateTree)>,
+    /// Of work; time asleep does not count.
+    pub timeout: Option<Duration>,
+    /// Of all time since the run was made.
+    pub deadline: Option<Duration>,
+    /// 0 to 9, higher first.
+    pub priority: u8,
+    pub durability: Durability,
+    /// Conditions checked at the start.
+    pub guards_before: Vec<Guard>,
+    /// Conditions checked at the end: reported, and fail the run.
+    pub guards_after: Vec<Guard>,
+    /// How many step runs may be under way at once in one run.
+    pub max_parallel: usize,
+    /// Keys that parse and are checked but do not work yet, each as `key: what it waits for`. Running refuses them.
+    pub not_yet: Vec<String>,
+}
+
+/// The steps of one phase and what they wait for.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    /// In an order in which every step stands behind those that it needs.
+    pub steps: Vec<Step>,
+    /// Node weight: the index in `steps`; an edge leads from a step to one that needs it.
+    pub dag: DiGraph<usize, ()>,
+    pub index: HashMap<Arc<str>, usize>,
+}
+
+/// One checked step.
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub id: Arc<str>,
+    pub node: Arc<dyn Node>,
+    pub effect: Effect,
+    pub with: TemplateTree,
+    /// The expressions that the node evaluates itself.
+    pub expressions: Vec<(&'static str, Template)>,
+    /// The child of a `pipeline.run`.
+    pub child: Option<Arc<Pipeline>>,
+    /// Indexes in `Graph::steps`, ascending, without repetition.
+    pub needs: Vec<usize>,
+    pub when: Option<Template>,
+    pub for_each: Option<Template>,
+    /// How many items may be under way at once; 1 where an item reads `previous`.
+    pub max_parallel: usize,
+    /// The step starts no earlier than the moment that this gives.
+    pub at: Option<Template>,
+    /// The step starts this long after what it needs has ended.
+    pub delay: Option<Template>,
+    pub until: Option<Until>,
+    pub retry: Retry,
+    /// Of one attempt.
+    pub timeout: Option<Duration>,
+    pub on_error: OnError,
+    pub in_doubt: InDoubt,
+    pub undo: Option<Arc<Undo>>,
+    pub irreversible: bool,
+    pub cache: Option<Cache>,
+    /// The business key of the effect.
+    pub key: Option<Template>,
+    pub locks: Vec<Lock>,
+    /// 0 to 9, higher first among the steps that could start.
+    pub priority: u8,
+    /// The dataset that takes the rows of the output.
+    pub into: Option<Arc<str>>,
+}
+
+/// The compensation of a step run.
+#[derive(Clone, Debug)]
+pub struct Undo {
+    pub node: Arc<dyn Node>,
+    pub effect: Effect,
+    pub with: TemplateTree,
+    pub expressions: Vec<(&'static str, Template)>,
+    pub retry: Retry,
+    pub timeout: Option<Duration>,
+}
+
+/// Repetition until an expression over `output` holds.
+#[derive(Clone, Debug)]
+pub struct Until {
+    pub holds: Template,
+    /// The pause between rounds: a duration, may read `output`.
+    pub every: Option<Template>,
+    /// The number of rounds after which the step fails with class `timeout`.
+    pub limit: u32,
+}
+
+/// When and how often an attempt is repeated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Retry {
+    /// In all, the first included.
+    pub attempts: u32,
+    pub on: Vec<ErrorClass>,
+    /// Whether the pause doubles each time.
+    pub exponential: bool,
+    pub delay: Duration,
+    pub max_delay: Duration,
+    /// Whether the pause is drawn from half to whole of its length.
+    pub jitter: bool,
+}
+
+/// What becomes of a step that fails for good.
+#[derive(Clone, Debug)]
+pub enum OnError {
+    Fail,
+    Continue,
+    Default(TemplateTree),
+}
+
+/// Gives back an earlier output of the same operation, inputs and connection.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    pub key: Option<Template>,
+    pub ttl: Duration,
+}
+
+/// A named lock that is held while the step runs.
+#[derive(Clone, Debug)]
+pub struct Lock {
+    pub name: Template,
+    pub limit: u32,
+}
+
+/// A condition that stops a run.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    pub that: Template,
+    pub message: Option<Arc<str>>,
+}
+
+/// How soon results are durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// Results of pure and read steps are written behind; writes go through the ledger.
+    #[default]
+    Effects,
+    /// Every result is durable before the next step starts.
+    Strict,
+}
+
+/// One declared input.
+#[derive(Clone, Debug)]
+pub struct Input {
+    pub name: Arc<str>,
+    pub kind: InputType,
+    pub required: bool,
+    pub default: Option<Value>,
+    pub description: Option<Arc<str>>,
+    /// The whole declaration as JSON Schema: what `check_inputs` and forms use.
+    pub schema: serde_json::Value,
+}
+
+/// The type of an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum InputType {
+    String,
+    Integer,
+    Number,
+    Boolean,
+    Decimal,
+    Money,
+    Date,
+    Datetime,
+    Duration,
+    Array,
+    Object,
+    Secret,
+    Blob,
+}
+
+impl Graph {
+    /// Returns the step with this id.
+    #[must_use]
+    pub fn step(&self, id: &str) -> Option<&Step> {
+        self.index.get(id).and_then(|index| self.steps.get(*index))
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+}
+
+impl Default for Retry {
+    /// One attempt: nothing is retried unless the file says so.
+    fn default() -> Self {
+        Self {
+            attempts: 1,
+            on: ErrorClass::ALL.into_iter().filter(|class| class.is_retried_by_default()).collect(),
+            exponential: true,
+            delay: Duration::from_secs(1),
+            max_delay: Duration::from_secs(60),
+            jitter: true,
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The keys of a connector's manifest, as types from which the schema is made. The runtime comes with a later version.
+
+#![expect(dead_code, reason = "describes a file")]
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value as Json;
+
+use crate::model::Duration;
+
+/// An outside system: how to reach it, and what can be called.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields, title = "Pipewright connector")]
+pub(super) struct ConnectorFile {
+    /// The name, by which `uses: NAME.OPERATION` finds it.
+    connector: String,
+    title: Option<String>,
+    /// Where the system's own documentation stands.
+    docs: Option<String>,
+    /// URLs by name; the first is the default.
+    base_url: Option<BTreeMap<String, String>>,
+    /// Patterns of further hosts that a URL from an answer may name.
+    hosts: Option<Vec<String>>,
+    /// JSON Schema of what a connection must or may say.
+    config: Option<Json>,
+    auth: Option<BTreeMap<String, Json>>,
+    session: Option<Json>,
+    account: Option<Json>,
+    /// Goes with every request.
+    send: Option<PatchFile>,
+    limits: Option<LimitsFile>,
+    /// What an answer means; the first rule that matches wins.
+    errors: Option<Vec<ErrorRuleFile>>,
+    /// Where a refusal says why.
+    explain: Option<BTreeMap<String, String>>,
+    /// Facts for expressions.
+    tables: Option<BTreeMap<String, Json>>,
+    timeout: Option<Duration>,
+    operations: BTreeMap<String, OperationFile>,
+}
+
+/// A patch of a request.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct PatchFile {
+    headers: Option<BTreeMap<String, Json>>,
+    query: Option<BTreeMap<String, Json>>,
+    json: Option<Json>,
+    form: Option<BTreeMap<String, Json>>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct LimitsFile {
+    /// Budgets by name.
+    budgets: Option<BTreeMap<String, Json>>,
+    /// What answers teach about limits.
+    learn: Option<Vec<BTreeMap<String, Json>>>,
+}
+
+/// What an answer means.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct ErrorRuleFile {
+    /// A number, a list, `4xx` or `any`.
+    status: Option<Json>,
+    when: Option<String>,
+    /// The outcome, e.g. `throttled`.
+    then: Option<String>,
+    wait: Option<String>,
+    budget: Option<String>,
+    attempts: Option<u32>,
+    /// Whether a write happened all the same.
+    happened: Option<bool>,
+    message: Option<String>,
+    output: Option<Json>,
+}
+
+/// One callable thing.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct OperationFile {
+    title: Option<String>,
+    description: Option<String>,
+    docs: Option<String>,
+    effect: Option<EffectWord>,
+    /// Only for use by other operations.
+    hidden: Option<bool>,
+    /// JSON Schema of the input.
+    input: Option<Json>,
+    /// JSON Schema of the output.
+    returns: Option<Json>,
+    request: Option<BTreeMap<String, Json>>,
+    /// Another operation, instead of `request`.
+    uses: Option<String>,
+    with: Option<Json>,
+    /// Several operations, instead of `request`.
+    steps: Option<BTreeMap<String, Json>>,
+    send: Option<PatchFile>,
+    session: Option<Json>,
+    answer: Option<String>,
+    output: Option<Json>,
+    items: Option<String>,
+    item: Option<Json>,
+    paging: Option<BTreeMap<String, String>>,
+    batch: Option<BTreeMap<String, Json>>,
+    sync: Option<BTreeMap<String, Json>>,
+    /// Whether sending again does harm: `always`, or for how long it does none.
+    repeat: Option<String>,
+    reconcile: Option<Json>,
+    undo: Option<Json>,
+    /// What a plan may say of the result.
+    predict: Option<Json>,
+    cost: Option<BTreeMap<String, Json>>,
+    spent: Option<BTreeMap<String, Json>>,
+    errors: Option<Vec<ErrorRuleFile>>,
+    explain: Option<BTreeMap<String, String>>,
+    checks: Option<Vec<CheckFile>>,
+    limits: Option<LimitsFile>,
+    timeout: Option<Duration>,
+    /// Exchanges that a test replays.
+    examples: Option<Vec<BTreeMap<String, Json>>>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct CheckFile {
+    that: String,
+    message: String,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum EffectWord {
+    Read,
+    Create,
+    Update,
+    Upsert,
+    Delete,
+    Message,
+    Spend,
+}

@@ -1,0 +1,580 @@
+//! One step: its keys, its node, its templates.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Cache;
+use super::Lock;
+use super::OnError;
+use super::Retry;
+use super::Step;
+use super::Undo;
+use super::Until;
+use super::compile::Child;
+use super::compile::Compiler;
+use super::compile::first_line;
+use super::expressions::Place;
+use super::read::Reader;
+use super::with;
+use crate::diag::Code;
+use crate::diag::Span;
+use crate::model::Duration;
+use crate::model::Effect;
+use crate::model::ErrorClass;
+use crate::model::InDoubt;
+use crate::model::Value;
+use crate::node::Node;
+use crate::template::Template;
+use crate::template::TemplateTree;
+use crate::yaml::Entry;
+use crate::yaml::Tree;
+
+pub(super) const STEP_KEYS: &[&str] = &[
+    "uses",
+    "with",
+    "needs",
+    "when",
+    "for_each",
+    "max_parallel",
+    "spread",
+    "at",
+    "delay",
+    "until",
+    "retry",
+    "timeout",
+    "on_error",
+    "in_doubt",
+    "undo",
+    "irreversible",
+    "cache",
+    "key",
+    "locks",
+    "priority",
+    "into",
+];
+
+/// How many items of a `for_each` run at once when the file does not say.
+const ITEMS_AT_ONCE: u32 = 16;
+/// The most rounds that an `until` may have.
+const MOST_ROUNDS: u32 = 1_000_000;
+
+/// What other steps must know of a step.
+#[derive(Clone)]
+pub(super) struct Known {
+    pub(super) node: Option<Arc<dyn Node>>,
+    /// Why its output may be absent.
+    pub(super) absent: Option<&'static str>,
+    /// Whether its output is a list of items' outputs.
+    pub(super) each: bool,
+}
+
+/// `defaults` of a pipeline.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Defaults {
+    retry: Option<Retry>,
+    timeout: Option<Duration>,
+    max_parallel: Option<u32>,
+}
+
+impl Defaults {
+    pub(super) fn read(compiler: &mut Compiler<'_>, tree: Option<&Tree>) -> Self {
+        let Some(tree) = tree else { return Self::default() };
+        let Some(mut reader) = Reader::new(compiler, tree, &["retry", "timeout", "max_parallel", "connection"]) else {
+            return Self::default();
+        };
+        let timeout = reader.duration("timeout");
+        let max_parallel = reader.number("max_parallel", 1, 10_000);
+        reader.text("connection");
+        let retry = tree.get("retry").map(|tree| read_retry(compiler, tree, &Retry::default()));
+        Self { retry, timeout, max_parallel }
+    }
+}
+
+/// Looks at all steps of a part before any of them is compiled.
+pub(super) fn survey(compiler: &Compiler<'_>, tree: &Tree) -> BTreeMap<String, Known> {
+    let mut known = BTreeMap::new();
+    for entry in tree.entries() {
+        let step = &entry.value;
+        let node = step.get("uses").and_then(Tree::as_text).and_then(|name| compiler.world.registry.get(name)).cloned();
+        let continues = step.get("on_error").and_then(Tree::as_text) == Some("continue");
+        let each = step.get("for_each").is_some();
+        let absent = if step.get("when").is_some() {
+            Some("its `when` may be false")
+        } else if continues && !each {
+            Some("it may fail, and `on_error: continue` goes on")
+        } else if step.get("in_doubt").and_then(Tree::as_text) == Some("drop") {
+            Some("`in_doubt: drop` may leave it out")
+        } else {
+            None
+        };
+        known.insert(entry.key.to_string(), Known { node, absent, each });
+    }
+    known
+}
+
+/// Compiles a step; gives it with the steps that it needs and the places where they are named.
+pub(super) fn compile(
+    compiler: &mut Compiler<'_>,
+    entry: &Entry,
+    defaults: &Defaults,
+    part: &str,
+    outer: &[String],
+) -> Option<(Step, Vec<(String, Span)>)> {
+    let id = &*entry.key;
+    let tree = &entry.value;
+    check_id(compiler, entry);
+    if outer.iter().any(|other| other == id) {
+        compiler.error(Code::DuplicateKey, &entry.key_span, format!("step `{id}` exists already under `steps`")).help =
+            Some(format!("give the step of `{part}` another name"));
+    }
+    let mut reader = Reader::new(compiler, tree, STEP_KEYS)?;
+    if !reader.require("uses") {
+        return None;
+    }
+    let uses = reader.text("uses")?;
+    let timeout = reader.duration("timeout").or(defaults.timeout);
+    let max_parallel = reader.number("max_parallel", 1, 10_000).or(defaults.max_parallel).unwrap_or(ITEMS_AT_ONCE);
+    let priority = reader.number("priority", 0, 9).unwrap_or(5);
+    let irreversible = reader.flag("irreversible").unwrap_or(false);
+    let into = reader.text("into").map(|(text, _)| Arc::from(text));
+    let in_doubt = match reader.word("in_doubt", &["hold", "resend", "drop"]) {
+        Some("resend") => InDoubt::Resend,
+        Some("drop") => InDoubt::Drop,
+        _ => InDoubt::Hold,
+    };
+    if let Some(true) = reader.flag("spread") {
+        compiler.not_yet.push(format!("`spread` of step `{id}` waits for many workers"));
+    }
+    let each = tree.get("for_each").is_some();
+    let conditional = tree.get("when").is_some();
+    let item_roots: &[&'static str] = if each { &["item", "index", "previous"] } else { &[] };
+    let repeats = tree.get("until").is_some();
+    let mut roots = item_roots.to_vec();
+    if repeats && !each {
+        roots.push("previous");
+    }
+    let outside = Place::step(id, &[], conditional);
+    let place = Place::step(id, &roots, conditional);
+    let when = tree.get("when").and_then(|when| {
+        compiler
+            .template(when, &Place { conditional: true, ..Place::step(id, &[], true) })
+            .map(|template| (template, when))
+    });
+    if let Some((template, when)) = &when {
+        note_reads(template, &outside, when);
+        if template.literal() == Some("false") || template.source().replace(' ', "") == "{{false}}" {
+            compiler.warning(Code::UnreachableStep, &when.span, format!("step `{id}` never runs: its `when` is false"));
+        }
+    }
+    let for_each = tree.get("for_each").and_then(|list| for_each(compiler, list, &outside));
+    let node = find_node(compiler, uses);
+    let Some(node) = node else {
+        // The rest of the step is checked all the same: its names may be wrong too.
+        if let Some(with) = tree.get("with") {
+            compiler.tree(with, &place);
+        }
+        return None;
+    };
+    let body = with::compile(compiler, &node, tree.get("with"), &first_line(uses.1), &place);
+    if node.name() == "log.write" || part == "logs" {
+        shown_secrets(compiler, tree, id, &roots);
+    }
+    let child = (node.name() == "pipeline.run").then(|| child(compiler, tree)).flatten();
+    let retry =
+        tree.get("retry").map(|tree| read_retry(compiler, tree, &defaults.retry.clone().unwrap_or_else(three_tries)));
+    let retry = retry.or_else(|| defaults.retry.clone()).unwrap_or_default();
+    let until = tree.get("until").and_then(|until| read_until(compiler, until, id, &roots, conditional));
+    let effect = body.effect;
+    only_writes(compiler, tree, effect, &node, child.is_some());
+    let cache = tree.get("cache").and_then(|cache| read_cache(compiler, cache, &place, effect));
+    let at = tree.get("at").and_then(|at| compiler.template(at, &place));
+    let delay = tree.get("delay").and_then(|delay| compiler.template(delay, &place));
+    if let (Some(delay), Some(tree)) = (&delay, tree.get("delay"))
+        && let Some(Err(error)) = delay.literal().map(str::parse::<Duration>)
+    {
+        compiler.error(Code::BadDuration, &tree.span, error.to_string());
+    }
+    let key = tree.get("key").and_then(|key| compiler.template(key, &place));
+    let on_error = tree.get("on_error").map_or(OnError::Fail, |tree| read_on_error(compiler, tree, &place));
+    let undo = tree.get("undo").and_then(|undo| read_undo(compiler, undo, id, item_roots, defaults));
+    let locks = read_locks(compiler, tree, &place, id);
+    let mut needs = read_needs(compiler, tree, id);
+    needs.append(&mut outside.reads.borrow_mut());
+    let sequential = reads_previous(tree) && each;
+    needs.append(&mut place.reads.borrow_mut());
+    let step = Step {
+        id: id.into(),
+        node,
+        effect,
+        with: body.tree,
+        expressions: body.expressions,
+        child,
+        needs: Vec::new(),
+        when: when.map(|(template, _)| template),
+        for_each,
+        max_parallel: if sequential { 1 } else { usize::try_from(max_parallel).unwrap_or(1) },
+        at,
+        delay,
+        until,
+        retry,
+        timeout,
+        on_error,
+        in_doubt,
+        undo,
+        irreversible,
+        cache,
+        key,
+        locks,
+        priority: u8::try_from(priority).unwrap_or(5),
+        into,
+    };
+    Some((step, needs))
+}
+
+fn note_reads(template: &Template, place: &Place<'_>, tree: &Tree) {
+    for reference in template.references() {
+        if let [root, id, ..] = reference.path.as_slice()
+            && &**root == "steps"
+        {
+            place.reads.borrow_mut().push((id.to_string(), tree.span.clone()));
+        }
+    }
+}
+
+fn check_id(compiler: &mut Compiler<'_>, entry: &Entry) {
+    let id = &*entry.key;
+    let good = id.chars().next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
+        && id.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
+    if !good {
+        compiler.error(Code::BadName, &entry.key_span, format!("`{id}` cannot name a step")).help =
+            Some("use letters, digits and `_`, a letter first: expressions say `steps.NAME`".to_owned());
+    }
+}
+
+fn find_node(compiler: &mut Compiler<'_>, (name, span): (&str, &Span)) -> Option<Arc<dyn Node>> {
+    if let Some(node) = compiler.world.registry.get(name) {
+        return Some(node.clone());
+    }
+    let names: Vec<String> = compiler.world.registry.names().map(str::to_owned).collect();
+    compiler.unknown(Code::UnknownNode, span, "node {} does not exist", name, names.iter().map(String::as_str));
+    if let Some(last) = compiler.diagnostics.last_mut() {
+        last.help.get_or_insert_with(|| "`pipewright nodes` lists what `uses` can name".to_owned());
+    }
+    None
+}
+
+fn for_each(compiler: &mut Compiler<'_>, tree: &Tree, place: &Place<'_>) -> Option<Template> {
+    match &tree.kind {
+        crate::yaml::TreeKind::Sequence(_) => {
+            // A written list may hold templates; it becomes one expression over its JSON.
+            let TemplateTree::Literal(value) = compiler.tree(tree, place) else {
+                compiler
+                    .error(Code::WrongType, &first_line(&tree.span), "a list with expressions in it cannot stand here")
+                    .help = Some("write one expression: `for_each: \"{{ [inputs.a, inputs.b] }}\"`".to_owned());
+                return None;
+            };
+            let mut quoted = String::new();
+            for letter in value.to_string().chars() {
+                match letter {
+                    '\\' => quoted.push_str("\\\\"),
+                    '\'' => quoted.push_str("\\'"),
+                    letter => quoted.push(letter),
+                }
+            }
+            Template::parse(&format!("{{{{ '{quoted}' | from_json }}}}")).ok()
+        }
+        _ => {
+            let template = compiler.template(tree, place)?;
+            if template.literal().is_some() {
+                let message = format!("expected a list or an expression that gives one, found {}", tree.describe());
+                compiler.error(Code::WrongType, &tree.span, message);
+                return None;
+            }
+            Some(template)
+        }
+    }
+}
+
+/// Looks for secrets in what a logging step shows.
+fn shown_secrets(compiler: &mut Compiler<'_>, tree: &Tree, id: &str, roots: &[&'static str]) {
+    let Some(with) = tree.get("with") else { return };
+    let before = compiler.diagnostics.len();
+    let place = Place { shown: true, ..Place::step(id, roots, true) };
+    compiler.tree(with, &place);
+    // Everything but the secrets was told when the step was compiled.
+    let secrets: Vec<_> = compiler.diagnostics.drain(before..).filter(|it| it.code == Code::SecretShown).collect();
+    compiler.diagnostics.extend(secrets);
+}
+
+fn child(compiler: &mut Compiler<'_>, tree: &Tree) -> Option<Arc<super::Pipeline>> {
+    let name = tree.get("with")?.get("pipeline")?;
+    let text = name.as_text().filter(|text| !text.contains("{{"))?.to_owned();
+    match (compiler.world.child)(&text) {
+        Child::Found(pipeline) => {
+            let given = tree.get("with").and_then(|with| with.entry("inputs"));
+            child_inputs(compiler, &pipeline, given, &name.span);
+            compiler.children.insert(text, pipeline.clone());
+            Some(pipeline)
+        }
+        Child::Faulty => {
+            compiler.error(Code::FaultyPipeline, &name.span, format!("pipeline `{text}` has faults of its own")).help =
+                Some(format!("mend it first: `pipewright validate pipelines/{text}.yaml`"));
+            None
+        }
+        Child::Loop(names) => {
+            let names = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" → ");
+            compiler.error(Code::PipelineCycle, &name.span, format!("the pipeline ends up calling itself: {names}"));
+            None
+        }
+        Child::Unknown { near } => {
+            compiler.error(Code::UnknownPipeline, &name.span, format!("pipeline `{text}` does not exist")).help =
+                near.map(|near| format!("did you mean `{near}`?"));
+            None
+        }
+    }
+}
+
+fn child_inputs(compiler: &mut Compiler<'_>, pipeline: &super::Pipeline, given: Option<&Entry>, place: &Span) {
+    let templated = given.is_some_and(|given| given.value.as_text().is_some());
+    if templated {
+        return;
+    }
+    let entries = given.map(|given| given.value.entries()).unwrap_or_default();
+    let known: Vec<String> = pipeline.inputs.iter().map(|input| input.name.to_string()).collect();
+    for entry in entries {
+        if !known.iter().any(|name| *name == *entry.key) {
+            let what = format!("`{}` has no input {{}}", pipeline.name);
+            compiler.unknown(Code::UnknownInput, &entry.key_span, &what, &entry.key, known.iter().map(String::as_str));
+        }
+        let input = pipeline.inputs.iter().find(|input| input.name == entry.key);
+        if let Some(problem) = input.and_then(|input| super::inputs::literal_problem(input, &entry.value)) {
+            let message = format!("input `{}` of `{}`: {problem}", entry.key, pipeline.name);
+            compiler.error(Code::WrongType, &first_line(&entry.value.span), message);
+        }
+    }
+    for input in pipeline.inputs.iter().filter(|input| input.required) {
+        if !entries.iter().any(|entry| entry.key == input.name) {
+            let message = format!("`{}` needs the input `{}`", pipeline.name, input.name);
+            let span = given.map_or(place, |given| &given.key_span);
+            compiler.error(Code::MissingKey, span, message).help = Some(format!("add `{}:` to `inputs`", input.name));
+        }
+    }
+}
+
+/// Retries that a step asks for without saying how many.
+fn three_tries() -> Retry {
+    Retry { attempts: 3, ..Retry::default() }
+}
+
+fn read_retry(compiler: &mut Compiler<'_>, tree: &Tree, base: &Retry) -> Retry {
+    let mut retry = if base.attempts > 1 { base.clone() } else { three_tries() };
+    let keys = ["attempts", "on", "backoff", "delay", "max_delay", "jitter"];
+    let Some(mut reader) = Reader::new(compiler, tree, &keys) else { return retry };
+    retry.attempts = reader.number("attempts", 1, 1_000).unwrap_or(retry.attempts);
+    retry.delay = reader.duration("delay").unwrap_or(retry.delay);
+    retry.max_delay = reader.duration("max_delay").unwrap_or(retry.max_delay).max(retry.delay);
+    retry.jitter = reader.flag("jitter").unwrap_or(retry.jitter);
+    if let Some(backoff) = reader.word("backoff", &["exponential", "constant"]) {
+        retry.exponential = backoff == "exponential";
+    }
+    if let Some(on) = tree.get("on") {
+        let mut classes = Vec::new();
+        for item in on.items() {
+            let class = item.as_text().and_then(|text| ErrorClass::ALL.into_iter().find(|class| class.name() == text));
+            match class {
+                Some(class) => classes.push(class),
+                None => {
+                    let name = item.as_text().unwrap_or_default().to_owned();
+                    let known = ErrorClass::ALL.map(ErrorClass::name);
+                    compiler.unknown(
+                        Code::UnknownErrorClass,
+                        &item.span,
+                        "error class {} does not exist",
+                        &name,
+                        known,
+                    );
+                }
+            }
+        }
+        if !matches!(on.kind, crate::yaml::TreeKind::Sequence(_)) {
+            compiler.error(
+                Code::WrongType,
+                &on.span,
+                format!("expected a list of error classes, found {}", on.describe()),
+            );
+        }
+        retry.on = classes;
+    }
+    retry
+}
+
+fn read_until(
+    compiler: &mut Compiler<'_>,
+    tree: &Tree,
+    id: &str,
+    roots: &[&'static str],
+    conditional: bool,
+) -> Option<Until> {
+    let mut reader = Reader::new(compiler, tree, &["holds", "every", "limit"])?;
+    let limit = reader.number("limit", 1, MOST_ROUNDS).unwrap_or(1_000);
+    let has = reader.require("holds");
+    let mut all = roots.to_vec();
+    all.extend(["output", "previous"]);
+    let place = Place::step(id, &all, conditional);
+    let holds = tree.get("holds").filter(|_| has).and_then(|holds| compiler.template(holds, &place));
+    let every = tree.get("every").and_then(|every| compiler.template(every, &place));
+    if let (Some(every), Some(tree)) = (&every, tree.get("every"))
+        && let Some(Err(error)) = every.literal().map(str::parse::<Duration>)
+    {
+        compiler.error(Code::BadDuration, &tree.span, error.to_string());
+    }
+    Some(Until { holds: holds?, every, limit })
+}
+
+fn read_cache(compiler: &mut Compiler<'_>, tree: &Tree, place: &Place<'_>, effect: Effect) -> Option<Cache> {
+    let mut reader = Reader::new(compiler, tree, &["key", "ttl"])?;
+    let has = reader.require("ttl");
+    let ttl = reader.duration("ttl");
+    if effect.is_write() {
+        compiler
+            .error(Code::CachedEffect, &first_line(&tree.span), "a step that changes the world cannot be cached")
+            .help = Some("take `cache` away; `key` keeps an effect from happening twice".to_owned());
+    }
+    let key = tree.get("key").and_then(|key| compiler.template(key, place));
+    Some(Cache { key, ttl: ttl.filter(|_| has)? })
+}
+
+fn read_on_error(compiler: &mut Compiler<'_>, tree: &Tree, place: &Place<'_>) -> OnError {
+    match tree.as_text() {
+        Some("fail") => OnError::Fail,
+        Some("continue") => OnError::Continue,
+        Some(_) => {
+            let message = format!("expected `fail`, `continue` or `{{ default: VALUE }}`, found {}", tree.describe());
+            compiler.error(Code::WrongType, &tree.span, message);
+            OnError::Fail
+        }
+        None => {
+            if let Some(mut reader) = Reader::new(compiler, tree, &["default"]) {
+                reader.require("default");
+            }
+            tree.get("default").map_or(OnError::Fail, |value| OnError::Default(compiler.tree(value, place)))
+        }
+    }
+}
+
+fn read_undo(
+    compiler: &mut Compiler<'_>,
+    tree: &Tree,
+    id: &str,
+    item_roots: &[&'static str],
+    defaults: &Defaults,
+) -> Option<Arc<Undo>> {
+    if tree.as_text() == Some("auto") {
+        let message = format!("the node of step `{id}` declares no undo");
+        compiler.error(Code::NoUndo, &tree.span, message).help =
+            Some("write the step that undoes it: `undo: { uses: …, with: … }`".to_owned());
+        return None;
+    }
+    let mut reader = Reader::new(compiler, tree, &["uses", "with", "retry", "timeout"])?;
+    if !reader.require("uses") {
+        return None;
+    }
+    let uses = reader.text("uses")?;
+    let timeout = reader.duration("timeout").or(defaults.timeout);
+    let node = find_node(compiler, uses)?;
+    let mut roots = item_roots.to_vec();
+    roots.push("output");
+    // What an undo reads has succeeded: it runs only then.
+    let place = Place::step(id, &roots, true);
+    let body = with::compile(compiler, &node, tree.get("with"), &first_line(uses.1), &place);
+    let retry = tree.get("retry").map(|tree| read_retry(compiler, tree, &three_tries()));
+    let retry = retry.or_else(|| defaults.retry.clone()).unwrap_or_default();
+    Some(Arc::new(Undo { node, effect: body.effect, with: body.tree, expressions: body.expressions, retry, timeout }))
+}
+
+/// Keys that mean something for writes only.
+fn only_writes(compiler: &mut Compiler<'_>, tree: &Tree, effect: Effect, node: &Arc<dyn Node>, child: bool) {
+    if effect.is_write() {
+        return;
+    }
+    for key in ["in_doubt", "key", "undo", "irreversible"] {
+        if let Some(entry) = tree.entry(key).filter(|_| !(child && matches!(key, "undo" | "irreversible"))) {
+            let message = format!("`{key}` is for writes, and `{}` here is {}", node.name(), effect.name());
+            compiler.warning(Code::NotAWrite, &entry.key_span, message).help = Some("take it away".to_owned());
+        }
+    }
+}
+
+fn read_locks(compiler: &mut Compiler<'_>, tree: &Tree, place: &Place<'_>, id: &str) -> Vec<Lock> {
+    if let Some(locks) = tree.get("locks") {
+        compiler.locks(locks, place);
+        compiler.not_yet.push(format!("`locks` of step `{id}` wait for the daemon"));
+    }
+    Vec::new()
+}
+
+fn read_needs(compiler: &mut Compiler<'_>, tree: &Tree, id: &str) -> Vec<(String, Span)> {
+    let Some(needs) = tree.get("needs") else { return Vec::new() };
+    if !matches!(needs.kind, crate::yaml::TreeKind::Sequence(_)) {
+        let help = needs.as_text().map(|text| format!("write `needs: [{text}]`"));
+        compiler
+            .error(
+                Code::WrongType,
+                &first_line(&needs.span),
+                format!("expected a list of steps, found {}", needs.describe()),
+            )
+            .help = help;
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for need in needs.items() {
+        let Some(name) = need.as_text() else {
+            compiler.error(Code::WrongType, &need.span, format!("expected a step's name, found {}", need.describe()));
+            continue;
+        };
+        if name == id {
+            compiler.error(Code::DependencyCycle, &need.span, format!("step `{id}` needs itself")).help =
+                Some("take it away".to_owned());
+        } else if compiler.steps.contains_key(name) {
+            found.push((name.to_owned(), need.span.clone()));
+        } else {
+            let ids: Vec<String> = compiler.steps.keys().cloned().collect();
+            compiler.unknown(
+                Code::UnknownStep,
+                &need.span,
+                "step {} does not exist",
+                name,
+                ids.iter().map(String::as_str),
+            );
+        }
+    }
+    found
+}
+
+/// Tells whether an expression of the step reads the output of the item before.
+fn reads_previous(tree: &Tree) -> bool {
+    fn any(tree: &Tree) -> bool {
+        match &tree.kind {
+            crate::yaml::TreeKind::Scalar { text, .. } => Template::parse(text).is_ok_and(|template| {
+                template.references().iter().any(|it| it.path.first().is_some_and(|root| &**root == "previous"))
+            }),
+            crate::yaml::TreeKind::Sequence(items) => items.iter().any(any),
+            crate::yaml::TreeKind::Mapping(entries) => entries.iter().any(|entry| any(&entry.value)),
+        }
+    }
+    tree.entries().iter().filter(|entry| &*entry.key != "until").any(|entry| any(&entry.value))
+}
+
+/// The compiled `with:` of a step.
+pub(super) struct Body {
+    pub(super) tree: TemplateTree,
+    pub(super) expressions: Vec<(&'static str, Template)>,
+    pub(super) effect: Effect,
+}
+
+impl Body {
+    pub(super) fn empty(node: &Arc<dyn Node>) -> Self {
+        let effect = node.effect(&Value::map::<&str>([]));
+        Self { tree: TemplateTree::Literal(Value::map::<&str>([])), expressions: Vec::new(), effect }
+    }
+}

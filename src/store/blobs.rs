@@ -1,0 +1,160 @@
+//! Files by content address.
+
+use std::collections::HashMap;
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use super::Cause;
+use super::Error;
+use super::Store;
+use crate::model::Blob;
+
+const PREFIX: &str = "sha256:";
+
+/// Tells temporary files of one process apart.
+static TEMPORARY: AtomicU64 = AtomicU64::new(0);
+
+/// Where blobs are kept.
+#[derive(Debug)]
+pub(super) enum Blobs {
+    /// Two levels of folders, by the first two digits of the address.
+    Folder(PathBuf),
+    Memory(Mutex<HashMap<String, Vec<u8>>>),
+    /// A PostgreSQL store that was opened without a folder.
+    None,
+}
+
+impl Blobs {
+    pub(super) fn folder(path: PathBuf) -> Self {
+        Self::Folder(path)
+    }
+
+    pub(super) fn memory() -> Self {
+        Self::Memory(Mutex::default())
+    }
+
+    pub(super) fn none() -> Self {
+        Self::None
+    }
+
+    /// Keeps bytes durably and returns their address.
+    pub(super) fn put(&self, bytes: &[u8]) -> Result<String, Error> {
+        let digits = hex(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref());
+        let address = format!("{PREFIX}{digits}");
+        match self {
+            Self::Folder(folder) => put_file(folder, &digits, bytes)?,
+            Self::Memory(blobs) => {
+                let mut blobs = blobs.lock().unwrap_or_else(PoisonError::into_inner);
+                blobs.entry(address.clone()).or_insert_with(|| bytes.to_owned());
+            }
+            Self::None => return Err(Error::NoBlobFolder),
+        }
+        Ok(address)
+    }
+
+    /// Returns the bytes under an address, checked against it.
+    pub(super) fn get(&self, address: &str) -> Result<Vec<u8>, Error> {
+        let missing = || Error::NoBlob { address: address.to_owned() };
+        let digits = address.strip_prefix(PREFIX).filter(|digits| is_digest(digits)).ok_or_else(missing)?;
+        let bytes = match self {
+            Self::Folder(folder) => {
+                let path = file_of(folder, digits);
+                fs::read(&path).map_err(|error| match error.kind() {
+                    io::ErrorKind::NotFound => missing(),
+                    _ => failed("read", &path, error),
+                })?
+            }
+            Self::Memory(blobs) => {
+                blobs.lock().unwrap_or_else(PoisonError::into_inner).get(address).cloned().ok_or_else(missing)?
+            }
+            Self::None => return Err(Error::NoBlobFolder),
+        };
+        if hex(ring::digest::digest(&ring::digest::SHA256, &bytes).as_ref()) != digits {
+            let reason = "its content does not match its address".to_owned();
+            return Err(Error::Damaged { what: format!("blob `{address}`"), reason });
+        }
+        Ok(bytes)
+    }
+}
+
+/// An address comes from a row or from a user: it must not lead out of the folder.
+fn is_digest(digits: &str) -> bool {
+    digits.len() == 64 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn file_of(folder: &Path, digits: &str) -> PathBuf {
+    let (first, rest) = digits.split_at(2);
+    folder.join(first).join(rest)
+}
+
+/// Writes beside, syncs, renames, syncs the folder: a file under its address is always whole.
+fn put_file(folder: &Path, digits: &str, bytes: &[u8]) -> Result<(), Error> {
+    let path = file_of(folder, digits);
+    let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    if fs::metadata(&path).is_ok_and(|found| found.len() == length) {
+        return Ok(());
+    }
+    let parent = path.parent().unwrap_or(folder);
+    fs::create_dir_all(parent).map_err(|error| failed("create the folder of", &path, error))?;
+    let number = TEMPORARY.fetch_add(1, Ordering::Relaxed);
+    let temporary = parent.join(format!(".{}-{number}", std::process::id()));
+    let written = File::create(&temporary).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    let kept = written.and_then(|()| fs::rename(&temporary, &path));
+    if let Err(error) = kept {
+        // The error that matters is the first one.
+        let _ = fs::remove_file(&temporary);
+        return Err(failed("write", &path, error));
+    }
+    for made in [parent, folder] {
+        File::open(made).and_then(|made| made.sync_all()).map_err(|error| failed("sync", &path, error))?;
+    }
+    Ok(())
+}
+
+fn failed(verb: &'static str, path: &Path, error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::Full { place: path.display().to_string() },
+        _ => Error::BlobFile { verb, path: path.to_owned(), source: Cause::new(error) },
+    }
+}
+
+/// Writes bytes as lower-case hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |value: u8| char::from(DIGITS.get(usize::from(value)).copied().unwrap_or(b'?'));
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+impl Store {
+    /// Keeps bytes; the same bytes are kept once.
+    pub async fn put_blob(
+        &self,
+        bytes: Vec<u8>,
+        media_type: Option<&str>,
+        file_name: Option<&str>,
+    ) -> Result<Blob, Error> {
+        let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let shared = self.0.shared.clone();
+        let put = tokio::task::spawn_blocking(move || shared.codec.blobs.put(&bytes)).await;
+        let address = put.map_err(|_| Error::Closed)??;
+        Ok(Blob { address, size, media_type: media_type.map(str::to_owned), file_name: file_name.map(str::to_owned) })
+    }
+
+    /// Returns the bytes under an address, checked against it.
+    pub async fn get_blob(&self, address: &str) -> Result<Vec<u8>, Error> {
+        let shared = self.0.shared.clone();
+        let address = address.to_owned();
+        tokio::task::spawn_blocking(move || shared.codec.blobs.get(&address)).await.map_err(|_| Error::Closed)?
+    }
+}

@@ -1,0 +1,210 @@
+//! Everything that is kept outside the process: versions, runs, journal, effects, logs, cache, datasets, blobs.
+//!
+//! The only room that knows SQL. `Store` is cheap to clone; a run's journal is written by its `JournalWriter`.
+
+mod blobs;
+mod cache;
+mod connect;
+mod datasets;
+mod db;
+mod effects;
+mod encode;
+mod error;
+pub mod external;
+mod inbox;
+mod journal;
+mod lease;
+mod logs;
+mod migrate;
+mod project;
+mod queue;
+mod runs;
+mod vault;
+mod writer;
+
+use std::fmt::Debug;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use self::datasets::DatasetRecord;
+use self::db::Arg;
+use self::db::Batch;
+use self::db::Db;
+use self::db::Row;
+pub use self::effects::EffectFilter;
+pub use self::effects::EffectRecord;
+pub use self::effects::EffectState;
+use self::encode::Codec;
+pub use self::error::Cause;
+pub use self::error::Error;
+use self::error::Place;
+pub use self::error::SealError;
+pub use self::inbox::Signal;
+pub use self::lease::Fence;
+pub use self::lease::Lease;
+pub use self::logs::LogLine;
+pub use self::queue::JournalWriter;
+use self::queue::QueueHandle;
+pub use self::queue::Record;
+pub use self::runs::NewRun;
+pub use self::runs::RunFilter;
+pub use self::runs::RunRecord;
+pub use self::runs::VersionRecord;
+use crate::model::Duration;
+use crate::model::Value;
+
+/// What weighs less is encoded at once, what weighs more on another thread.
+const INLINE: usize = 48 * 1024;
+
+/// The store of a project. Clones share one set of connections and one writer.
+#[derive(Clone, Debug)]
+pub struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    queue: Arc<QueueHandle>,
+    writer: std::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
+}
+
+/// What the writer's task shares with the store.
+#[derive(Debug)]
+struct Shared {
+    db: Db,
+    place: Place,
+    codec: Codec,
+}
+
+/// How a store is opened.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// Seals secrets that have to be stored. Without one, storing a secret is an error.
+    pub sealer: Option<Arc<dyn Sealer>>,
+    /// Changes nothing, not even the schema; for listings on a read-only folder. Without a sealer, sealed values read
+    /// as `***`.
+    pub read_only: bool,
+    /// The folder for blobs. An SQLite store has one beside its file by default; a PostgreSQL store has none.
+    pub blobs: Option<PathBuf>,
+    /// How long to wait for another process that writes; ten seconds by default.
+    pub lock_timeout: Option<Duration>,
+}
+
+/// Seals secrets that have to be stored; `secrets::MasterKey` is one.
+pub trait Sealer: Send + Sync + Debug {
+    /// Returns a text that only `unseal` can read.
+    fn seal(&self, open: &str) -> Result<String, SealError>;
+    /// Returns what `seal` was given.
+    fn unseal(&self, sealed: &str) -> Result<String, SealError>;
+}
+
+impl Store {
+    /// Opens a store: `sqlite://path` (made with its folder where it is missing), `sqlite::memory:` or `postgres://…`.
+    ///
+    /// Must be called on a tokio runtime: the writer is a task of it.
+    pub async fn open(url: &str, options: OpenOptions) -> Result<Self, Error> {
+        let opened = connect::open(url, &options).await?;
+        let codec = Codec { blobs: opened.blobs, sealer: options.sealer, read_only: options.read_only };
+        let shared = Arc::new(Shared { db: opened.db, place: opened.place, codec });
+        let (queue, task) = writer::start(shared.clone());
+        Ok(Self(Arc::new(Inner { shared, queue, writer: std::sync::Mutex::new(Some(task)) })))
+    }
+
+    /// Writes everything that was appended and closes the connections. Later calls fail with `Error::Closed`.
+    pub async fn close(&self) -> Result<(), Error> {
+        self.0.queue.close();
+        let task = self.0.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(task) = task {
+            // The task ends by itself; a panic in it has been reported to all that waited.
+            let _ = task.await;
+        }
+        let closed = self.0.shared.db.close().await;
+        closed.map_err(|error| self.0.shared.place.error(error))
+    }
+
+    fn codec(&self) -> &Codec {
+        &self.0.shared.codec
+    }
+
+    async fn fetch(&self, sql: impl Into<String>, args: Vec<Arg>) -> Result<Vec<Row>, Error> {
+        self.0.shared.db.fetch(sql, args).await.map_err(|error| self.0.shared.place.error(error))
+    }
+
+    async fn fetch_write(&self, sql: &'static str, args: Vec<Arg>) -> Result<Vec<Row>, Error> {
+        self.0.shared.db.fetch_write(sql, args).await.map_err(|error| self.0.shared.place.error(error))
+    }
+
+    async fn execute(&self, sql: &'static str, args: Vec<Arg>) -> Result<u64, Error> {
+        self.0.shared.db.execute(sql, args).await.map_err(|error| self.0.shared.place.error(error))
+    }
+
+    /// Executes a transaction to its end, even if the caller is canceled meanwhile: half a transaction would stay open.
+    async fn apply(&self, batch: Batch) -> Result<Result<(), sqlx::Error>, Error> {
+        let shared = self.0.shared.clone();
+        tokio::spawn(async move { shared.db.apply(batch).await }).await.map_err(|_| Error::Closed)
+    }
+
+    /// Encodes a value; a large one on another thread, because it becomes a file.
+    async fn encode(&self, value: &Value) -> Result<String, Error> {
+        if queue::weight(value) < INLINE {
+            return self.codec().encode(value);
+        }
+        let (shared, value) = (self.0.shared.clone(), value.clone());
+        tokio::task::spawn_blocking(move || shared.codec.encode(&value)).await.map_err(|_| Error::Closed)?
+    }
+
+    fn place(&self) -> &Place {
+        &self.0.shared.place
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::Executor;
+
+    use super::*;
+    use crate::model::RunEvent;
+    use crate::model::RunId;
+    use crate::model::Timestamp;
+    use crate::model::VersionId;
+
+    #[tokio::test]
+    async fn a_full_disk_is_told_and_loses_nothing_that_was_acknowledged() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("state.db").display());
+        let store = Store::open(&url, OpenOptions::default()).await.unwrap();
+        let Db::Sqlite(sqlite) = &store.0.shared.db else { panic!("an SQLite store") };
+        // What a full disk looks like from within.
+        let limit = "PRAGMA max_page_count = 100";
+        sqlite.write.lock().await.as_mut().unwrap().execute(limit).await.unwrap();
+        let id = RunId::new(1, 1);
+        let run = NewRun {
+            id,
+            pipeline: "demo".into(),
+            version: VersionId("v".into()),
+            inputs: Value::Null,
+            slot: None,
+            priority: 5,
+            parent: None,
+            created_at: Timestamp(0),
+        };
+        store.create_run(&run).await.unwrap();
+        let fence = store.claim(id, "w").await.unwrap().unwrap();
+        let writer = store.writer(id, fence, 1, []);
+        let mut acknowledged = 0;
+        let error = loop {
+            let reason = "x".repeat(10_000).into();
+            let event = RunEvent::Skipped { path: "a".parse().unwrap(), at: Timestamp(0), reason };
+            writer.append([Record::Event(event)]);
+            match writer.commit().await {
+                Ok(()) => acknowledged += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, Error::Full { .. }), "{error:?}");
+        assert!(acknowledged > 5);
+        assert!(matches!(writer.commit().await, Err(Error::Full { .. })));
+        drop(store);
+        let store = Store::open(&url, OpenOptions::default()).await.unwrap();
+        assert_eq!(store.journal(id).await.unwrap().len(), acknowledged);
+    }
+}

@@ -1,0 +1,388 @@
+//! From what a run has appended to the rows that it changes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use super::EffectState;
+use super::Error;
+use super::Fence;
+use super::db::Arg;
+use super::db::Batch;
+use super::db::args;
+use super::effects::CLAIM_REMOTE;
+use super::encode::Codec;
+use super::logs::level_name;
+use super::queue::Lane;
+use super::queue::Record;
+use super::queue::Taken;
+use super::queue::locked;
+use super::runs::step_error_text;
+use crate::model::EffectId;
+use crate::model::Happened;
+use crate::model::RunEvent;
+use crate::model::RunState;
+use crate::model::SettledBy;
+use crate::model::StepError;
+use crate::model::StepPath;
+use crate::model::Timestamp;
+use crate::model::Value;
+use crate::model::Verdict;
+
+/// What the writer knows of a run between two transactions.
+#[derive(Debug)]
+pub(super) struct Projection {
+    next_seq: i64,
+    next_log: i64,
+    /// Effects whose end has not come.
+    open: HashMap<StepPath, EffectId>,
+}
+
+/// One run's part of a transaction.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub(super) lane: Arc<Lane>,
+    /// How many records it makes durable.
+    pub(super) records: usize,
+    /// For the subscribers, if there are any.
+    pub(super) events: Vec<(u64, RunEvent)>,
+    pub(super) first_seq: i64,
+    last_seq: i64,
+    lines: String,
+    intents: IndexMap<EffectId, Intent>,
+    changes: IndexMap<EffectId, Change>,
+    logs: Vec<Vec<Arg>>,
+    cache: IndexMap<String, Vec<Arg>>,
+    remote: Vec<Vec<Arg>>,
+    taken: Vec<i64>,
+    patch: Option<Patch>,
+}
+
+/// An effect that begins in this chunk, or is sent again.
+#[derive(Debug)]
+struct Intent {
+    fixed: Vec<Arg>,
+    seq: i64,
+    intended_at: i64,
+    change: Change,
+}
+
+/// What becomes of an effect.
+#[derive(Clone, Debug)]
+struct Change {
+    state: EffectState,
+    at: Timestamp,
+    error: Option<String>,
+    remote_id: Option<String>,
+    settled_by: Option<SettledBy>,
+}
+
+/// What becomes of the run's row.
+#[derive(Debug)]
+struct Patch {
+    state: RunState,
+    started_at: Option<i64>,
+    ended_at: Option<i64>,
+    waiting_until: Option<i64>,
+    reason: Option<String>,
+    error: Option<String>,
+    outputs: Option<String>,
+}
+
+impl Projection {
+    pub(super) fn new(
+        next_seq: u64,
+        fence: Fence,
+        open_effects: impl IntoIterator<Item = (StepPath, EffectId)>,
+    ) -> Self {
+        Self {
+            next_seq: i64::try_from(next_seq).unwrap_or(i64::MAX),
+            // The numbers of a later owner are larger than all of an earlier one.
+            next_log: fence.0.saturating_mul(1 << 32),
+            open: open_effects.into_iter().collect(),
+        }
+    }
+}
+
+impl Chunk {
+    /// Encodes what was taken of a lane.
+    pub(super) fn encode(taken: Taken, codec: &Codec) -> Result<Self, Error> {
+        let lane = taken.lane.clone();
+        let mut projection = locked(&lane.projection);
+        let mut chunk = Self {
+            lane: taken.lane,
+            records: taken.records.len(),
+            events: Vec::new(),
+            first_seq: projection.next_seq,
+            last_seq: projection.next_seq - 1,
+            lines: String::with_capacity(taken.bytes),
+            intents: IndexMap::new(),
+            changes: IndexMap::new(),
+            logs: Vec::new(),
+            cache: IndexMap::new(),
+            remote: Vec::new(),
+            taken: Vec::new(),
+            patch: None,
+        };
+        let keep = lane.has_subscribers();
+        for record in taken.records {
+            match record {
+                Record::Event(event) => {
+                    codec.encode_event(&event, &mut chunk.lines)?;
+                    chunk.lines.push('\n');
+                    chunk.last_seq += 1;
+                    chunk.project(&event, &mut projection.open, codec)?;
+                    if keep {
+                        chunk.events.push((u64::try_from(chunk.last_seq).unwrap_or(0), event));
+                    }
+                }
+                Record::Log { path, level, message, at } => {
+                    let path = path.map(|path| path.to_string());
+                    let run = lane.run.to_string();
+                    chunk.logs.push(args![run, projection.next_log, at.micros(), path, level_name(level), message]);
+                    projection.next_log += 1;
+                }
+                Record::Cache { key, output, expires_at } => {
+                    let output = codec.encode(&output)?;
+                    chunk.cache.insert(key.clone(), args![key, output, expires_at.micros()]);
+                }
+                Record::Remote { effect, scope, remote_id } => {
+                    chunk.remote.push(args![scope, remote_id, &*effect.0]);
+                }
+                Record::Taken { signals } => chunk.taken.extend(signals),
+            }
+        }
+        projection.next_seq = chunk.last_seq + 1;
+        drop(projection);
+        Ok(chunk)
+    }
+
+    fn project(
+        &mut self,
+        event: &RunEvent,
+        open: &mut HashMap<StepPath, EffectId>,
+        codec: &Codec,
+    ) -> Result<(), Error> {
+        match event {
+            RunEvent::Intent { path, attempt, intent, at } => {
+                open.insert(path.clone(), intent.id.clone());
+                let fixed = args![
+                    &*intent.id.0,
+                    self.lane.run.to_string(),
+                    path.to_string(),
+                    &*intent.key,
+                    intent.kind.name(),
+                    i64::from(*attempt),
+                    intent.send_before.micros(),
+                ];
+                let change = Change::new(EffectState::Open, *at);
+                self.changes.swap_remove(&intent.id);
+                let intent_row = Intent { fixed, seq: self.last_seq, intended_at: at.micros(), change };
+                self.intents.insert(intent.id.clone(), intent_row);
+            }
+            RunEvent::InDoubt { effect, at, error, .. } => {
+                self.change(effect, Change::new(EffectState::InDoubt, *at).because(error));
+            }
+            RunEvent::Settled { path, effect, at, by, verdict } => {
+                let mut change = match &**verdict {
+                    Verdict::Happened { remote_id, .. } => {
+                        Change { remote_id: remote_id.clone(), ..Change::new(EffectState::Confirmed, *at) }
+                    }
+                    Verdict::SendAgain => Change::new(EffectState::Open, *at),
+                    Verdict::Dropped => Change::new(EffectState::Dropped, *at),
+                };
+                if change.state != EffectState::Open {
+                    open.remove(path);
+                }
+                change.settled_by = Some(*by);
+                self.change(effect, change);
+            }
+            RunEvent::Succeeded { path, at, .. } | RunEvent::Round { path, at, .. } => {
+                if let Some(effect) = open.remove(path) {
+                    self.change(&effect, Change::new(EffectState::Confirmed, *at));
+                }
+            }
+            RunEvent::Skipped { path, at, .. } => {
+                if let Some(effect) = open.remove(path) {
+                    self.change(&effect, Change::new(EffectState::Dropped, *at));
+                }
+            }
+            RunEvent::Failed { path, at, error, happened, .. } => {
+                if let Some(effect) = open.get(path) {
+                    let state = match happened {
+                        Happened::No => EffectState::Refused,
+                        Happened::Perhaps => EffectState::InDoubt,
+                    };
+                    self.change(&effect.clone(), Change::new(state, *at).because(error));
+                }
+            }
+            RunEvent::Started { at } | RunEvent::Retried { at, .. } => {
+                let started_at = Some(at.micros());
+                self.patch = Some(Patch { started_at, ..Patch::new(RunState::Running) });
+            }
+            RunEvent::Parked { until, reason, .. } => {
+                let waiting_until = until.map(Timestamp::micros);
+                let reason = Some(reason.to_string());
+                let started_at = self.started_at();
+                self.patch = Some(Patch { started_at, waiting_until, reason, ..Patch::new(RunState::Waiting) });
+            }
+            RunEvent::Finished { at, state, outputs, error } => {
+                self.patch = Some(Patch {
+                    started_at: self.started_at(),
+                    ended_at: Some(at.micros()),
+                    error: error.as_deref().map(step_error_text),
+                    outputs: if *outputs == Value::Null { None } else { Some(codec.encode(outputs)?) },
+                    ..Patch::new(*state)
+                });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Returns the beginning that this chunk tells of: a short run begins and ends within one.
+    fn started_at(&self) -> Option<i64> {
+        self.patch.as_ref().and_then(|patch| patch.started_at)
+    }
+
+    fn change(&mut self, effect: &EffectId, change: Change) {
+        if let Some(intent) = self.intents.get_mut(effect) {
+            intent.change = change;
+        } else {
+            self.changes.insert(effect.clone(), change);
+        }
+    }
+
+    /// Adds what this chunk changes to a transaction. The first statement fails when the lease is lost.
+    pub(super) fn add_to(&self, batch: &mut Batch, share_lock: &str) {
+        let (run, fence) = (self.lane.run.to_string(), self.lane.fence.0);
+        if self.last_seq >= self.first_seq {
+            // Without the fence or the event before, the number becomes null, which the table refuses.
+            let append = format!(
+                "INSERT INTO journal (run_id, seq, last_seq, events) VALUES ($1, $2, (SELECT $3 FROM runs \
+                 WHERE id = $1 AND fence = $5 AND COALESCE((SELECT last_seq FROM journal WHERE run_id = $1 \
+                 ORDER BY seq DESC LIMIT 1), 0) = $2 - 1{share_lock}), $4)"
+            );
+            batch.push(append, args![run.as_str(), self.first_seq, self.last_seq, self.lines.as_str(), fence]);
+        } else {
+            const GUARD: &str = "UPDATE runs SET fence = CASE WHEN fence = $2 THEN fence END WHERE id = $1";
+            batch.push(GUARD, args![run.as_str(), fence]);
+        }
+        self.add_effects(batch);
+        if !self.logs.is_empty() {
+            const LOG: &str = "INSERT INTO logs (run_id, number, logged_at, path, level, message) VALUES ";
+            batch.push_rows(LOG, self.logs.clone(), "");
+        }
+        for row in &self.remote {
+            batch.push(CLAIM_REMOTE, row.clone());
+        }
+        if !self.taken.is_empty() {
+            const DELETE: &str = "DELETE FROM inbox WHERE run_id = $1 AND number = $2";
+            const COUNT: &str =
+                "UPDATE runs SET signals = (SELECT COUNT(*) FROM inbox WHERE run_id = $1) WHERE id = $1";
+            // The run's row first: whoever sends a signal now waits, and the count stays true.
+            const LOCK: &str = "UPDATE runs SET signals = signals WHERE id = $1";
+            batch.push(LOCK, args![run.as_str()]);
+            for signal in &self.taken {
+                batch.push(DELETE, args![run.as_str(), *signal]);
+            }
+            batch.push(COUNT, args![run.as_str()]);
+        }
+        if let Some(patch) = &self.patch {
+            batch.push(PATCH, patch.args(&run, fence));
+        }
+    }
+
+    fn add_effects(&self, batch: &mut Batch) {
+        if !self.intents.is_empty() {
+            const INSERT: &str = "INSERT INTO effects (id, run_id, path, business_key, kind, attempt, send_before, \
+                                  intent_seq, intended_at, state, updated_at, error, remote_id, settled_by) VALUES ";
+            // An effect that is sent again keeps the moment when it was first intended.
+            const AGAIN: &str = " ON CONFLICT (run_id, id) DO UPDATE SET attempt = excluded.attempt, \
+                                 send_before = excluded.send_before, intent_seq = excluded.intent_seq, \
+                                 state = excluded.state, updated_at = excluded.updated_at, error = excluded.error, \
+                                 remote_id = excluded.remote_id, settled_by = excluded.settled_by";
+            let row = |intent: &Intent| {
+                let mut row = intent.fixed.clone();
+                row.extend(args![intent.seq, intent.intended_at]);
+                row.extend(intent.change.args());
+                row
+            };
+            batch.push_rows(INSERT, self.intents.values().map(row).collect(), AGAIN);
+        }
+        if !self.changes.is_empty() {
+            const WITH: &str = "WITH changed (run_id, id, state, updated_at, error, remote_id, settled_by) AS (VALUES ";
+            const UPDATE: &str = ") UPDATE effects SET state = changed.state, updated_at = changed.updated_at, \
+                                  error = changed.error, remote_id = changed.remote_id, \
+                                  settled_by = COALESCE(changed.settled_by, effects.settled_by) \
+                                  FROM changed WHERE effects.run_id = changed.run_id AND effects.id = changed.id";
+            let row = |(id, change): (&EffectId, &Change)| {
+                let mut row = args![self.lane.run.to_string(), &*id.0];
+                row.extend(change.args());
+                row
+            };
+            batch.push_rows(WITH, self.changes.iter().map(row).collect(), UPDATE);
+        }
+    }
+}
+
+/// Entries of the cache of several runs, in the order of their keys: two workers that write the same ones do not lock
+/// each other out.
+pub(super) fn add_cache(chunks: &[Chunk], batch: &mut Batch) {
+    const PUT: &str = "INSERT INTO cache (cache_key, output, expires_at) VALUES ";
+    const AGAIN: &str =
+        " ON CONFLICT (cache_key) DO UPDATE SET output = excluded.output, expires_at = excluded.expires_at";
+    let entries = chunks.iter().flat_map(|chunk| chunk.cache.iter());
+    let entries: std::collections::BTreeMap<&String, &Vec<Arg>> = entries.collect();
+    if !entries.is_empty() {
+        batch.push_rows(PUT, entries.into_values().cloned().collect(), AGAIN);
+    }
+}
+
+/// Signals that came meanwhile keep a run from falling asleep.
+const PATCH: &str = "UPDATE runs SET state = CASE WHEN $3 = 'waiting' AND signals > 0 THEN 'queued' ELSE $3 END, \
+                     started_at = COALESCE(started_at, $4), ended_at = $5, waiting_until = $6, reason = $7, \
+                     error = $8, outputs = $9 WHERE id = $1 AND fence = $2";
+
+impl Patch {
+    fn new(state: RunState) -> Self {
+        Self { state, started_at: None, ended_at: None, waiting_until: None, reason: None, error: None, outputs: None }
+    }
+
+    fn args(&self, run: &str, fence: i64) -> Vec<Arg> {
+        args![
+            run,
+            fence,
+            self.state.name(),
+            self.started_at,
+            self.ended_at,
+            self.waiting_until,
+            self.reason.clone(),
+            self.error.clone(),
+            self.outputs.clone(),
+        ]
+    }
+}
+
+impl Change {
+    fn new(state: EffectState, at: Timestamp) -> Self {
+        Self { state, at, error: None, remote_id: None, settled_by: None }
+    }
+
+    fn because(mut self, error: &StepError) -> Self {
+        self.error = Some(step_error_text(error));
+        self
+    }
+
+    /// Returns the columns state, updated_at, error, remote_id, settled_by.
+    fn args(&self) -> Vec<Arg> {
+        args![
+            self.state.name(),
+            self.at.micros(),
+            self.error.clone(),
+            self.remote_id.clone(),
+            self.settled_by.map(SettledBy::name),
+        ]
+    }
+}

@@ -1,0 +1,113 @@
+//! The one minijinja environment, and the names that an evaluation sees in it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::LazyLock;
+
+use minijinja::Environment;
+use minijinja::UndefinedBehavior;
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Object;
+
+use super::Scope;
+use super::filters;
+use super::operators;
+use super::value::to_jinja;
+use crate::model::Value;
+
+/// How many instructions one evaluation may take.
+const FUEL: u64 = 5_000_000;
+
+static SHARED: LazyLock<Environment<'static>> = LazyLock::new(environment);
+
+/// Returns the environment that all expressions share.
+pub(super) fn shared() -> &'static Environment<'static> {
+    &SHARED
+}
+
+/// Returns the syntax: Jinja's own, but a newline at the end of a text stays, as YAML's block scalars mean it.
+pub(super) fn syntax() -> SyntaxConfig {
+    let mut builder = SyntaxConfig::builder();
+    builder.keep_trailing_newline(true);
+    builder.build().expect("the default delimiters are valid")
+}
+
+/// Makes an environment: no loader, no globals of minijinja's, every operator, filter and test of ours.
+pub(super) fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    environment.set_fuel(Some(FUEL));
+    environment.set_recursion_limit(100);
+    environment.set_syntax(syntax());
+    operators::register(&mut environment);
+    filters::register(&mut environment);
+    environment
+}
+
+/// The root of an evaluation: asks the scope name by name, so that making it costs nothing.
+pub(super) struct Root(pub(super) Scope);
+
+/// Error text that a lookup leaves behind: minijinja's lookups can only say "undefined".
+#[derive(Clone, Debug)]
+struct Steps(Scope);
+
+#[derive(Clone, Debug)]
+struct Secrets(Scope);
+
+impl fmt::Debug for Root {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Root")
+    }
+}
+
+impl Object for Root {
+    fn get_value(self: &Arc<Self>, key: &minijinja::Value) -> Option<minijinja::Value> {
+        self.get_value_by_str(key.as_str()?)
+    }
+
+    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<minijinja::Value> {
+        match key {
+            "steps" => return Some(minijinja::Value::from_object(Steps(self.0.clone()))),
+            "secrets" => return Some(minijinja::Value::from_object(Secrets(self.0.clone()))),
+            "__now" => return Some(to_jinja(&Value::Time(self.0.now))),
+            _ => {}
+        }
+        root(&self.0, key).map(to_jinja)
+    }
+}
+
+/// Returns what a plain root name means.
+pub(super) fn root<'s>(scope: &'s Scope, name: &str) -> Option<&'s Value> {
+    let local = scope.locals.iter().rev().find(|(local, _)| *local == name).map(|(_, value)| value);
+    local.or_else(|| scope.globals.iter().find(|(global, _)| &**global == name).map(|(_, value)| value))
+}
+
+impl Object for Steps {
+    fn get_value(self: &Arc<Self>, key: &minijinja::Value) -> Option<minijinja::Value> {
+        self.get_value_by_str(key.as_str()?)
+    }
+
+    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<minijinja::Value> {
+        let view = self.0.lookup.step(key)?;
+        Some(to_jinja(&step_value(&view)))
+    }
+}
+
+/// Returns a step as an object.
+pub(super) fn step_value(view: &super::StepView) -> Value {
+    let error = view.error.as_ref().map_or(Value::Null, |error| {
+        Value::map([("class", Value::from(error.class.name())), ("message", error.message.as_str().into())])
+    });
+    Value::map([("output", view.output.clone()), ("state", view.state.name().into()), ("error", error)])
+}
+
+impl Object for Secrets {
+    fn get_value(self: &Arc<Self>, key: &minijinja::Value) -> Option<minijinja::Value> {
+        self.get_value_by_str(key.as_str()?)
+    }
+
+    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<minijinja::Value> {
+        self.0.lookup.secret(key).ok().map(|secret| to_jinja(&secret))
+    }
+}

@@ -1,0 +1,313 @@
+//! Filters, tests and functions of expressions: one table, from which the documentation and its test come too.
+
+mod lists;
+mod numbers;
+mod texts;
+mod times;
+
+use minijinja::Environment;
+use minijinja::Error;
+use minijinja::value::Kwargs;
+use minijinja::value::Rest;
+
+use super::operators::invalid;
+use super::operators::ours;
+use super::value::to_jinja;
+use super::value::touch;
+use crate::model::Value;
+
+/// What an entry of the catalog is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sort {
+    Filter,
+    Test,
+    Function,
+}
+
+/// A filter, test or function, documented.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    pub sort: Sort,
+    pub name: &'static str,
+    /// How it is written, with its arguments.
+    pub usage: &'static str,
+    pub summary: &'static str,
+    /// An expression that uses it, and its value as JSON.
+    pub example: (&'static str, &'static str),
+}
+
+macro_rules! entries {
+    ($($sort:ident $name:literal $usage:literal $summary:literal $expression:literal => $json:literal;)*) => {
+        const ENTRIES: &[Entry] = &[$(Entry {
+            sort: Sort::$sort, name: $name, usage: $usage, summary: $summary, example: ($expression, $json),
+        }),*];
+    };
+}
+
+entries! {
+    Filter "abs" "x | abs" "The number without its sign." "-1.5 | abs" => "1.5";
+    Filter "amount" "money | amount" "The amount of money as a decimal." "'2.50 USD' | money | amount" => "2.50";
+    Filter "attr" "x | attr('key')" "A member by its name." "{'a': 1} | attr('a')" => "1";
+    Filter "base64" "text | base64" "The text in base64." "'hi' | base64" => "\"aGk=\"";
+    Filter "batch" "list | batch(n)" "The list in lists of n." "[1, 2, 3] | batch(2)" => "[[1,2],[3]]";
+    Filter "bool" "x | bool" "Whether the value counts as true." "[] | bool" => "false";
+    Filter "capitalize" "text | capitalize" "The first letter large, the rest small." "'aBC' | capitalize" => "\"Abc\"";
+    Filter "chain" "list | chain(other)" "Two lists, one behind the other." "[1] | chain([2]) | list" => "[1,2]";
+    Filter "count" "x | count" "How many items, members or letters." "[1, 2] | count" => "2";
+    Filter "currency" "money | currency" "The three letters of money's currency." "'2.50 USD' | money | currency" => "\"USD\"";
+    Filter "d" "x | d(value)" "Short for `default`." "none | d(1, true)" => "1";
+    Filter "date" "moment | date(zone='UTC')" "The day of a moment in a time zone." "'2026-03-01T23:30:00Z' | datetime | date('Europe/Berlin')" => "\"2026-03-02\"";
+    Filter "datetime" "text | datetime" "A moment from its RFC 3339 text." "'2026-03-01T12:00:00+01:00' | datetime" => "\"2026-03-01T11:00:00Z\"";
+    Filter "decimal" "x | decimal" "An exact number from its text." "'1.10' | decimal" => "1.10";
+    Filter "default" "x | default(value, also_false=false)" "The value where x is not there (or, with true, counts as false)." "none | default('a', true)" => "\"a\"";
+    Filter "dictsort" "object | dictsort" "Pairs of key and value, sorted by key." "{'b': 1, 'a': 2} | dictsort" => "[[\"a\",2],[\"b\",1]]";
+    Filter "duration" "text | duration" "A length of time from its text." "'90s' | duration" => "\"1m30s\"";
+    Filter "escape" "text | escape" "The text with HTML's letters escaped." "'<' | escape" => "\"&lt;\"";
+    Filter "first" "list | first" "The first item." "[1, 2] | first" => "1";
+    Filter "float" "x | float" "A binary float; the only way to one." "'0.5' | float" => "0.5";
+    Filter "format_time" "moment | format_time(pattern, zone='UTC')" "A moment by a strftime pattern in a time zone." "'2026-03-01T12:00:00Z' | datetime | format_time('%d.%m.%Y %H:%M')" => "\"01.03.2026 12:00\"";
+    Filter "from_epoch" "number | from_epoch" "A moment from seconds since 1970." "0 | from_epoch" => "\"1970-01-01T00:00:00Z\"";
+    Filter "from_epoch_ms" "number | from_epoch_ms" "A moment from milliseconds since 1970." "1500 | from_epoch_ms" => "\"1970-01-01T00:00:01.5Z\"";
+    Filter "from_json" "text | from_json" "The value of a JSON text, digits kept." "'[1.10]' | from_json" => "[1.10]";
+    Filter "groupby" "list | groupby('key')" "Pairs of a value of `key` and the items that have it, sorted." "[{'a': 2}, {'a': 1}] | groupby('a') | map('first') | list" => "[1,2]";
+    Filter "hmac_sha256" "text | hmac_sha256(key)" "The HMAC-SHA256 of a text, in hexadecimal." "('a' | hmac_sha256('b'))[:8]" => "\"cb448b44\"";
+    Filter "indent" "text | indent(width)" "Every line but the first moved to the right." "'a\\nb' | indent(2)" => "\"a\\n  b\"";
+    Filter "int" "x | int" "The whole number; a fraction is cut off." "'7.9' | int" => "7";
+    Filter "iso" "moment | iso" "A moment as RFC 3339 text in UTC." "0 | from_epoch | iso" => "\"1970-01-01T00:00:00Z\"";
+    Filter "items" "object | items" "Pairs of key and value." "{'a': 1} | items | list" => "[[\"a\",1]]";
+    Filter "join" "list | join(between='')" "The texts of the items, joined." "[1, 2] | join(', ')" => "\"1, 2\"";
+    Filter "keys" "object | keys" "The names of the members." "{'a': 1} | keys" => "[\"a\"]";
+    Filter "last" "list | last" "The last item." "[1, 2] | last" => "2";
+    Filter "length" "x | length" "How many items, members or letters." "'abc' | length" => "3";
+    Filter "lines" "text | lines" "The lines of a text." "'a\\nb' | lines" => "[\"a\",\"b\"]";
+    Filter "list" "x | list" "A list of the items." "range(2) | list" => "[0,1]";
+    Filter "lower" "text | lower" "Small letters." "'A' | lower" => "\"a\"";
+    Filter "map" "list | map(attribute='key')` or `list | map('filter', …)" "Of each item its member, or what a filter gives." "[{'a': 1}] | map(attribute='a') | list" => "[1]";
+    Filter "max" "list | max(attribute=none)" "The greatest item, exactly compared." "[0.1, 0.3, 0.2] | max" => "0.3";
+    Filter "merge" "object | merge(other)" "Both objects in one; the other wins." "{'a': 1} | merge({'b': 2})" => "{\"a\":1,\"b\":2}";
+    Filter "min" "list | min(attribute=none)" "The smallest item, exactly compared." "[0.1, 0.3, 0.2] | min" => "0.1";
+    Filter "money" "x | money(currency=none)" "Money from `12.50 USD`, or from a number and a currency." "12.5 | money('USD')" => "\"12.5 USD\"";
+    Filter "pluck" "object | pluck('a', 'b')" "The object with these members only." "{'a': 1, 'b': 2} | pluck('b')" => "{\"b\":2}";
+    Filter "reject" "list | reject('test', …)" "The items for which a test does not hold." "[1, 2, 3] | reject('odd') | list" => "[2]";
+    Filter "rejectattr" "list | rejectattr('key', 'test', …)" "The items whose member fails a test." "[{'a': 1}, {'a': 2}] | rejectattr('a', 'eq', 1) | list" => "[{\"a\":2}]";
+    Filter "replace" "text | replace(from, to)" "The text with one part replaced by another." "'a-b' | replace('-', '+')" => "\"a+b\"";
+    Filter "reverse" "x | reverse" "The list or text from its end." "[1, 2] | reverse | list" => "[2,1]";
+    Filter "round" "x | round(places=0, mode='half_even')" "Rounded to decimal places: half_even, half_up, up, down, floor, ceil." "2.345 | round(2)" => "2.34";
+    Filter "select" "list | select('test', …)" "The items for which a test holds." "[1, 2, 3] | select('gt', 1) | list" => "[2,3]";
+    Filter "selectattr" "list | selectattr('key', 'test', …)" "The items whose member passes a test." "[{'a': 1}, {'a': 2}] | selectattr('a', 'gt', 1) | list" => "[{\"a\":2}]";
+    Filter "sha256" "text | sha256" "The SHA-256 of a text, in hexadecimal." "('' | sha256)[:8]" => "\"e3b0c442\"";
+    Filter "slice" "list | slice(n)" "The list in n lists." "[1, 2, 3] | slice(2)" => "[[1,2],[3]]";
+    Filter "sort" "list | sort(attribute=none, reverse=false)" "Sorted, exactly compared." "[2, 0.5, 1] | sort" => "[0.5,1,2]";
+    Filter "split" "text | split(between=none)" "The parts of a text." "'a,b' | split(',') | list" => "[\"a\",\"b\"]";
+    Filter "string" "x | string" "The text of a value." "1.50 | string" => "\"1.50\"";
+    Filter "sum" "list | sum(attribute=none, start=0)" "The exact sum." "[0.1, 0.2] | sum" => "0.3";
+    Filter "title" "text | title" "Every word with a large letter." "'a b' | title" => "\"A B\"";
+    Filter "tojson" "x | tojson" "JSON text, digits kept." "{'a': 1.10} | tojson" => "\"{\\\"a\\\":1.10}\"";
+    Filter "trim" "text | trim" "The text without space around it." "' a ' | trim" => "\"a\"";
+    Filter "truncate" "text | truncate(length, end='…')" "The text cut to so many letters, the end included." "'abcdef' | truncate(4)" => "\"abc…\"";
+    Filter "unique" "list | unique(attribute=none)" "Each item once, in order." "[1, 2, 1.0] | unique" => "[1,2]";
+    Filter "upper" "text | upper" "Large letters." "'a' | upper" => "\"A\"";
+    Filter "urlencode" "text | urlencode" "The text for a URL." "'a b&c' | urlencode" => "\"a%20b%26c\"";
+    Filter "values" "object | values" "The members without their names." "{'a': 1} | values" => "[1]";
+    Filter "zip" "list | zip(other)" "Pairs of the items of both." "[1, 2] | zip([3, 4]) | list" => "[[1,3],[2,4]]";
+    Test "boolean" "x is boolean" "A boolean." "true is boolean" => "true";
+    Test "containing" "text is containing(part)" "The text or list has the part." "'abc' is containing('b')" => "true";
+    Test "defined" "x is defined" "It is there." "[1][5] is defined" => "false";
+    Test "divisibleby" "x is divisibleby(n)" "No remainder." "6 is divisibleby(3)" => "true";
+    Test "endingwith" "text is endingwith(part)" "The text ends with it." "'abc' is endingwith('c')" => "true";
+    Test "eq" "x is eq(y)" "Equal, exactly." "1.0 is eq(1)" => "true";
+    Test "even" "x is even" "A multiple of two." "2 is even" => "true";
+    Test "false" "x is false" "The value false." "false is false" => "true";
+    Test "ge" "x is ge(y)" "Greater or equal." "2 is ge(2)" => "true";
+    Test "gt" "x is gt(y)" "Greater." "0.3 is gt(0.2)" => "true";
+    Test "in" "x is in(list)" "Among the items." "1 is in([1, 2])" => "true";
+    Test "integer" "x is integer" "A whole number." "1 is integer" => "true";
+    Test "le" "x is le(y)" "Less or equal." "2 is le(2)" => "true";
+    Test "lt" "x is lt(y)" "Less." "1 is lt(2)" => "true";
+    Test "mapping" "x is mapping" "An object." "{} is mapping" => "true";
+    Test "ne" "x is ne(y)" "Not equal." "1 is ne(2)" => "true";
+    Test "none" "x is none" "Null." "none is none" => "true";
+    Test "number" "x is number" "A number of any kind." "1.5 is number" => "true";
+    Test "odd" "x is odd" "Not a multiple of two." "3 is odd" => "true";
+    Test "sequence" "x is sequence" "A list." "[] is sequence" => "true";
+    Test "startingwith" "text is startingwith(part)" "The text begins with it." "'abc' is startingwith('a')" => "true";
+    Test "string" "x is string" "A text." "'a' is string" => "true";
+    Test "true" "x is true" "The value true." "true is true" => "true";
+    Test "undefined" "x is undefined" "It is not there." "[1][5] is undefined" => "true";
+    Function "duration" "duration('1h')" "A length of time." "duration('1h30m')" => "\"1h30m\"";
+    Function "now" "now()" "The moment of this evaluation, in UTC." "now()" => "\"1970-01-01T00:00:00Z\"";
+    Function "range" "range(end)` or `range(start, end, step=1)" "Whole numbers from start, before end." "range(2, 5) | list" => "[2,3,4]";
+}
+
+/// Returns everything that expressions can call.
+#[must_use]
+pub fn catalog() -> &'static [Entry] {
+    ENTRIES
+}
+
+/// Returns the names of one sort.
+pub(super) fn names(sort: Sort) -> Vec<&'static str> {
+    // Symbols that `select('>', 1)` takes, and the operators that rewriting brings in, are no words of their own.
+    ENTRIES.iter().filter(|entry| entry.sort == sort).map(|entry| entry.name).collect()
+}
+
+/// The arguments of a filter in our values.
+pub(super) struct Arguments {
+    positional: Vec<minijinja::Value>,
+    named: Option<Kwargs>,
+}
+
+impl Arguments {
+    fn of(mut values: Vec<minijinja::Value>) -> Self {
+        let named = values.last().filter(|last| last.is_kwargs()).cloned();
+        if named.is_some() {
+            values.pop();
+        }
+        let named = named.and_then(|named| Kwargs::try_from(named).ok());
+        Self { positional: values, named }
+    }
+
+    /// Returns an argument by place or name.
+    fn get(&self, place: usize, name: &str) -> Result<Option<Value>, Error> {
+        let given = self.positional.get(place).cloned();
+        let given = match (given, &self.named) {
+            (Some(given), _) => Some(given),
+            (None, Some(named)) if !name.is_empty() && named.has(name) => Some(named.get::<minijinja::Value>(name)?),
+            (None, _) => None,
+        };
+        given.filter(|given| !given.is_undefined()).map(|given| ours(&given)).transpose()
+    }
+
+    fn text(&self, place: usize, name: &str) -> Result<Option<String>, Error> {
+        Ok(self.get(place, name)?.filter(|value| !value.is_null()).map(|value| super::value::text(&value)))
+    }
+
+    fn flag(&self, place: usize, name: &str) -> Result<bool, Error> {
+        Ok(self.get(place, name)?.is_some_and(|value| value.is_truthy()))
+    }
+
+    fn count(&self, place: usize, name: &str) -> Result<Option<usize>, Error> {
+        match self.get(place, name)? {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Int(count)) => {
+                usize::try_from(count).map(Some).map_err(|_| invalid("a count cannot be negative"))
+            }
+            Some(other) => Err(invalid(format!("expected a whole number, found {}", other.kind().name()))),
+        }
+    }
+
+    fn finish(&self, most: usize) -> Result<(), Error> {
+        if self.positional.len() > most {
+            return Err(invalid(format!("at most {most} arguments are taken")));
+        }
+        self.named.as_ref().map_or(Ok(()), Kwargs::assert_all_used)
+    }
+}
+
+/// Registers a filter over our values. A secret that it is given is laid open, and its result is secret.
+fn filter(
+    environment: &mut Environment<'_>,
+    name: &'static str,
+    most: usize,
+    apply: impl Fn(Value, &Arguments) -> Result<Value, Error> + Send + Sync + 'static,
+) {
+    environment.add_filter(
+        name,
+        move |input: minijinja::Value, rest: Rest<minijinja::Value>| -> Result<minijinja::Value, Error> {
+            if input.is_undefined() {
+                return Err(Error::new(
+                    minijinja::ErrorKind::UndefinedError,
+                    format!("`{name}` of something undefined"),
+                ));
+            }
+            let arguments = Arguments::of(rest.0);
+            let mut value = ours(&input)?;
+            if let Value::Secret(inner) = value {
+                touch();
+                value = inner.revealed();
+            }
+            let result = apply(value, &arguments)?;
+            arguments.finish(most)?;
+            Ok(to_jinja(&result))
+        },
+    );
+}
+
+pub(super) fn register(environment: &mut Environment<'static>) {
+    // What would go through binary floats, is not bounded, or looks where expressions must not look.
+    for name in ["pprint", "format", "filesizeformat", "random", "wordwrap", "wordcount", "xmlattr", "striptags"] {
+        environment.remove_filter(name);
+    }
+    for name in ["debug", "namespace", "dict", "lipsum", "cycler", "joiner"] {
+        environment.remove_global(name);
+    }
+    numbers::register(environment);
+    lists::register(environment);
+    texts::register(environment);
+    times::register(environment);
+}
+
+/// Returns the member of an item by a dotted path.
+fn member(item: &Value, path: &str) -> Value {
+    let mut value = item.clone();
+    for key in path.split('.') {
+        let next = match (&value, key.parse::<usize>()) {
+            (Value::List(items), Ok(index)) => items.get(index).cloned(),
+            _ => value.get(key).cloned(),
+        };
+        value = next.unwrap_or_default();
+    }
+    value
+}
+
+fn list(value: Value) -> Result<std::sync::Arc<Vec<Value>>, Error> {
+    match value {
+        Value::List(items) => Ok(items),
+        other => Err(invalid(format!("expected a list, found {}", other.kind().name()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::Timestamp;
+    use crate::template::Lookup;
+    use crate::template::Scope;
+    use crate::template::StepView;
+    use crate::template::Template;
+
+    #[derive(Debug)]
+    struct Nothing;
+
+    impl Lookup for Nothing {
+        fn step(&self, _: &str) -> Option<StepView> {
+            None
+        }
+        fn secret(&self, name: &str) -> Result<Value, String> {
+            Err(format!("there is no secret `{name}`"))
+        }
+    }
+
+    #[test]
+    fn every_example_of_the_catalog_gives_what_it_says() {
+        let scope = Scope { lookup: Arc::new(Nothing), globals: Arc::default(), locals: Vec::new(), now: Timestamp(0) };
+        let mut wrong = Vec::new();
+        for entry in catalog() {
+            let (expression, expected) = entry.example;
+            let template = Template::parse(&format!("{{{{ {expression} }}}}"));
+            let got = match template
+                .map_err(|error| error.message)
+                .and_then(|it| it.eval(&scope).map_err(|error| error.message))
+            {
+                Ok(value) => value.to_string(),
+                Err(message) => format!("error: {message}"),
+            };
+            if got != expected {
+                wrong.push(format!("{expression}: {got}, expected {expected}"));
+            }
+        }
+        assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    }
+}

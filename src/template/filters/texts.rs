@@ -1,0 +1,113 @@
+//! Filters over texts.
+
+use minijinja::Environment;
+use ring::digest;
+use ring::hmac;
+
+use super::super::MAX_TEXT;
+use super::super::operators::invalid;
+use super::super::value::text;
+use super::filter;
+use crate::model;
+use crate::model::Value;
+
+pub(super) fn register(environment: &mut Environment<'static>) {
+    filter(environment, "string", 0, |value, _| Ok(Value::from(text(&value))));
+    filter(environment, "tojson", 0, |value, _| {
+        let mut json = String::new();
+        if value.is_tainted() {
+            super::touch();
+        }
+        model::write_json(&value.revealed(), &mut json);
+        Ok(Value::from(json))
+    });
+    filter(environment, "from_json", 0, |value, _| {
+        model::parse_json(&text(&value)).map_err(|error| invalid(format!("not JSON: {error}")))
+    });
+    filter(environment, "replace", 2, |value, arguments| {
+        let from = arguments.text(0, "")?.ok_or_else(|| invalid("`replace` takes what to replace"))?;
+        let to = arguments.text(1, "")?.unwrap_or_default();
+        let subject = text(&value);
+        let count = if from.is_empty() { subject.len() + 1 } else { subject.matches(&*from).count() };
+        if subject.len().saturating_add(count.saturating_mul(to.len())) > MAX_TEXT {
+            return Err(invalid(format!("a text of more than {MAX_TEXT} bytes")));
+        }
+        Ok(Value::from(subject.replace(&*from, &to)))
+    });
+    filter(environment, "truncate", 2, |value, arguments| {
+        let length = arguments.count(0, "length")?.unwrap_or(255);
+        let end = arguments.text(1, "end")?.unwrap_or_else(|| "…".to_owned());
+        let subject = text(&value);
+        if subject.chars().count() <= length {
+            return Ok(Value::from(subject));
+        }
+        let kept: String = subject.chars().take(length.saturating_sub(end.chars().count())).collect();
+        Ok(Value::from(format!("{kept}{end}")))
+    });
+    filter(environment, "indent", 3, |value, arguments| {
+        let width = arguments.count(0, "width")?.unwrap_or(4);
+        if width > 256 {
+            return Err(invalid(format!("an indentation of {width}, more than 256")));
+        }
+        let first = arguments.flag(1, "first")?;
+        let blank = arguments.flag(2, "blank")?;
+        let subject = text(&value);
+        if subject.len().saturating_add(subject.lines().count().saturating_mul(width)) > MAX_TEXT {
+            return Err(invalid(format!("a text of more than {MAX_TEXT} bytes")));
+        }
+        let pad = " ".repeat(width);
+        let mut out = String::new();
+        for (index, line) in subject.split('\n').enumerate() {
+            if index > 0 {
+                out.push('\n');
+            }
+            if (index > 0 || first) && (blank || !line.is_empty()) {
+                out.push_str(&pad);
+            }
+            out.push_str(line);
+        }
+        Ok(Value::from(out))
+    });
+    filter(environment, "urlencode", 0, |value, _| Ok(Value::from(percent(&text(&value)))));
+    filter(environment, "base64", 0, |value, _| Ok(Value::from(base64(text(&value).as_bytes()))));
+    filter(environment, "sha256", 0, |value, _| {
+        Ok(Value::from(hex(digest::digest(&digest::SHA256, text(&value).as_bytes()).as_ref())))
+    });
+    filter(environment, "hmac_sha256", 1, |value, arguments| {
+        let key = arguments.text(0, "key")?.ok_or_else(|| invalid("`hmac_sha256` takes a key"))?;
+        let key = hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes());
+        Ok(Value::from(hex(hmac::sign(&key, text(&value).as_bytes()).as_ref())))
+    });
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Percent-encodes all but the unreserved letters of RFC 3986.
+fn percent(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+/// Base64 of RFC 4648 with padding.
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::new();
+    for part in bytes.chunks(3) {
+        let number = part.iter().fold(0_u32, |number, byte| number << 8 | u32::from(*byte)) << (8 * (3 - part.len()));
+        for place in 0..4 {
+            let six = usize::try_from(number >> (18 - 6 * place) & 63).unwrap_or(0);
+            let letter = if place > part.len() { b'=' } else { LETTERS.get(six).copied().unwrap_or(b'=') };
+            out.push(char::from(letter));
+        }
+    }
+    out
+}

@@ -1,0 +1,90 @@
+//! The checker on files: those in `tests/ok` give no diagnostic, those in `tests/err` exactly the text that stands
+//! beside them. A folder is a project. `UPDATE=1` rewrites the texts; read them as a user would.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+
+use pipewright::diag;
+use pipewright::diag::Code;
+use pipewright::diag::Format;
+use pipewright::nodes::registry;
+use pipewright::pipeline::Catalog;
+use pipewright::pipeline::Checked;
+
+/// Lists the cases of a folder: files and projects.
+fn cases(folder: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(Path::new("tests").join(folder)).unwrap();
+    let mut cases: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    cases.retain(|path| path.is_dir() || path.extension().is_some_and(|extension| extension == "yaml"));
+    cases.sort();
+    assert!(!cases.is_empty(), "no cases in {folder}");
+    cases
+}
+
+fn check(case: &Path) -> Checked {
+    if case.is_dir() {
+        return Catalog::open(case, registry()).check(&[]);
+    }
+    Catalog::open(case.parent().unwrap(), registry()).check(&[case.to_owned()])
+}
+
+fn text(checked: &Checked) -> String {
+    let mut text = String::new();
+    diag::render(&checked.diagnostics, &checked.sources, Format::Text, false, &mut text).unwrap();
+    text
+}
+
+#[test]
+fn good_files_give_no_diagnostic() {
+    let found: String = cases("ok").iter().map(|case| text(&check(case))).collect();
+    assert!(found.is_empty(), "\n{found}");
+}
+
+#[test]
+fn broken_files_give_exactly_the_text_beside_them() {
+    let update = std::env::vars().any(|(name, _)| name == "UPDATE");
+    let mut wrong = Vec::new();
+    for case in cases("err") {
+        let found = text(&check(&case));
+        if found.is_empty() {
+            wrong.push(format!("{} gives no diagnostic", case.display()));
+        }
+        let beside = case.with_extension("txt");
+        if update {
+            fs::write(&beside, &found).unwrap();
+        } else if fs::read_to_string(&beside).unwrap_or_default() != found {
+            wrong.push(format!("{}:\n{found}", beside.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "run again with UPDATE=1 and read what changes:\n\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn there_are_cases_enough_and_no_text_without_one() {
+    assert!(cases("err").len() >= 80, "{} cases", cases("err").len());
+    assert!(cases("ok").len() >= 15, "{} cases", cases("ok").len());
+    for entry in fs::read_dir("tests/err").unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "txt") {
+            let case = path.with_extension("");
+            assert!(case.is_dir() || path.with_extension("yaml").is_file(), "{} has no case", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_code_has_a_case_and_an_explanation() {
+    let found: BTreeSet<Code> =
+        cases("err").iter().flat_map(|case| check(case).diagnostics).map(|diagnostic| diagnostic.code).collect();
+    for code in Code::ALL {
+        let explanation = code.explanation();
+        assert!(explanation.len() > 60 && explanation.contains("```"), "`{}` has no real explanation", code.as_str());
+        // Needs a file of a megabyte, or one that cannot be read: tested where they are made.
+        if [Code::Unreadable].contains(code) {
+            continue;
+        }
+        assert!(found.contains(code), "no case in tests/err gives `{}`", code.as_str());
+    }
+}

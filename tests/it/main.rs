@@ -1,0 +1,13 @@
+//! The only integration target: a list of modules.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod check;
+mod cli;
+mod crash;
+mod examples;
+mod hostile;
+mod http;
+mod nodes;
+mod store;
+mod support;
+mod tidy;

@@ -1,0 +1,859 @@
+//! The cases that hold on every database.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use pipewright::model::Blob;
+use pipewright::model::Dataset;
+use pipewright::model::Duration;
+use pipewright::model::EffectId;
+use pipewright::model::EffectIntent;
+use pipewright::model::ErrorClass;
+use pipewright::model::Happened;
+use pipewright::model::Phase;
+use pipewright::model::RunEvent;
+use pipewright::model::RunState;
+use pipewright::model::SettledBy;
+use pipewright::model::StepError;
+use pipewright::model::Timestamp;
+use pipewright::model::Value;
+use pipewright::model::Verdict;
+use pipewright::model::VersionId;
+use pipewright::model::WriteKind;
+use pipewright::model::parse_json;
+use pipewright::node::LogLevel;
+use pipewright::store::EffectFilter;
+use pipewright::store::EffectState;
+use pipewright::store::Error;
+use pipewright::store::Fence;
+use pipewright::store::NewRun;
+use pipewright::store::OpenOptions;
+use pipewright::store::Record;
+use pipewright::store::RunFilter;
+use pipewright::store::Store;
+use pipewright::store::VersionRecord;
+use sqlx::AssertSqlSafe;
+use sqlx::Connection;
+use sqlx::Executor;
+
+use super::Case;
+use super::Ground;
+use super::NOW;
+use super::new_run;
+use super::path;
+use super::run_id;
+use super::succeeded;
+
+macro_rules! cases {
+    ($($name:ident),* $(,)?) => {
+        pub(super) const CASES: &[(&str, Case)] = &[$((stringify!($name), |ground| Box::pin($name(ground)))),*];
+    };
+}
+
+cases![
+    a_run_comes_back_as_it_was_made,
+    a_run_is_made_once_for_an_id_and_once_for_a_slot,
+    runs_are_listed_newest_first_and_filtered,
+    a_version_is_kept_as_it_was_first_put,
+    every_event_comes_back_in_order_after_a_restart,
+    the_run_follows_its_journal,
+    a_claim_is_exclusive_until_it_is_released_or_stolen,
+    a_writer_that_lost_its_lease_changes_nothing,
+    one_run_that_lost_its_lease_does_not_harm_the_others,
+    a_journal_has_no_gap_and_no_event_twice,
+    effects_follow_the_journal,
+    a_remote_object_settles_one_effect,
+    a_signal_wakes_a_sleeping_run_and_is_not_lost,
+    the_cache_forgets_what_has_expired,
+    log_lines_keep_their_order_over_owners,
+    large_outputs_become_blobs,
+    blobs_come_back_by_address,
+    a_page_of_a_dataset_is_appended_once,
+    a_secret_is_never_stored_in_clear,
+    without_a_master_key_a_secret_is_an_error,
+    many_runs_write_at_once_from_two_stores,
+    records_are_written_behind_without_a_commit,
+    subscribers_hear_of_committed_events_only,
+    a_fast_producer_is_held_back,
+    a_newer_or_altered_schema_is_refused,
+    two_processes_may_make_the_store_at_once,
+    a_closed_store_says_so,
+    texts_with_zeros_do_no_harm,
+];
+
+async fn claimed(store: &Store, number: u128) -> (NewRun, Fence) {
+    let run = new_run(run_id(number));
+    assert!(store.create_run(&run).await.unwrap());
+    let fence = store.claim(run.id, "worker-1").await.unwrap().unwrap();
+    (run, fence)
+}
+
+fn failure() -> Box<StepError> {
+    Box::new(StepError { class: ErrorClass::Timeout, message: "no answer".into() })
+}
+
+fn intent(run: &NewRun, step: &str) -> (EffectId, Record) {
+    let id = EffectId(format!("{}/{step}", run.id).into());
+    let intent = EffectIntent {
+        id: id.clone(),
+        key: "order-7".into(),
+        kind: WriteKind::Create,
+        request: Value::map([("body", Value::from("buy"))]),
+        send_before: NOW.plus(Duration::from_secs(30)),
+    };
+    (id, Record::Event(RunEvent::Intent { path: path(step), attempt: 1, intent: Box::new(intent), at: NOW }))
+}
+
+/// A value in which every kind occurs.
+fn every_kind() -> Value {
+    let blob = Blob { address: "sha256:ab".into(), size: 3, media_type: None, file_name: Some("a b.txt".into()) };
+    let dataset = Dataset { name: "rows".into(), id: "01A/x".into(), rows: 7 };
+    Value::map([
+        ("null", Value::Null),
+        ("bool", Value::from(true)),
+        ("int", Value::Int(i128::MAX)),
+        ("number", parse_json("12345678901234567890.123456789").unwrap()),
+        ("long", parse_json("1234567890123456789012345678901234567890.5").unwrap()),
+        ("float", Value::Float(0.1)),
+        ("text", Value::from("ä \u{0} \n \"quoted\" 💥")),
+        ("money", Value::Money("1.50 USD".parse().unwrap())),
+        ("time", Value::Time(NOW)),
+        ("duration", Value::Duration(Duration::from_secs(90))),
+        ("blob", Value::Blob(Arc::new(blob))),
+        ("dataset", Value::Dataset(Arc::new(dataset))),
+        ("secret", Value::from("hunter2-secret").tainted()),
+        ("dollar", parse_json(r#"{"$":["big","sha256:no"]}"#).unwrap()),
+    ])
+}
+
+async fn a_run_comes_back_as_it_was_made(ground: Ground) {
+    let store = ground.open().await;
+    let run = NewRun {
+        inputs: every_kind(),
+        slot: Some("cron:0".into()),
+        parent: Some((run_id(9), path("child[2]#3"))),
+        ..new_run(run_id(1))
+    };
+    assert!(store.create_run(&run).await.unwrap());
+    let found = store.run(run.id).await.unwrap().unwrap();
+    assert_eq!(found.inputs, run.inputs);
+    assert!(found.inputs.get("secret").unwrap().is_tainted());
+    assert_eq!((found.slot, found.parent), (run.slot, run.parent));
+    assert_eq!((found.state, found.priority, found.created_at), (RunState::Queued, 5, NOW));
+    assert_eq!((found.outputs, found.error, found.started_at), (Value::Null, None, None));
+    assert_eq!(store.run(run_id(2)).await.unwrap(), None);
+}
+
+async fn a_run_is_made_once_for_an_id_and_once_for_a_slot(ground: Ground) {
+    let store = ground.open().await;
+    let slot = |number, slot: &str| NewRun { slot: Some(slot.into()), ..new_run(run_id(number)) };
+    assert!(store.create_run(&new_run(run_id(1))).await.unwrap());
+    assert!(!store.create_run(&new_run(run_id(1))).await.unwrap());
+    assert!(store.create_run(&slot(2, "9:00")).await.unwrap());
+    assert!(!store.create_run(&slot(3, "9:00")).await.unwrap());
+    assert!(store.create_run(&slot(3, "10:00")).await.unwrap());
+}
+
+async fn runs_are_listed_newest_first_and_filtered(ground: Ground) {
+    let store = ground.open().await;
+    for number in 1..=5 {
+        let pipeline = if number % 2 == 0 { "even" } else { "odd" };
+        store.create_run(&NewRun { pipeline: pipeline.into(), ..new_run(run_id(number)) }).await.unwrap();
+    }
+    let listed = |filter: RunFilter| {
+        let store = store.clone();
+        async move { store.runs(&filter).await.unwrap().into_iter().map(|run| run.id).collect::<Vec<_>>() }
+    };
+    let ids = |numbers: &[u128]| numbers.iter().map(|number| run_id(*number)).collect::<Vec<_>>();
+    assert_eq!(listed(RunFilter::default()).await, ids(&[5, 4, 3, 2, 1]));
+    assert_eq!(listed(RunFilter { limit: Some(2), ..RunFilter::default() }).await, ids(&[5, 4]));
+    assert_eq!(listed(RunFilter { pipeline: Some("even".into()), ..RunFilter::default() }).await, ids(&[4, 2]));
+    let prefix = run_id(3).to_string().to_lowercase();
+    assert_eq!(listed(RunFilter { id_prefix: Some(prefix), ..RunFilter::default() }).await, ids(&[3]));
+    let common = run_id(3).to_string().chars().take(20).collect();
+    assert_eq!(listed(RunFilter { id_prefix: Some(common), ..RunFilter::default() }).await.len(), 5);
+    assert!(listed(RunFilter { id_prefix: Some("'; --".into()), ..RunFilter::default() }).await.is_empty());
+    let states = vec![RunState::Queued, RunState::Failed];
+    assert_eq!(listed(RunFilter { states, ..RunFilter::default() }).await.len(), 5);
+    assert!(listed(RunFilter { states: vec![RunState::Failed], ..RunFilter::default() }).await.is_empty());
+    assert!(listed(RunFilter { parent: Some(run_id(1)), ..RunFilter::default() }).await.is_empty());
+}
+
+async fn a_version_is_kept_as_it_was_first_put(ground: Ground) {
+    let store = ground.open().await;
+    let version = |definition: &str| VersionRecord {
+        id: VersionId("abc".into()),
+        pipeline: "demo".into(),
+        definition: definition.into(),
+    };
+    store.put_version(&version("first")).await.unwrap();
+    store.put_version(&version("second")).await.unwrap();
+    assert_eq!(store.version(&VersionId("abc".into())).await.unwrap(), Some(version("first")));
+    assert_eq!(store.version(&VersionId("abd".into())).await.unwrap(), None);
+}
+
+fn all_events() -> Vec<RunEvent> {
+    let (step, at) = (path("publish[3]#2"), NOW);
+    let effect = EffectId("01/publish".into());
+    let output = every_kind();
+    let intent = EffectIntent {
+        id: effect.clone(),
+        key: "k".into(),
+        kind: WriteKind::Spend,
+        request: output.clone(),
+        send_before: at,
+    };
+    let settled = |verdict| RunEvent::Settled {
+        path: path("publish"),
+        effect: EffectId("01/publish".into()),
+        at: NOW,
+        by: SettledBy::Person,
+        verdict: Box::new(verdict),
+    };
+    vec![
+        RunEvent::Started { at },
+        RunEvent::Items { step: path("publish"), items: Value::list(vec![output.clone(), Value::Null]), at },
+        RunEvent::StepStarted { path: step.clone(), attempt: 1, at },
+        RunEvent::Intent { path: step.clone(), attempt: 1, intent: Box::new(intent), at },
+        RunEvent::Succeeded {
+            path: step.clone(),
+            attempt: 2,
+            started: at,
+            at,
+            output: output.clone(),
+            recovered: Some(failure()),
+        },
+        RunEvent::Failed {
+            path: step.clone(),
+            attempt: 1,
+            started: at,
+            at,
+            error: failure(),
+            happened: Happened::Perhaps,
+            retry_at: Some(at),
+        },
+        RunEvent::Skipped { path: step.clone(), at, reason: "when".into() },
+        RunEvent::Waiting { path: step.clone(), at, until: None, reason: "x".into(), then: Some(output.clone()) },
+        RunEvent::Round { path: step.clone(), attempt: 1, started: at, at, output: output.clone(), until: at },
+        RunEvent::InDoubt { path: step.clone(), effect, at, error: failure() },
+        settled(Verdict::Happened { output: output.clone(), remote_id: Some("7".into()) }),
+        settled(Verdict::SendAgain),
+        settled(Verdict::Dropped),
+        RunEvent::Child { path: step.clone(), run: run_id(6), at },
+        RunEvent::StepCanceled { path: step, at },
+        RunEvent::CancelRequested { at, undo: true },
+        RunEvent::Retried { at, from: Some("publish".into()) },
+        RunEvent::PhaseStarted { phase: Phase::Undo, at, state: RunState::Failed, error: Some(failure()) },
+        RunEvent::Parked { at, until: Some(at), reason: "x".into() },
+        RunEvent::Finished { at, state: RunState::Failed, outputs: output, error: Some(failure()) },
+    ]
+}
+
+async fn every_event_comes_back_in_order_after_a_restart(ground: Ground) {
+    let store = ground.open().await;
+    let (run, fence) = claimed(&store, 1).await;
+    let writer = store.writer(run.id, fence, 1, []);
+    let mut expected = Vec::new();
+    for round in 0..3 {
+        for event in all_events() {
+            writer.append([Record::Event(event.clone())]);
+            expected.push(event);
+            if round == 1 {
+                writer.commit().await.unwrap();
+            }
+        }
+    }
+    writer.commit().await.unwrap();
+    store.close().await.unwrap();
+    let store = ground.open().await;
+    assert_eq!(store.journal(run.id).await.unwrap(), expected);
+    // A second owner goes on where the first one stopped.
+    let lease = store.lease(run.id).await.unwrap().unwrap();
+    let fence = store.steal(run.id, "worker-2", &lease).await.unwrap().unwrap();
+    let writer = store.writer(run.id, fence, u64::try_from(expected.len()).unwrap() + 1, []);
+    writer.append([Record::Event(RunEvent::Started { at: NOW })]);
+    writer.commit().await.unwrap();
+    assert_eq!(store.journal(run.id).await.unwrap().len(), expected.len() + 1);
+}
+
+async fn the_run_follows_its_journal(ground: Ground) {
+    let store = ground.open().await;
+    let (run, fence) = claimed(&store, 1).await;
+    let writer = store.writer(run.id, fence, 1, []);
+    let later = |seconds| NOW.plus(Duration::from_secs(seconds));
+    writer.append([Record::Event(RunEvent::Started { at: later(1) })]);
+    writer.commit().await.unwrap();
+    let found = store.run(run.id).await.unwrap().unwrap();
+    assert_eq!((found.state, found.started_at, found.owned), (RunState::Running, Some(later(1)), true));
+    let until = Some(later(90));
+    writer.append([Record::Event(RunEvent::Parked { at: later(2), until, reason: "a timer".into() })]);
+    writer.commit().await.unwrap();
+    let found = store.run(run.id).await.unwrap().unwrap();
+    assert_eq!((found.state, found.waiting_until), (RunState::Waiting, until));
+    assert_eq!(found.reason.as_deref(), Some("a timer"));
+    let outputs = every_kind();
+    writer.append([
+        Record::Event(RunEvent::Started { at: later(90) }),
+        Record::Event(RunEvent::Finished {
+            at: later(91),
+            state: RunState::Failed,
+            outputs: outputs.clone(),
+            error: Some(failure()),
+        }),
+    ]);
+    writer.commit().await.unwrap();
+    let found = store.run(run.id).await.unwrap().unwrap();
+    assert_eq!((found.state, found.started_at, found.ended_at), (RunState::Failed, Some(later(1)), Some(later(91))));
+    assert_eq!((found.outputs, found.error, found.waiting_until), (outputs, Some(*failure()), None));
+}
+
+async fn a_claim_is_exclusive_until_it_is_released_or_stolen(ground: Ground) {
+    let store = ground.open().await;
+    let (run, first) = claimed(&store, 1).await;
+    assert_eq!(store.claim(run.id, "worker-2").await.unwrap(), None);
+    let seen = store.lease(run.id).await.unwrap().unwrap();
+    assert_eq!((seen.owner.as_deref(), seen.fence), (Some("worker-1"), first));
+    assert!(store.beat(run.id, first).await.unwrap());
+    // The owner lives: what was seen is out of date.
+    assert_eq!(store.steal(run.id, "worker-2", &seen).await.unwrap(), None);
+    let seen = store.lease(run.id).await.unwrap().unwrap();
+    let second = store.steal(run.id, "worker-2", &seen).await.unwrap().unwrap();
+    assert!(second > first);
+    assert!(!store.beat(run.id, first).await.unwrap());
+    assert!(!store.release(run.id, first).await.unwrap());
+    assert!(store.release(run.id, second).await.unwrap());
+    assert!(!store.beat(run.id, second).await.unwrap());
+    assert!(store.claim(run.id, "worker-3").await.unwrap().unwrap() > second);
+    assert_eq!(store.claim(run_id(2), "worker-1").await.unwrap(), None);
+    assert_eq!(store.lease(run_id(2)).await.unwrap(), None);
+}
+
+async fn steal(store: &Store, run: &NewRun) -> Fence {
+    let seen = store.lease(run.id).await.unwrap().unwrap();
+    store.steal(run.id, "thief", &seen).await.unwrap().unwrap()
+}
+
+async fn a_writer_that_lost_its_lease_changes_nothing(ground: Ground) {
+    let store = ground.open().await;
+    let (run, fence) = claimed(&store, 1).await;
+    let writer = store.writer(run.id, fence, 1, []);
+    writer.append([Record::Event(RunEvent::Started { at: NOW })]);
+    writer.commit().await.unwrap();
+    steal(&store, &run).await;
+    let log = Record::Log { path: None, level: LogLevel::Info, message: "late".into(), at: NOW };
+    let cache = Record::Cache { key: "late".into(), output: Value::Null, expires_at: NOW.plus(Duration::from_secs(1)) };
+    for records in [vec![intent(&run, "late").1], vec![log], vec![cache]] {
+        let writer = store.writer(run.id, fence, 2, []);
+        writer.append(records);
+        assert!(matches!(writer.commit().await, Err(Error::LeaseLost { .. })));
+        // It stays so.
+        writer.append([Record::Event(RunEvent::Started { at: NOW })]);
+        assert!(matches!(writer.commit().await, Err(Error::LeaseLost { .. })));
+    }
+    assert_eq!(store.journal(run.id).await.unwrap().len(), 1);
+    assert!(store.effects(&EffectFilter::default()).await.unwrap().is_empty());
+    assert!(store.logs(run.id).await.unwrap().is_empty());
+    assert_eq!(store.cache_get("late", NOW).await.unwrap(), None);
+}
+
+async fn one_run_that_lost_its_lease_does_not_harm_the_others(ground: Ground) {
+    let store = ground.open().await;
+    let mut writers = Vec::new();
+    for number in 1..=5 {
+        let (run, fence) = claimed(&store, number).await;
+        if number == 3 {
+            steal(&store, &run).await;
+        }
+        writers.push((number, run.id, store.writer(run.id, fence, 1, [])));
+    }
+    for (_, _, writer) in &writers {
+        writer.append([Record::Event(RunEvent::Started { at: NOW }), succeeded("a", Value::from(1))]);
+    }
+    for (number, run, writer) in &writers {
+        let result = writer.commit().await;
+        assert_eq!(result.is_ok(), *number != 3, "run {number}: {result:?}");
+        let length = store.journal(*run).await.unwrap().len();
+        assert_eq!(length, if *number == 3 { 0 } else { 2 });
+    }
+}
+
+async fn a_journal_has_no_gap_and_no_event_twice(ground: Ground) {
+    let store = ground.open().await;
+    let (run, fence) = claimed(&store, 1).await;
+    let writer = store.writer(run.id, fence, 1, []);
+    writer.append((0..7).map(|_| Record::Event(RunEvent::Started { at: NOW })));
+    writer.commit().await.unwrap();
+    for next_seq in [1, 2, 7, 9, 100] {
+        let writer = store.writer(run.id, fence, next_seq, []);
+        writer.append([Record::Event(RunEvent::Started { at: NOW })]);
+        assert!(matches!(writer.commit().await, Err(Error::Gap { .. })), "{next_seq}");
+    }
+    assert_eq!(store.journal(run.id).await.unwrap().len(), 7);
+}
+
+async fn effects_follow_the_journal(ground: Ground) {
+    let store = ground.open().await;
+    let (run, fence) = claimed(&store, 1).await;
+    let writer = store.writer(run.id, fence, 1, []);
+    let mut ids = Vec::new();
+    for step in ["happened", "refused", "doubted", "settled", "dropped", "open"] {
+        let (id, record) = intent(&run, step);
+        ids.push(id);
+        writer.append([record]);
+    }
+    writer.commit().await.unwrap();
+    let all = store.effects(&EffectFilter { run: Some(run.id), ..EffectFilter::default() }).await.unwrap();
+    assert!(all.len() == 6 && all.iter().all(|effect| effect.state == EffectState::Open));
+    let failed = |step: &str, happened| {
+        Record::Event(RunEvent::Failed {
+            path: path(step),
+            attempt: 1,
+            started: NOW,
+            at: NOW,
+            error: failure(),
+            happened,
+            retry_at: None,
+        })
+    };
+    let in_doubt = |index: usize, step: &str| {
+        Record::Event(RunEvent::InDoubt { path: path(step), effect: ids[index].clone(), at: NOW, error: failure() })
+    };
+    writer.append([
+        succeeded("happened", Value::from(1)),
+        failed("refused", Happened::No),
+        in_doubt(2, "doubted"),
+        in_doubt(3, "settled"),
+        in_doubt(4, "dropped"),
+    ]);
+    writer.commit().await.unwrap();
+    // A later owner knows of the open ones only from the journal.
+    let fence = steal(&store, &run).await;
+    let open = [(path("settled"), ids[3].clone()), (path("dropped"), ids[4].clone()), (path("open"), ids[5].clone())];
+    let writer = store.writer(run.id, fence, 12, open);
+    let verdict = Verdict::Happened { output: Value::from(7), remote_id: Some("remote-7".into()) };
+    writer.append([
+        Record::Event(RunEvent::Settled {
+            path: path("settled"),
+            effect: ids[3].clone(),
+            at: NOW,
+            by: SettledBy::Reconcile,
+            verdict: Box::new(verdict),
+        }),
+        Record::Event(RunEvent::Skipped { path: path("dropped"), at: NOW, reason: "in_doubt".into() }),
+        // Sent again, and refused, in one go.
+        intent(&run, "open").1,
+        failed("open", Happened::No),
+    ]);
+    writer.commit().await.unwrap();
+    let state = |id: &EffectId| {
+        let (store, id) = (store.clone(), id.clone());
+        async move { store.effect(&id).await.unwrap().unwrap() }
+    };
+    let expected = [
+        EffectState::Confirmed,
+        EffectState::Refused,
+        EffectState::InDoubt,
+        EffectState::Confirmed,
+        EffectState::Dropped,
+        EffectState::Refused,
+    ];
+    for (id, expected) in ids.iter().zip(expected) {
+        let effect = state(id).await;
+        assert_eq!(effect.state, expected, "{id}");
+        assert_eq!(effect.request, Some(Value::map([("body", Value::from("buy"))])), "{id}");
+        assert_eq!((&*effect.key, effect.kind, effect.run), ("order-7", WriteKind::Create, run.id));
+    }
+    let settled = state(&ids[3]).await;
+    assert_eq!((settled.remote_id.as_deref(), settled.settled_by), (Some("remote-7"), Some(SettledBy::Reconcile)));
+    assert_eq!(state(&ids[1]).await.error, Some(*failure()));
+    let doubted = EffectFilter { states: vec![EffectState::InDoubt], ..EffectFilter::default() };
+    assert_eq!(store.effects(&doubted).await.unwrap().len(), 1);
+    let two = vec![EffectState::InDoubt, EffectState::Confirmed];
+    let two = EffectFilter { states: two, limit: Some(2), ..EffectFilter::default() };
+    assert_eq!(store.effects(&two).await.unwrap().len(), 2);
+    assert_eq!(store.effect(&EffectId("no".into())).await.unwrap(), None);
+}
+
+async fn a_remote_object_settles_one_effect(ground: Ground) {
+    let store = ground.open().await;
+    let (one, two) = (EffectId("1".into()), EffectId("2".into()));
+    assert!(store.claim_remote(&one, "x", "7").await.unwrap());
+    assert!(store.claim_remote(&one, "x", "7").await.unwrap());
+    assert!(!store.claim_remote(&two, "x", "7").await.unwrap());
+    assert!(store.claim_remote(&two, "y", "7").await.unwrap());
+    let (run, fence) = claimed(&store, 1).await;
+    let writer = store.writer(run.id, fence, 1, []);
+    let remote = |effect: &EffectId, id: &str| Record::Remote {
+        effect: effect.clone(),
+        scope: "x".into(),
+        remote_id: id.into(),
+    };
+    writer.append([remote(&two, "7"), remote(&two, "8")]);
+    writer.commit().await.unwrap();
+    assert_eq!(store.remote_owner("x", "7").await.unwrap(), Some(one.clone()));
+    assert_eq!(store.remote_owner("x", "8").await.unwrap(), Some(two));
+    assert_eq!(store.remote_owner("x", "9").await.unwrap(), None);
+    // Many at once: one wins.
+    let claims = (0..20).map(|number| {
+        let store = store.clone();
+        tokio::spawn(async move { store.claim_remote(&EffectId(format!("{number}").into()), "z", "1").await.unwrap() })
+    });
+    let mut winners = 0;
+    for claim in claims.collect::<Vec<_>>() {
+        winners += usize::from(claim.await.unwrap());
+    }
+    assert_eq!(winners, 1);
+}
+
+async fn a_signal_wakes_a_sleeping_run_and_is_not_lost(ground: Ground) {
+    let store = ground.open().await;
+    let (run, fence) = claimed(&store, 1).await;
+    let writer = store.writer(run.id, fence, 1, []);
+    let parked = || Record::Event(RunEvent::Parked { at: NOW, until: None, reason: "approval".into() });
+    let state = || async { store.run(run.id).await.unwrap().unwrap().state };
+    writer.append([parked()]);
+    writer.commit().await.unwrap();
+    assert_eq!(state().await, RunState::Waiting);
+    let payload = Value::map([("verdict", Value::from("happened").tainted())]);
+    assert!(store.inbox_put(run.id, "resolve", &payload, NOW).await.unwrap());
+    assert!(store.inbox_put(run.id, "cancel", &Value::Null, NOW).await.unwrap());
+    assert!(!store.inbox_put(run_id(2), "cancel", &Value::Null, NOW).await.unwrap());
+    assert_eq!(state().await, RunState::Queued);
+    let signals = store.inbox(run.id).await.unwrap();
+    assert_eq!(signals.len(), 2);
+    assert_eq!((signals[0].kind.as_str(), &signals[0].payload, signals[0].at), ("resolve", &payload, NOW));
+    // One is taken; with the other there the run does not fall asleep.
+    writer.append([Record::Taken { signals: vec![signals[0].number] }, parked()]);
+    writer.commit().await.unwrap();
+    assert_eq!(state().await, RunState::Queued);
+    writer.append([Record::Taken { signals: vec![signals[1].number] }, parked()]);
+    writer.commit().await.unwrap();
+    assert_eq!(state().await, RunState::Waiting);
+    assert!(store.inbox(run.id).await.unwrap().is_empty());
+    let puts = (0..10).map(|_| {
+        let store = store.clone();
+        let run = run.id;
+        tokio::spawn(async move { store.inbox_put(run, "ping", &Value::Null, NOW).await.unwrap() })
+    });
+    for put in puts.collect::<Vec<_>>() {
+        assert!(put.await.unwrap());
+    }
+    let numbers: BTreeSet<i64> = store.inbox(run.id).await.unwrap().iter().map(|signal| signal.number).collect();
+    assert_eq!(numbers.len(), 10);
+    assert!(numbers.iter().all(|number| *number > signals[1].number));
+}
+
+async fn the_cache_forgets_what_has_expired(ground: Ground) {
+    let store = ground.open().await;
+    let (run, fence) = claimed(&store, 1).await;
+    let writer = store.writer(run.id, fence, 1, []);
+    let later = NOW.plus(Duration::from_secs(60));
+    let put = |key: &str, output: Value| Record::Cache { key: key.into(), output, expires_at: later };
+    writer.append([put("a", Value::from(1)), put("b", Value::from(2)), put("a", every_kind())]);
+    writer.commit().await.unwrap();
+    writer.append([put("b", Value::from(3))]);
+    writer.commit().await.unwrap();
+    assert_eq!(store.cache_get("a", NOW).await.unwrap(), Some(every_kind()));
+    assert_eq!(store.cache_get("b", NOW).await.unwrap(), Some(Value::from(3)));
+    assert_eq!(store.cache_get("b", later).await.unwrap(), None);
+    assert_eq!(store.cache_prune(NOW).await.unwrap(), 0);
+    assert_eq!(store.cache_prune(later).await.unwrap(), 2);
+    assert_eq!(store.cache_get("a", NOW).await.unwrap(), None);
+}
+
+async fn log_lines_keep_their_order_over_owners(ground: Ground) {
+    let store = ground.open().await;
+    let (run, first) = claimed(&store, 1).await;
+    let line = |message: String| Record::Log { path: Some(path("a[1]")), level: LogLevel::Warn, message, at: NOW };
+    let writer = store.writer(run.id, first, 1, []);
+    writer.append((0..1000).map(|number| line(number.to_string())));
+    writer.commit().await.unwrap();
+    let second = steal(&store, &run).await;
+    let writer = store.writer(run.id, second, 1, []);
+    writer.append((1000..1010).map(|number| line(number.to_string())));
+    writer.commit().await.unwrap();
+    let lines = store.logs(run.id).await.unwrap();
+    assert_eq!(lines.len(), 1010);
+    for (number, line) in lines.iter().enumerate() {
+        assert_eq!(line.message, number.to_string());
+    }
+    assert_eq!((lines[0].level, lines[0].path.clone(), lines[0].at), (LogLevel::Warn, Some(path("a[1]")), NOW));
+}
+
+async fn large_outputs_become_blobs(ground: Ground) {
+    let store = ground.open().await;
+    let (run, fence) = claimed(&store, 1).await;
+    let writer = store.writer(run.id, fence, 1, []);
+    let large = Value::map([("text", Value::from("x".repeat(200_000)))]);
+    writer.append([succeeded("a", large.clone()), succeeded("b", large.clone()), succeeded("c", Value::from(1))]);
+    writer.append([Record::Event(RunEvent::Finished {
+        at: NOW,
+        state: RunState::Succeeded,
+        outputs: large.clone(),
+        error: None,
+    })]);
+    writer.commit().await.unwrap();
+    let files = walk(&ground.folder.join("blobs"));
+    // The same content is kept once.
+    assert_eq!(files.len(), 1, "{files:?}");
+    assert!(std::fs::metadata(&files[0]).unwrap().len() > 200_000);
+    store.close().await.unwrap();
+    let store = ground.open().await;
+    let events = store.journal(run.id).await.unwrap();
+    assert!(matches!(&events[1], RunEvent::Succeeded { output, .. } if *output == large));
+    assert_eq!(store.run(run.id).await.unwrap().unwrap().outputs, large);
+    std::fs::write(&files[0], "damaged").unwrap();
+    assert!(matches!(store.journal(run.id).await, Err(Error::Damaged { .. })));
+    std::fs::remove_file(&files[0]).unwrap();
+    assert!(matches!(store.journal(run.id).await, Err(Error::NoBlob { .. })));
+}
+
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.path().is_dir() { files.extend(walk(&entry.path())) } else { files.push(entry.path()) }
+    }
+    files
+}
+
+async fn blobs_come_back_by_address(ground: Ground) {
+    let store = ground.open().await;
+    let bytes = b"a file\0with zeros".to_vec();
+    let blob = store.put_blob(bytes.clone(), Some("text/plain"), Some("a b.txt")).await.unwrap();
+    assert_eq!((blob.size, blob.media_type.as_deref()), (17, Some("text/plain")));
+    let again = store.put_blob(bytes.clone(), None, None).await.unwrap();
+    assert_eq!(again.address, blob.address);
+    assert_eq!(store.get_blob(&blob.address).await.unwrap(), bytes);
+    for address in ["sha256:../../etc/passwd", "sha256:", "nonsense", &format!("sha256:{}", "0".repeat(64))] {
+        assert!(matches!(store.get_blob(address).await, Err(Error::NoBlob { .. })), "{address}");
+    }
+}
+
+async fn a_page_of_a_dataset_is_appended_once(ground: Ground) {
+    let store = ground.open().await;
+    let (run, fence) = claimed(&store, 1).await;
+    let id = format!("{}/rows", run.id);
+    store.create_dataset(run.id, fence, &id, "rows").await.unwrap();
+    store.create_dataset(run.id, fence, &id, "rows").await.unwrap();
+    let page = |from: i64, count: i64| (from..from + count).map(Value::from).collect::<Vec<_>>();
+    let append =
+        async |at: u64, rows: Vec<Value>, cursor| store.append_rows(run.id, fence, &id, at, &rows, cursor).await;
+    assert_eq!(append(0, page(0, 10), Some("c1")).await.unwrap().rows, 10);
+    assert_eq!(append(0, page(0, 10), Some("c1")).await.unwrap().rows, 10);
+    assert!(append(11, page(0, 10), Some("c1")).await.is_err());
+    assert_eq!(append(10, page(10, 5), Some("c2")).await.unwrap().rows, 15);
+    assert_eq!(store.dataset(&id).await.unwrap().unwrap().cursor.as_deref(), Some("c2"));
+    let last = vec![every_kind(), Value::from("x\ny")];
+    assert_eq!(append(15, last.clone(), None).await.unwrap().rows, 17);
+    assert_eq!(append(17, Vec::new(), None).await.unwrap().rows, 17);
+    let record = store.dataset(&id).await.unwrap().unwrap();
+    assert_eq!((record.complete, record.cursor, record.run), (true, None, run.id));
+    assert_eq!(store.rows(&id, 8, 4).await.unwrap(), page(8, 4));
+    assert_eq!(store.rows(&id, 15, 100).await.unwrap(), last);
+    assert!(store.rows(&id, 17, 100).await.unwrap().is_empty());
+    assert!(store.rows("none", 0, 100).await.unwrap().is_empty());
+    steal(&store, &run).await;
+    assert!(matches!(append(17, page(0, 1), None).await, Err(Error::LeaseLost { .. })));
+    assert!(matches!(store.create_dataset(run.id, fence, "x", "x").await, Err(Error::LeaseLost { .. })));
+    assert_eq!(store.dataset(&id).await.unwrap().unwrap().dataset.rows, 17);
+}
+
+async fn a_secret_is_never_stored_in_clear(ground: Ground) {
+    let needle = "plain-needle-4711";
+    let store = ground.open().await;
+    let secret = Value::map([("token", Value::from(needle).tainted()), ("open", Value::from("visible-text"))]);
+    let run = NewRun { inputs: secret.clone(), ..new_run(run_id(1)) };
+    store.create_run(&run).await.unwrap();
+    let fence = store.claim(run.id, "w").await.unwrap().unwrap();
+    let writer = store.writer(run.id, fence, 1, []);
+    let (id, record) = intent(&run, "a");
+    let Record::Event(RunEvent::Intent { intent: mut sealed, at, .. }) = record else { panic!("an intent") };
+    sealed.request = secret.clone();
+    writer.append([
+        Record::Event(RunEvent::Intent { path: path("a"), attempt: 1, intent: sealed, at }),
+        succeeded("a", secret.clone()),
+        succeeded("b", Value::list(vec![Value::from(format!("{needle}{}", "x".repeat(100_000))).tainted()])),
+        Record::Cache { key: "k".into(), output: secret.clone(), expires_at: NOW.plus(Duration::from_secs(9)) },
+        Record::Event(RunEvent::Finished { at, state: RunState::Succeeded, outputs: secret.clone(), error: None }),
+    ]);
+    writer.commit().await.unwrap();
+    store.inbox_put(run.id, "resolve", &secret, NOW).await.unwrap();
+    store.create_dataset(run.id, fence, "d", "d").await.unwrap();
+    store.append_rows(run.id, fence, "d", 0, std::slice::from_ref(&secret), None).await.unwrap();
+    store.put_secret("TOKEN", &store.seal(needle).unwrap()).await.unwrap();
+    assert_eq!(store.effect(&id).await.unwrap().unwrap().request, Some(secret.clone()));
+    assert_eq!(store.unseal(&store.secret("TOKEN").await.unwrap().unwrap()).unwrap(), needle);
+    let stored = everything(&ground, &store).await;
+    assert!(contains(&stored, b"visible-text"), "the search itself must find something");
+    assert!(!contains(&stored, needle.as_bytes()));
+}
+
+/// Returns every byte that the store keeps.
+async fn everything(ground: &Ground, store: &Store) -> Vec<u8> {
+    let mut stored = Vec::new();
+    for file in walk(&ground.folder) {
+        stored.extend(std::fs::read(file).unwrap());
+    }
+    if ground.url.starts_with("postgres") {
+        let mut connection = sqlx::PgConnection::connect(&ground.url).await.unwrap();
+        for table in ["runs", "journal", "effects", "cache", "inbox", "dataset_pages", "secrets"] {
+            let sql = AssertSqlSafe(format!("SELECT t::TEXT FROM {table} t"));
+            let rows: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut connection).await.unwrap();
+            assert!(!rows.is_empty(), "{table}");
+            stored.extend(rows.concat().into_bytes());
+        }
+    }
+    store.close().await.unwrap();
+    stored
+}
+
+fn contains(bytes: &[u8], needle: &[u8]) -> bool {
+    bytes.windows(needle.len()).any(|window| window == needle)
+}
+
+async fn without_a_master_key_a_secret_is_an_error(ground: Ground) {
+    let options = OpenOptions { sealer: None, ..ground.options() };
+    let store = Store::open(&ground.url, options).await.unwrap();
+    let (run, fence) = claimed(&store, 1).await;
+    let writer = store.writer(run.id, fence, 1, []);
+    writer.append([succeeded("a", Value::from("x").tainted())]);
+    assert!(matches!(writer.commit().await, Err(Error::NoMasterKey)));
+    let secret = NewRun { inputs: Value::from("x").tainted(), ..new_run(run_id(2)) };
+    assert!(matches!(store.create_run(&secret).await, Err(Error::NoMasterKey)));
+    assert!(ground.open().await.create_run(&secret).await.unwrap());
+    assert!(matches!(store.run(secret.id).await, Err(Error::NoMasterKey)));
+    assert!(store.journal(run.id).await.unwrap().is_empty());
+}
+
+async fn many_runs_write_at_once_from_two_stores(ground: Ground) {
+    const RUNS: u128 = 20;
+    const EVENTS: usize = 50;
+    let stores = [ground.open().await, ground.open().await];
+    let tasks = (0..RUNS).map(|number| {
+        let store = stores[usize::try_from(number % 2).unwrap()].clone();
+        tokio::spawn(async move {
+            let (run, fence) = claimed(&store, number).await;
+            let writer = store.writer(run.id, fence, 1, []);
+            for event in 0..EVENTS {
+                writer.append([succeeded(&format!("s{event}"), Value::from(number.to_string()))]);
+                if event % 7 == 0 {
+                    writer.commit().await.unwrap();
+                }
+            }
+            writer.commit().await.unwrap();
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    for number in 0..RUNS {
+        let events = stores[0].journal(run_id(number)).await.unwrap();
+        let steps: Vec<String> = events.iter().map(|event| event.path().unwrap().to_string()).collect();
+        let expected: Vec<String> = (0..EVENTS).map(|event| format!("s{event}")).collect();
+        assert_eq!(steps, expected);
+    }
+}
+
+async fn records_are_written_behind_without_a_commit(ground: Ground) {
+    let store = ground.open().await;
+    let (run, fence) = claimed(&store, 1).await;
+    let writer = store.writer(run.id, fence, 1, []);
+    let mut events = writer.events();
+    writer.append([Record::Event(RunEvent::Started { at: NOW })]);
+    // Nobody commits: the event comes by itself.
+    let (seq, _) = events.recv().await.unwrap();
+    assert_eq!((seq, store.journal(run.id).await.unwrap().len()), (1, 1));
+    // What was appended before the end is written, too, when all handles are gone.
+    writer.append([Record::Event(RunEvent::Started { at: NOW })]);
+    store.close().await.unwrap();
+    drop(writer);
+    assert_eq!(ground.open().await.journal(run.id).await.unwrap().len(), 2);
+}
+
+async fn subscribers_hear_of_committed_events_only(ground: Ground) {
+    let store = ground.open().await;
+    let (run, fence) = claimed(&store, 1).await;
+    let writer = store.writer(run.id, fence, 1, []);
+    let mut events = writer.events();
+    for step in ["a", "b", "c"] {
+        writer.append([succeeded(step, Value::from(1))]);
+    }
+    writer.commit().await.unwrap();
+    steal(&store, &run).await;
+    writer.append([succeeded("d", Value::from(1))]);
+    assert!(writer.commit().await.is_err());
+    let mut heard = Vec::new();
+    while let Some((seq, event)) = events.recv().await {
+        heard.push(format!("{seq}{}", event.path().unwrap()));
+    }
+    assert_eq!(heard, ["1a", "2b", "3c"]);
+}
+
+async fn a_fast_producer_is_held_back(ground: Ground) {
+    let store = ground.open().await;
+    let (run, fence) = claimed(&store, 1).await;
+    let writer = store.writer(run.id, fence, 1, []);
+    let output = Value::from("x".repeat(10_000));
+    for number in 0..4_000 {
+        writer.append([succeeded(&format!("s{number}"), output.clone())]);
+        writer.room().await;
+    }
+    writer.commit().await.unwrap();
+    writer.room().await;
+    assert_eq!(store.journal(run.id).await.unwrap().len(), 4_000);
+}
+
+async fn a_newer_or_altered_schema_is_refused(ground: Ground) {
+    ground.open().await.close().await.unwrap();
+    alter(&ground, "UPDATE pipewright_migrations SET checksum = 'x' WHERE number = 1").await;
+    let altered = Store::open(&ground.url, ground.options()).await;
+    assert!(matches!(altered, Err(Error::Altered { number: 1, .. })), "{altered:?}");
+    alter(&ground, "INSERT INTO pipewright_migrations (number, checksum) VALUES (9999, 'x')").await;
+    let newer = Store::open(&ground.url, ground.options()).await;
+    assert!(matches!(newer, Err(Error::Newer { found: 9999, .. })), "{newer:?}");
+    assert!(newer.unwrap_err().to_string().contains("use a newer Pipewright"));
+}
+
+async fn alter(ground: &Ground, sql: &'static str) {
+    if ground.url.starts_with("postgres") {
+        sqlx::PgConnection::connect(&ground.url).await.unwrap().execute(sql).await.unwrap();
+    } else {
+        sqlx::SqliteConnection::connect(&ground.url).await.unwrap().execute(sql).await.unwrap();
+    }
+}
+
+async fn two_processes_may_make_the_store_at_once(ground: Ground) {
+    let opens = (0..6).map(|_| {
+        let ground = ground.clone();
+        tokio::spawn(async move { ground.open().await.runs(&RunFilter::default()).await.unwrap().len() })
+    });
+    for open in opens.collect::<Vec<_>>() {
+        assert_eq!(open.await.unwrap(), 0);
+    }
+}
+
+async fn a_closed_store_says_so(ground: Ground) {
+    let store = ground.open().await;
+    let (run, fence) = claimed(&store, 1).await;
+    let writer = store.writer(run.id, fence, 1, []);
+    store.close().await.unwrap();
+    writer.append([Record::Event(RunEvent::Started { at: Timestamp(0) })]);
+    assert!(matches!(writer.commit().await, Err(Error::Closed)));
+    assert!(matches!(store.run(run.id).await, Err(Error::Closed)));
+    assert!(matches!(store.create_run(&run).await, Err(Error::Closed)));
+    store.close().await.unwrap();
+}
+
+async fn texts_with_zeros_do_no_harm(ground: Ground) {
+    let store = ground.open().await;
+    let (run, fence) = claimed(&store, 1).await;
+    let writer = store.writer(run.id, fence, 1, []);
+    writer.append([
+        Record::Log { path: None, level: LogLevel::Info, message: "a\0b".into(), at: NOW },
+        succeeded("a", Value::from("a\0b")),
+    ]);
+    writer.commit().await.unwrap();
+    assert_eq!(store.logs(run.id).await.unwrap().len(), 1);
+    let events = store.journal(run.id).await.unwrap();
+    assert!(matches!(&events[0], RunEvent::Succeeded { output, .. } if *output == Value::from("a\0b")));
+}

@@ -1,0 +1,189 @@
+//! Runs a single node as the engine would: templates evaluated, expressions compiled, everything else from the test.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::Mutex;
+
+use pipewright::http::ReqwestTransport;
+use pipewright::http::Transport;
+use pipewright::model::Effect;
+use pipewright::model::EffectId;
+use pipewright::model::RunId;
+use pipewright::model::StepPath;
+use pipewright::model::Timestamp;
+use pipewright::model::Value;
+use pipewright::node::Access;
+use pipewright::node::EffectContext;
+use pipewright::node::ExpressionKey;
+use pipewright::node::LogLevel;
+use pipewright::node::LogSink;
+use pipewright::node::Node;
+use pipewright::node::NodeError;
+use pipewright::node::Outcome;
+use pipewright::node::Reconciled;
+use pipewright::node::StepContext;
+use pipewright::nodes::registry;
+use pipewright::system::System;
+use pipewright::template::Lookup;
+use pipewright::template::Scope;
+use pipewright::template::StepView;
+use pipewright::template::Template;
+use pipewright::template::TemplateTree;
+use tokio_util::sync::CancellationToken;
+
+/// A bench with a project folder of its own, which goes with it.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    folder: tempfile::TempDir,
+    pub(crate) system: System,
+    pub(crate) http: Arc<dyn Transport>,
+    pub(crate) access: Access,
+    pub(crate) canceled: CancellationToken,
+    log: Log,
+}
+
+#[derive(Debug, Default)]
+struct Log(Mutex<Vec<String>>);
+
+impl LogSink for Log {
+    fn log(&self, level: LogLevel, message: &str) {
+        self.0.lock().unwrap().push(format!("{level:?}: {message}"));
+    }
+}
+
+#[derive(Debug)]
+struct Secrets;
+
+impl Lookup for Secrets {
+    fn step(&self, _: &str) -> Option<StepView> {
+        None
+    }
+
+    fn secret(&self, name: &str) -> Result<Value, String> {
+        Ok(Value::from(format!("secret-{name}")).tainted())
+    }
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let access =
+            Access { root: folder.path().to_owned(), files_outside: false, shell: true, databases: Vec::new() };
+        Self {
+            folder,
+            system: System::real(),
+            http: Arc::new(ReqwestTransport::new()),
+            access,
+            canceled: CancellationToken::new(),
+            log: Log::default(),
+        }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn put(&self, path: &str, content: &str) {
+        let path = self.root().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+
+    pub(crate) fn get(&self, path: &str) -> String {
+        std::fs::read_to_string(self.root().join(path)).unwrap()
+    }
+
+    pub(crate) fn logged(&self) -> Vec<String> {
+        self.log.0.lock().unwrap().clone()
+    }
+
+    /// Runs the node `uses` with a `with:` in YAML.
+    pub(crate) async fn run(&self, uses: &str, with: &str) -> Result<Outcome, NodeError> {
+        let prepared = self.prepare(uses, with);
+        prepared.node.run(prepared.input.clone(), &prepared.context(self)).await
+    }
+
+    /// Asks the remote of the node `uses` whether it happened.
+    pub(crate) async fn reconcile(&self, uses: &str, with: &str) -> Result<Reconciled, NodeError> {
+        let prepared = self.prepare(uses, with);
+        prepared.node.reconcile(prepared.input.clone(), &prepared.context(self)).await
+    }
+
+    /// Runs a node that ends at once, and returns its output as JSON or the error's class and text.
+    pub(crate) async fn show(&self, uses: &str, with: &str) -> String {
+        match self.run(uses, with).await {
+            Ok(Outcome::Done(value) | Outcome::Created { output: value, .. }) => value.to_string(),
+            Ok(other) => format!("{other:?}"),
+            Err(error) => format!("{}: {}", error.class.name(), error.text()),
+        }
+    }
+
+    fn prepare(&self, uses: &str, with: &str) -> Prepared {
+        let node = registry().get(uses).unwrap().clone();
+        let (tree, faults) = pipewright::yaml::parse(&"with.yaml".into(), with);
+        assert!(faults.is_empty(), "{faults:?}");
+        let with = tree.unwrap().to_value();
+        let declared = node.effect(&with);
+        let mut expressions = Vec::new();
+        for ExpressionKey { key, .. } in node.expressions() {
+            let found = key.split('.').try_fold(&with, |value, key| value.get(key));
+            if let Some(text) = found.and_then(Value::as_str) {
+                expressions.push((*key, Template::parse(text).unwrap()));
+            }
+        }
+        let scope = Scope {
+            lookup: Arc::new(Secrets),
+            globals: Arc::new(Vec::new()),
+            locals: Vec::new(),
+            now: self.system.clock.now(),
+        };
+        let keys: Vec<&str> = expressions.iter().map(|(key, _)| *key).collect();
+        let input = templates(&with, "", &keys).eval(&scope).unwrap();
+        let effect = EffectContext { id: EffectId("run/step".into()), key: "order-7".into(), started_at: Timestamp(0) };
+        Prepared { node, input, declared, expressions, scope, path: StepPath::step("step"), effect }
+    }
+}
+
+/// Compiles the strings of a `with:`, but not the node's own expressions.
+fn templates(with: &Value, path: &str, expressions: &[&str]) -> TemplateTree {
+    match with {
+        Value::String(text) if !expressions.contains(&path) => TemplateTree::Template(Template::parse(text).unwrap()),
+        Value::List(items) => TemplateTree::List(items.iter().map(|item| templates(item, "*", expressions)).collect()),
+        Value::Map(map) => {
+            let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+            let entries = map.iter().map(|(key, value)| (key.clone(), templates(value, &below(key), expressions)));
+            TemplateTree::Map(entries.collect())
+        }
+        literal => TemplateTree::Literal(literal.clone()),
+    }
+}
+
+struct Prepared {
+    node: Arc<dyn Node>,
+    input: Value,
+    declared: Effect,
+    expressions: Vec<(&'static str, Template)>,
+    scope: Scope,
+    path: StepPath,
+    effect: EffectContext,
+}
+
+impl Prepared {
+    fn context<'a>(&'a self, bench: &'a Bench) -> StepContext<'a> {
+        StepContext {
+            run: RunId::new(1, 1),
+            path: &self.path,
+            attempt: 1,
+            declared: self.declared,
+            system: &bench.system,
+            http: &*bench.http,
+            access: &bench.access,
+            effect: self.declared.is_write().then_some(&self.effect),
+            deadline: None,
+            canceled: &bench.canceled,
+            expressions: &self.expressions,
+            scope: &self.scope,
+            log: &bench.log,
+        }
+    }
+}
