@@ -53,17 +53,22 @@ CREATE TABLE effects (
     state TEXT NOT NULL,
     attempt BIGINT NOT NULL,
     send_before BIGINT NOT NULL,
+    -- After this moment no answer comes any more.
+    answer_before BIGINT NOT NULL,
     intended_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL,
     error TEXT,
     remote_id TEXT,
     settled_by TEXT,
+    -- Equal for effects that the remote cannot tell apart; only where it can be asked.
+    fingerprint TEXT,
     -- The event that holds the request.
     intent_seq BIGINT NOT NULL,
     -- With the run first it also lists a run's effects: one index the less to write for each effect.
     PRIMARY KEY (run_id, id)
 );
 CREATE INDEX effects_in_doubt ON effects (intended_at) WHERE state = 'in_doubt';
+CREATE INDEX effects_by_fingerprint ON effects (fingerprint) WHERE fingerprint IS NOT NULL;
 
 CREATE TABLE remote_objects (
     scope TEXT NOT NULL,

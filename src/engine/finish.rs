@@ -3,13 +3,13 @@
 use tokio::task::JoinError;
 
 use super::Execution;
+use super::claim::Asked;
 use super::driver::Driver;
 use super::machine::UnitKey;
 use super::perform::Doing;
 use super::perform::duration;
 use super::probe::Point;
 use super::retry::next_attempt;
-use crate::model::EffectId;
 use crate::model::ErrorClass;
 use crate::model::Happened;
 use crate::model::Phase;
@@ -23,10 +23,8 @@ use crate::node::LogLevel;
 use crate::node::LogSink;
 use crate::node::NodeError;
 use crate::node::Outcome;
-use crate::node::Reconciled;
 use crate::pipeline::OnError;
 use crate::store::Record;
-use crate::store::Store;
 use crate::template::EvalError;
 use crate::template::Scope;
 
@@ -51,64 +49,14 @@ pub(super) enum AttemptEnd {
     Expired,
 }
 
-/// What the remote said about an effect in doubt.
-pub(super) enum Asked {
-    Happened {
-        output: Value,
-        remote_id: String,
-    },
-    DidNotHappen,
-    /// Several objects could be it.
-    Ambiguous,
-    /// No usable answer.
-    Failed(NodeError),
-    Store(crate::store::Error),
-}
-
-/// Claims the one remote object that is the effect's.
-///
-/// `equals` is how many effects of this run are in doubt with an equal request, this one included: so many free
-/// candidates may be shared out in any order, more are ambiguous.
-pub(super) async fn claim(
-    store: &Store,
-    effect: &EffectId,
-    scope: &str,
-    answer: Result<Reconciled, NodeError>,
-    equals: usize,
-) -> Asked {
-    let candidates = match answer {
-        Ok(Reconciled::NotFound) => return Asked::DidNotHappen,
-        Ok(Reconciled::Found(candidates)) => candidates,
-        Err(error) => return Asked::Failed(error),
-    };
-    let mut free = Vec::new();
-    for candidate in candidates {
-        match store.remote_owner(scope, &candidate.remote_id).await {
-            Ok(None) => free.push(candidate),
-            // It was named by the lost answer itself: there is nothing to choose.
-            Ok(Some(owner)) if owner == *effect => {
-                return Asked::Happened { output: candidate.output, remote_id: candidate.remote_id };
-            }
-            Ok(Some(_)) => {}
-            Err(error) => return Asked::Store(error),
-        }
-    }
-    if free.len() > equals {
-        return Asked::Ambiguous;
-    }
-    for candidate in free {
-        match store.claim_remote(effect, scope, &candidate.remote_id).await {
-            Ok(true) => return Asked::Happened { output: candidate.output, remote_id: candidate.remote_id },
-            Ok(false) => {}
-            Err(error) => return Asked::Store(error),
-        }
-    }
-    Asked::DidNotHappen
-}
-
 /// Returns the address of a cache entry: a hash over the operation and its key or input.
 pub(super) fn cache_address(node: &str, key: &Value) -> String {
     let text = format!("{node}\n{}", key.revealed());
+    hash(&text)
+}
+
+/// Returns the SHA-256 of a text, in hexadecimal digits.
+pub(super) fn hash(text: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -322,6 +270,7 @@ impl Driver {
                 let verdict = Verdict::Happened { output, remote_id: Some(remote_id) };
                 self.machine.settle(key, SettledBy::Reconcile, verdict, now);
             }
+            Asked::TooEarly => self.machine.hold(key, Some(now.plus(super::claim::PAUSE))),
             Asked::DidNotHappen => self.machine.settle(key, SettledBy::Reconcile, Verdict::SendAgain, now),
             Asked::Ambiguous => {
                 tracing::warn!(run = %self.run, step = %self.machine.path(key), "several remote objects could be the effect's");

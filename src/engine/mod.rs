@@ -2,6 +2,7 @@
 
 mod attempt;
 mod child;
+mod claim;
 mod driver;
 mod finish;
 mod journal;

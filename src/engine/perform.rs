@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::attempt::Attempt;
 use super::attempt::run_rest;
+use super::claim::Claim;
 use super::driver::Driver;
 use super::finish::AttemptEnd;
 use super::finish::Done;
@@ -79,6 +80,11 @@ impl Doing {
 
     fn timeout(&self) -> Option<crate::model::Duration> {
         self.undo().map_or(self.step().timeout, |undo| undo.timeout)
+    }
+
+    /// How long the answer to a write may take.
+    fn write_timeout(&self, input: &Value) -> crate::model::Duration {
+        self.timeout().unwrap_or_else(|| self.node().settlement(input).timeout)
     }
 }
 
@@ -278,9 +284,8 @@ impl Driver {
         let mut deadline = doing.timeout().map(|timeout| started.plus(timeout));
         let mut send_within = None;
         if let Effect::Write(kind) = doing.effect() {
-            let timeout = doing.timeout().unwrap_or_else(|| doing.node().settlement(&input).timeout);
-            deadline = Some(started.plus(self.parts().send_window).plus(timeout));
-            let intent = self.intent(key, kind, &input, &scope, started)?;
+            deadline = Some(started.plus(self.parts().send_window).plus(doing.write_timeout(&input)));
+            let intent = self.intent(key, kind, &doing, &input, &scope, started)?;
             effect = Some(EffectContext {
                 id: intent.id.clone(),
                 key: intent.key.clone(),
@@ -359,13 +364,15 @@ impl Driver {
         &self,
         key: UnitKey,
         kind: WriteKind,
+        doing: &Doing,
         input: &Value,
         scope: &Scope,
         now: Timestamp,
     ) -> Result<EffectIntent, EvalError> {
         let send_before = now.plus(self.parts().send_window);
+        let answer_before = send_before.plus(doing.write_timeout(input));
         if let Some(intent) = self.machine.intent(key) {
-            return Ok(EffectIntent { send_before, ..intent.clone() });
+            return Ok(EffectIntent { send_before, answer_before, ..intent.clone() });
         }
         let generation = self.machine.generation(key);
         let again = if generation > 0 { format!("~{generation}") } else { String::new() };
@@ -375,7 +382,8 @@ impl Driver {
             Some(template) => template.eval(scope)?.to_text().into(),
             None => id.0.clone(),
         };
-        Ok(EffectIntent { id, key, kind, request: input.clone(), send_before })
+        let fingerprint = doing.node().settlement(input).reconcile.then(|| fingerprint(doing.node().name(), input));
+        Ok(EffectIntent { id, key, kind, request: input.clone(), send_before, answer_before, fingerprint })
     }
 
     fn settle(&mut self, key: UnitKey) {
@@ -408,7 +416,7 @@ impl Driver {
     }
 
     fn ask(&mut self, key: UnitKey, doing: Doing, intent: &EffectIntent, now: Timestamp) {
-        let timeout = doing.timeout().unwrap_or_else(|| doing.node().settlement(&intent.request).timeout);
+        let timeout = doing.write_timeout(&intent.request);
         let attempt = Attempt {
             parts: self.parts().clone(),
             run: self.run,
@@ -427,18 +435,27 @@ impl Driver {
             canceled: Default::default(),
             log: self.log_sink(key),
         };
-        let equals = self.machine.equal_doubts(key);
-        let (store, effect, journal) = (self.parts().store.clone(), intent.id.clone(), self.journal.clone());
+        let (store, journal, run) = (self.parts().store.clone(), self.journal.clone(), self.run);
+        let (effect, fingerprint) = (intent.id.clone(), intent.fingerprint.clone());
         self.jobs.spawn(async move {
             // The remote objects of effects that were answered meanwhile must be known as theirs.
             if let Err(error) = journal.commit().await {
                 return (key, Done::Failed(error));
             }
             let scope = attempt.doing.node().name().to_owned();
+            let clock = attempt.parts.system.clock.clone();
+            let claim =
+                Claim { store: &store, run, effect: &effect, scope: &scope, fingerprint: fingerprint.as_deref() };
             let answer = attempt.reconcile().await;
-            (key, Done::Asked(super::finish::claim(&store, &effect, &scope, answer, equals).await))
+            (key, Done::Asked(claim.of(answer, clock.now()).await))
         });
     }
+}
+
+/// Returns a text that is equal for writes that the remote cannot tell apart. Secrets count as equal: a fingerprint
+/// lies in the store in clear, and a wrong match only costs a pause.
+fn fingerprint(node: &str, input: &Value) -> std::sync::Arc<str> {
+    super::finish::hash(&format!("{node}\n{input}")).into()
 }
 
 /// Reads a moment: a time, or an RFC 3339 text.

@@ -26,6 +26,11 @@ pub struct EffectIntent {
     pub request: Value,
     /// The first byte leaves before this moment, or not at all.
     pub send_before: Timestamp,
+    /// The answer comes before this moment, or never.
+    pub answer_before: Timestamp,
+    /// Equal for effects that the remote cannot tell apart, so that one is not settled by the other's object. Only
+    /// where the remote can be asked.
+    pub fingerprint: Option<Arc<str>>,
 }
 
 /// Who or what settled an effect in doubt.
@@ -202,6 +207,8 @@ impl RunEvent {
                 put("kind", intent.kind.name().into());
                 put("request", intent.request.clone());
                 put("send_before", Value::Int(intent.send_before.micros().into()));
+                put("answer_before", Value::Int(intent.answer_before.micros().into()));
+                put("fingerprint", intent.fingerprint.as_deref().map_or(Value::Null, Value::from));
             }
             Self::Succeeded { attempt, started, output, recovered, .. } => {
                 put("attempt", (*attempt).into());
@@ -291,6 +298,8 @@ impl RunEvent {
                     kind: WriteKind::by_name(kind).ok_or_else(|| format!("unknown kind `{kind}`"))?,
                     request: reader.value("request"),
                     send_before: reader.time("send_before")?,
+                    answer_before: reader.time("answer_before")?,
+                    fingerprint: reader.value("fingerprint").as_str().map(Into::into),
                 };
                 Self::Intent { path: path()?, attempt: reader.count("attempt")?, intent: Box::new(intent), at }
             }
@@ -470,6 +479,8 @@ mod tests {
             kind: WriteKind::Create,
             request: output.clone(),
             send_before: at,
+            answer_before: at,
+            fingerprint: Some("f".into()),
         };
         let verdict = Verdict::Happened { output: output.clone(), remote_id: Some("7".into()) };
         let events = [

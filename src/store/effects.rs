@@ -135,12 +135,46 @@ impl Store {
         Ok(self.remote_owner(scope, remote_id).await?.as_ref() == Some(effect))
     }
 
+    /// Counts the other effects with an equal fingerprint.
+    pub async fn rivals(
+        &self,
+        run: RunId,
+        effect: &EffectId,
+        fingerprint: &str,
+        now: Timestamp,
+    ) -> Result<Rivals, Error> {
+        // Of another run, an answer that came in time may still be on its way to the store.
+        const WRITTEN_WITHIN: i64 = 5_000_000;
+        const RIVALS: &str = "SELECT COUNT(*) FILTER (WHERE state = 'open' AND late), \
+             COUNT(*) FILTER (WHERE state = 'in_doubt' OR (state = 'open' AND NOT late)), \
+             COUNT(*) FILTER (WHERE state = 'dropped' OR (state = 'confirmed' AND remote_id IS NULL)) \
+             FROM (SELECT state, remote_id, answer_before > CASE WHEN run_id = $3 THEN $4 ELSE $5 END AS late \
+                   FROM effects WHERE fingerprint = $1 AND id <> $2) AS equal";
+        let now = now.micros();
+        let args = args![fingerprint, &*effect.0, run.to_string(), now, now.saturating_sub(WRITTEN_WITHIN)];
+        let rows = self.fetch(RIVALS, args).await?;
+        let Some(row) = rows.first() else { return Ok(Rivals::default()) };
+        let count = |column| row.int(column).map(|count| usize::try_from(count).unwrap_or(0));
+        Ok(Rivals { in_flight: count(0)?, in_doubt: count(1)?, unnamed: count(2)? })
+    }
+
     /// Returns the effect that owns a remote object.
     pub async fn remote_owner(&self, scope: &str, remote_id: &str) -> Result<Option<EffectId>, Error> {
         const OWNER: &str = "SELECT effect_id FROM remote_objects WHERE scope = $1 AND remote_id = $2";
         let rows = self.fetch(OWNER, args![scope, remote_id]).await?;
         rows.first().map(|row| row.text(0).map(|id| EffectId(id.into()))).transpose()
     }
+}
+
+/// Other effects that the remote cannot tell from one that is in doubt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rivals {
+    /// So many may still be answered: an object that is seen now may be theirs.
+    pub in_flight: usize,
+    /// So many are in doubt as well: with them, free objects may be shared out in any order.
+    pub in_doubt: usize,
+    /// So many may own an object whose id nobody knows.
+    pub unnamed: usize,
 }
 
 /// The first claim stays.

@@ -34,6 +34,7 @@ use self::db::Row;
 pub use self::effects::EffectFilter;
 pub use self::effects::EffectRecord;
 pub use self::effects::EffectState;
+pub use self::effects::Rivals;
 use self::encode::Codec;
 pub use self::error::Cause;
 pub use self::error::Error;

@@ -37,6 +37,8 @@ pub(super) struct Projection {
     next_log: i64,
     /// Effects whose end has not come.
     open: HashMap<StepPath, EffectId>,
+    /// The remote's ids of objects that such effects made.
+    named: HashMap<EffectId, String>,
 }
 
 /// One run's part of a transaction.
@@ -101,6 +103,7 @@ impl Projection {
             // The numbers of a later owner are larger than all of an earlier one.
             next_log: fence.0.saturating_mul(1 << 32),
             open: open_effects.into_iter().collect(),
+            named: HashMap::new(),
         }
     }
 }
@@ -132,7 +135,7 @@ impl Chunk {
                     codec.encode_event(&event, &mut chunk.lines)?;
                     chunk.lines.push('\n');
                     chunk.last_seq += 1;
-                    chunk.project(&event, &mut projection.open, codec)?;
+                    chunk.project(&event, &mut projection, codec)?;
                     if keep {
                         chunk.events.push((u64::try_from(chunk.last_seq).unwrap_or(0), event));
                     }
@@ -148,7 +151,8 @@ impl Chunk {
                     chunk.cache.insert(key.clone(), args![key, output, expires_at.micros()]);
                 }
                 Record::Remote { effect, scope, remote_id } => {
-                    chunk.remote.push(args![scope, remote_id, &*effect.0]);
+                    chunk.remote.push(args![scope, remote_id.as_str(), &*effect.0]);
+                    projection.named.insert(effect, remote_id);
                 }
                 Record::Taken { signals } => chunk.taken.extend(signals),
             }
@@ -158,12 +162,8 @@ impl Chunk {
         Ok(chunk)
     }
 
-    fn project(
-        &mut self,
-        event: &RunEvent,
-        open: &mut HashMap<StepPath, EffectId>,
-        codec: &Codec,
-    ) -> Result<(), Error> {
+    fn project(&mut self, event: &RunEvent, projection: &mut Projection, codec: &Codec) -> Result<(), Error> {
+        let open = &mut projection.open;
         match event {
             RunEvent::Intent { path, attempt, intent, at } => {
                 open.insert(path.clone(), intent.id.clone());
@@ -175,6 +175,8 @@ impl Chunk {
                     intent.kind.name(),
                     i64::from(*attempt),
                     intent.send_before.micros(),
+                    intent.answer_before.micros(),
+                    intent.fingerprint.as_deref(),
                 ];
                 let change = Change::new(EffectState::Open, *at);
                 self.changes.swap_remove(&intent.id);
@@ -200,7 +202,8 @@ impl Chunk {
             }
             RunEvent::Succeeded { path, at, .. } | RunEvent::Round { path, at, .. } => {
                 if let Some(effect) = open.remove(path) {
-                    self.change(&effect, Change::new(EffectState::Confirmed, *at));
+                    let remote_id = projection.named.remove(&effect);
+                    self.change(&effect, Change { remote_id, ..Change::new(EffectState::Confirmed, *at) });
                 }
             }
             RunEvent::Skipped { path, at, .. } => {
@@ -297,10 +300,11 @@ impl Chunk {
     fn add_effects(&self, batch: &mut Batch) {
         if !self.intents.is_empty() {
             const INSERT: &str = "INSERT INTO effects (id, run_id, path, business_key, kind, attempt, send_before, \
-                                  intent_seq, intended_at, state, updated_at, error, remote_id, settled_by) VALUES ";
+                                  answer_before, fingerprint, intent_seq, intended_at, state, updated_at, error, remote_id, settled_by) VALUES ";
             // An effect that is sent again keeps the moment when it was first intended.
             const AGAIN: &str = " ON CONFLICT (run_id, id) DO UPDATE SET attempt = excluded.attempt, \
-                                 send_before = excluded.send_before, intent_seq = excluded.intent_seq, \
+                                 send_before = excluded.send_before, answer_before = excluded.answer_before, \
+                                 intent_seq = excluded.intent_seq, \
                                  state = excluded.state, updated_at = excluded.updated_at, error = excluded.error, \
                                  remote_id = excluded.remote_id, settled_by = excluded.settled_by";
             let row = |intent: &Intent| {

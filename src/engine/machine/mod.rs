@@ -501,7 +501,7 @@ impl Machine {
             return Admission::Full(task);
         }
         if key.phase == Phase::Undo {
-            return self.take_off(key, task);
+            return self.take_off(key);
         }
         let limit = self.step(key).max_parallel;
         let Some(record) = self.part_mut(key.phase).steps.get_mut(key.step) else { return Admission::Dropped };
@@ -520,22 +520,25 @@ impl Machine {
                     queue.push_front(task);
                 }
                 let key = UnitKey { item: Some(item), ..key };
-                self.take_off(key, Task::Run(key))
+                self.take_off(key)
             }
             (Work::Items(items), Some(item)) if items.flying >= limit => {
                 items.stalled.push(item);
                 Admission::Dropped
             }
-            _ => self.take_off(key, task),
+            _ => self.take_off(key),
         }
     }
 
-    fn take_off(&mut self, key: UnitKey, task: Task) -> Admission {
+    /// Gives a step run a place. Its state says what is to be done, not who queued it: a doubt is settled, never run.
+    fn take_off(&mut self, key: UnitKey) -> Admission {
         let Some(unit) = self.unit_mut(key) else { return Admission::Dropped };
-        match unit.state {
-            UnitState::Fresh | UnitState::Ready | UnitState::InDoubt { .. } => unit.state = UnitState::Flying,
+        let task = match unit.state {
+            UnitState::Fresh | UnitState::Ready => Task::Run(key),
+            UnitState::InDoubt { .. } => Task::Settle(key),
             _ => return Admission::Dropped,
-        }
+        };
+        unit.state = UnitState::Flying;
         self.flying += 1;
         if let Some(Work::Items(items)) = self.work_of(key) {
             items.flying += 1;

@@ -179,7 +179,8 @@ impl World {
         }
     }
 
-    /// Runs to the end, or until the journal holds `crash` events; what had begun by then is lost.
+    /// Runs to the end, or until an event would follow the first `crash` ones: it is lost, though what it tells of
+    /// happened.
     fn run(&mut self, pipeline: &Arc<Pipeline>, crash: Option<usize>) -> bool {
         let mut machine = Machine::replay(pipeline.clone(), &self.journal);
         machine.resume(self.now);
@@ -187,7 +188,7 @@ impl World {
         for _ in 0..100_000 {
             self.now = self.now.plus(Duration::from_secs(1));
             self.journal.extend(machine.take_events());
-            if let Some(crash) = crash.filter(|crash| self.journal.len() >= *crash) {
+            if let Some(crash) = crash.filter(|crash| self.journal.len() > *crash) {
                 self.journal.truncate(crash);
                 return false;
             }
@@ -238,6 +239,8 @@ impl World {
                         kind: WriteKind::Create,
                         request: Value::Null,
                         send_before: self.now,
+                        answer_before: self.now,
+                        fingerprint: None,
                     };
                     machine.intend(key, intent, self.now);
                 }

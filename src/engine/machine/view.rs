@@ -99,15 +99,6 @@ impl Machine {
         self.unit(key).map_or(1, |unit| unit.attempt.max(1))
     }
 
-    /// Returns how many writes in doubt have a request equal to this one's, this one included.
-    #[must_use]
-    pub fn equal_doubts(&self, key: UnitKey) -> usize {
-        let Some(request) = self.intent(key).map(|intent| &intent.request) else { return 1 };
-        let equal = |other: UnitKey| self.intent(other).is_some_and(|intent| intent.request == *request);
-        let others = self.unanswered(key.phase).into_iter().filter(|other| *other != key && equal(*other));
-        others.count() + 1
-    }
-
     /// Lists the writes whose outcome is not known, with their effects.
     #[must_use]
     pub fn open_effects(&self) -> Vec<(StepPath, EffectId)> {

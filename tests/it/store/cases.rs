@@ -100,6 +100,8 @@ fn intent(run: &NewRun, step: &str) -> (EffectId, Record) {
         kind: WriteKind::Create,
         request: Value::map([("body", Value::from("buy"))]),
         send_before: NOW.plus(Duration::from_secs(30)),
+        answer_before: NOW.plus(Duration::from_secs(40)),
+        fingerprint: None,
     };
     (id, Record::Event(RunEvent::Intent { path: path(step), attempt: 1, intent: Box::new(intent), at: NOW }))
 }
@@ -202,6 +204,8 @@ fn all_events() -> Vec<RunEvent> {
         kind: WriteKind::Spend,
         request: output.clone(),
         send_before: at,
+        answer_before: at,
+        fingerprint: Some("equal".into()),
     };
     let settled = |verdict| RunEvent::Settled {
         path: path("publish"),
