@@ -10,6 +10,7 @@ use std::task::Context;
 use std::task::Poll;
 use std::task::Waker;
 
+use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use super::Parts;
@@ -25,7 +26,9 @@ use crate::node::EffectContext;
 use crate::node::NodeError;
 use crate::node::Outcome;
 use crate::node::Reconciled;
+use crate::node::RowSource;
 use crate::node::StepContext;
+use crate::store::Store;
 use crate::template::Scope;
 
 /// All that an attempt needs, owned, so that it can run anywhere.
@@ -120,7 +123,16 @@ impl Attempt {
             expressions: self.doing.expressions(),
             scope: &self.scope,
             log: &self.log,
+            rows: &self.parts.store,
         }
+    }
+}
+
+#[async_trait]
+impl RowSource for Store {
+    async fn rows(&self, dataset: &str, from: u64, limit: u64) -> Result<Vec<Value>, NodeError> {
+        let rows = Self::rows(self, dataset, from, limit).await;
+        rows.map_err(|error| NodeError::new(ErrorClass::Unavailable, error))
     }
 }
 

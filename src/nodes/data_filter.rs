@@ -4,7 +4,6 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::expressions::breathe;
 use super::expressions::eval_item;
 use crate::model::Effect;
 use crate::model::Value;
@@ -12,6 +11,7 @@ use crate::node::ExpressionKey;
 use crate::node::NodeError;
 use crate::node::NodeType;
 use crate::node::Outcome;
+use crate::node::Rows;
 use crate::node::StepContext;
 
 /// Keeps the items of a list for which a condition holds, in their order.
@@ -21,7 +21,7 @@ use crate::node::StepContext;
 #[serde(deny_unknown_fields)]
 pub(super) struct DataFilter {
     /// The list.
-    items: Vec<Value>,
+    items: Rows,
     /// The condition, e.g. `"{{ item.price > 10 }}"`.
     #[serde(rename = "where")]
     _where: String,
@@ -40,8 +40,8 @@ impl NodeType for DataFilter {
 
     async fn run(self, ctx: &StepContext<'_>) -> Result<Outcome, NodeError> {
         let mut kept = Vec::new();
-        for (index, item) in self.items.into_iter().enumerate() {
-            breathe(ctx, index).await?;
+        let mut rows = self.items.read(ctx);
+        while let Some((index, item)) = rows.next().await? {
             if eval_item(ctx, "where", index, &item)?.is_truthy() {
                 kept.push(item);
             }

@@ -6,7 +6,6 @@ use serde::Deserialize;
 
 use indexmap::IndexMap;
 
-use super::expressions::breathe;
 use super::expressions::eval_item;
 use super::keys::key_text;
 use crate::model::Effect;
@@ -15,6 +14,7 @@ use crate::node::ExpressionKey;
 use crate::node::NodeError;
 use crate::node::NodeType;
 use crate::node::Outcome;
+use crate::node::Rows;
 use crate::node::StepContext;
 
 /// Groups the items of a list by an expression.
@@ -25,7 +25,7 @@ use crate::node::StepContext;
 #[serde(deny_unknown_fields)]
 pub(super) struct DataGroup {
     /// The list.
-    items: Vec<Value>,
+    items: Rows,
     /// What to group by, over `item` and `index`, e.g. `"{{ item.sector }}"`.
     #[serde(rename = "by")]
     _by: String,
@@ -54,8 +54,8 @@ impl NodeType for DataGroup {
 
     async fn run(self, ctx: &StepContext<'_>) -> Result<Outcome, NodeError> {
         let mut groups: IndexMap<String, (Value, Vec<Value>)> = IndexMap::new();
-        for (index, item) in self.items.into_iter().enumerate() {
-            breathe(ctx, index).await?;
+        let mut rows = self.items.read(ctx);
+        while let Some((index, item)) = rows.next().await? {
             let key = eval_item(ctx, "by", index, &item)?;
             groups.entry(key_text(&key)).or_insert_with(|| (key, Vec::new())).1.push(item);
         }

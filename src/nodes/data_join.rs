@@ -7,7 +7,6 @@ use serde::Deserialize;
 use std::collections::HashMap;
 use std::collections::HashSet;
 
-use super::expressions::breathe;
 use super::expressions::eval_item;
 use super::expressions::eval_row;
 use super::keys::key_text;
@@ -19,6 +18,7 @@ use crate::node::ExpressionKey;
 use crate::node::NodeError;
 use crate::node::NodeType;
 use crate::node::Outcome;
+use crate::node::Rows;
 use crate::node::StepContext;
 
 /// Joins two lists on equal keys, as SQL does.
@@ -30,9 +30,9 @@ use crate::node::StepContext;
 #[serde(deny_unknown_fields)]
 pub(super) struct DataJoin {
     /// The left list.
-    left: Vec<Value>,
+    left: Rows,
     /// The right list.
-    right: Vec<Value>,
+    right: Rows,
     /// The key of a left item, e.g. `"{{ item.symbol }}"`.
     #[serde(rename = "left_key")]
     _left_key: String,
@@ -91,29 +91,31 @@ to: \"{{ { 'symbol': left.symbol, 'value': left.quantity * right.price } }}\"
 
     async fn run(self, ctx: &StepContext<'_>) -> Result<Outcome, NodeError> {
         let mut by_key: HashMap<String, Vec<usize>> = HashMap::new();
-        for (index, item) in self.right.iter().enumerate() {
-            breathe(ctx, index).await?;
-            let key = eval_item(ctx, "right_key", index, item)?;
+        let mut rights = Vec::with_capacity(self.right.len());
+        let mut reader = self.right.read(ctx);
+        while let Some((index, item)) = reader.next().await? {
+            let key = eval_item(ctx, "right_key", index, &item)?;
+            rights.push(item);
             if !key.is_null() {
                 by_key.entry(key_text(&key)).or_default().push(index);
             }
         }
-        let mut rows = Rows { rows: Vec::new(), max_rows: self.max_rows };
+        let mut rows = Joined { rows: Vec::new(), max_rows: self.max_rows };
         let mut met = HashSet::new();
-        for (index, left) in self.left.iter().enumerate() {
-            breathe(ctx, index).await?;
-            let key = eval_item(ctx, "left_key", index, left)?;
+        let mut lefts = self.left.read(ctx);
+        while let Some((index, left)) = lefts.next().await? {
+            let key = eval_item(ctx, "left_key", index, &left)?;
             let partners = if key.is_null() { None } else { by_key.get(&key_text(&key)) };
             for partner in partners.into_iter().flatten() {
                 met.insert(*partner);
-                rows.push(ctx, left, self.right.get(*partner).unwrap_or(&Value::Null))?;
+                rows.push(ctx, &left, rights.get(*partner).unwrap_or(&Value::Null))?;
             }
             if partners.is_none() && matches!(self.keep, Keep::Left | Keep::Both) {
-                rows.push(ctx, left, &Value::Null)?;
+                rows.push(ctx, &left, &Value::Null)?;
             }
         }
         if matches!(self.keep, Keep::Right | Keep::Both) {
-            for (_, right) in self.right.iter().enumerate().filter(|(index, _)| !met.contains(index)) {
+            for (_, right) in rights.iter().enumerate().filter(|(index, _)| !met.contains(index)) {
                 rows.push(ctx, &Value::Null, right)?;
             }
         }
@@ -122,12 +124,12 @@ to: \"{{ { 'symbol': left.symbol, 'value': left.quantity * right.price } }}\"
 }
 
 /// The rows made so far.
-struct Rows {
+struct Joined {
     rows: Vec<Value>,
     max_rows: usize,
 }
 
-impl Rows {
+impl Joined {
     fn push(&mut self, ctx: &StepContext<'_>, left: &Value, right: &Value) -> Result<(), NodeError> {
         if self.rows.len() >= self.max_rows {
             let message = format!("the join has more than {} rows (`max_rows`)", self.max_rows);

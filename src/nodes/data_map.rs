@@ -4,7 +4,6 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::expressions::breathe;
 use super::expressions::eval_item;
 use crate::model::Effect;
 use crate::model::Value;
@@ -12,6 +11,7 @@ use crate::node::ExpressionKey;
 use crate::node::NodeError;
 use crate::node::NodeType;
 use crate::node::Outcome;
+use crate::node::Rows;
 use crate::node::StepContext;
 
 /// Computes a new value for every item of a list.
@@ -21,7 +21,7 @@ use crate::node::StepContext;
 #[serde(deny_unknown_fields)]
 pub(super) struct DataMap {
     /// The list.
-    items: Vec<Value>,
+    items: Rows,
     /// What an item becomes, e.g. `"{{ item.price * item.quantity }}"`.
     #[serde(rename = "to")]
     _to: String,
@@ -41,9 +41,9 @@ impl NodeType for DataMap {
 
     async fn run(self, ctx: &StepContext<'_>) -> Result<Outcome, NodeError> {
         let mut results = Vec::with_capacity(self.items.len());
-        for (index, item) in self.items.iter().enumerate() {
-            breathe(ctx, index).await?;
-            results.push(eval_item(ctx, "to", index, item)?);
+        let mut rows = self.items.read(ctx);
+        while let Some((index, item)) = rows.next().await? {
+            results.push(eval_item(ctx, "to", index, &item)?);
         }
         Ok(Outcome::Done(Value::list(results)))
     }

@@ -4,7 +4,6 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::expressions::breathe;
 use super::expressions::eval_row;
 use super::expressions::index_value;
 use crate::model::Effect;
@@ -13,6 +12,7 @@ use crate::node::ExpressionKey;
 use crate::node::NodeError;
 use crate::node::NodeType;
 use crate::node::Outcome;
+use crate::node::Rows;
 use crate::node::StepContext;
 
 /// Folds the items of a list, from first to last, into one value.
@@ -23,7 +23,7 @@ use crate::node::StepContext;
 #[serde(deny_unknown_fields)]
 pub(super) struct DataReduce {
     /// The list.
-    items: Vec<Value>,
+    items: Rows,
     /// The value before the first item.
     #[serde(default)]
     initial: Value,
@@ -45,8 +45,8 @@ impl NodeType for DataReduce {
 
     async fn run(self, ctx: &StepContext<'_>) -> Result<Outcome, NodeError> {
         let mut acc = self.initial;
-        for (index, item) in self.items.into_iter().enumerate() {
-            breathe(ctx, index).await?;
+        let mut rows = self.items.read(ctx);
+        while let Some((index, item)) = rows.next().await? {
             acc = eval_row(ctx, "to", index, &[("acc", acc), ("item", item), ("index", index_value(index))])?;
         }
         Ok(Outcome::Done(acc))

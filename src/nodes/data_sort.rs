@@ -4,7 +4,6 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::expressions::breathe;
 use super::expressions::eval_item;
 use crate::model::Effect;
 use crate::model::ErrorClass;
@@ -15,6 +14,7 @@ use crate::node::ExpressionKey;
 use crate::node::NodeError;
 use crate::node::NodeType;
 use crate::node::Outcome;
+use crate::node::Rows;
 use crate::node::StepContext;
 
 /// Sorts a list by an expression over its items.
@@ -26,7 +26,7 @@ use crate::node::StepContext;
 #[serde(deny_unknown_fields)]
 pub(super) struct DataSort {
     /// The list.
-    items: Vec<Value>,
+    items: Rows,
     /// What to sort by, over `item` and `index`, e.g. `"{{ item.price }}"`.
     #[serde(rename = "by")]
     _by: String,
@@ -49,8 +49,8 @@ impl NodeType for DataSort {
 
     async fn run(self, ctx: &StepContext<'_>) -> Result<Outcome, NodeError> {
         let mut keyed = Vec::with_capacity(self.items.len());
-        for (index, item) in self.items.into_iter().enumerate() {
-            breathe(ctx, index).await?;
+        let mut rows = self.items.read(ctx);
+        while let Some((index, item)) = rows.next().await? {
             keyed.push((eval_item(ctx, "by", index, &item)?, item));
         }
         let sorted =

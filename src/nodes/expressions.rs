@@ -5,9 +5,6 @@ use crate::model::Value;
 use crate::node::NodeError;
 use crate::node::StepContext;
 
-/// How many rows are worked on before other tasks get their turn.
-const ROWS_A_TURN: usize = 2_048;
-
 /// Evaluates the expression `key` for the row `index`.
 pub(super) fn eval_row(
     ctx: &StepContext<'_>,
@@ -27,17 +24,6 @@ pub(super) fn eval_item(
     item: &Value,
 ) -> Result<Value, NodeError> {
     eval_row(ctx, key, index, &[("item", item.clone()), ("index", index_value(index))])
-}
-
-/// Lets other tasks run now and then, and ends early when the step was canceled.
-pub(super) async fn breathe(ctx: &StepContext<'_>, index: usize) -> Result<(), NodeError> {
-    if index % ROWS_A_TURN == ROWS_A_TURN - 1 {
-        tokio::task::yield_now().await;
-        if ctx.canceled.is_cancelled() {
-            return Err(NodeError::message(ErrorClass::Canceled, "canceled"));
-        }
-    }
-    Ok(())
 }
 
 pub(super) fn index_value(index: usize) -> Value {

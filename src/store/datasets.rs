@@ -32,6 +32,26 @@ impl Store {
         }
     }
 
+    /// Takes all rows away again: whoever made them begins anew.
+    pub async fn clear_dataset(&self, run: RunId, fence: Fence, id: &str) -> Result<(), Error> {
+        // Without the lease the count becomes null, which the table refuses, and nothing happens.
+        let count = format!(
+            "UPDATE datasets SET next_cursor = NULL, complete = 0, row_count = CASE WHEN EXISTS \
+             (SELECT 1 FROM runs WHERE id = $2 AND fence = $3{}) THEN 0 END WHERE id = $1",
+            self.0.shared.db.share_lock()
+        );
+        let mut batch = Batch::default();
+        batch.push(count, args![id, run.to_string(), fence.0]);
+        batch.push("DELETE FROM dataset_pages WHERE dataset_id = $1", args![id]);
+        match self.apply(batch).await? {
+            Ok(()) => Ok(()),
+            Err(error) if error.as_database_error().is_some_and(|error| is_guard(&error.kind())) => {
+                Err(Error::LeaseLost { run })
+            }
+            Err(error) => Err(self.place().error(error)),
+        }
+    }
+
     /// Appends a page of rows and keeps the cursor, in one transaction. `at_row` is how many rows were there before: a
     /// page that was appended already is not appended twice. `cursor` is nothing with the last page.
     pub async fn append_rows(

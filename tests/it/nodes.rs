@@ -291,3 +291,64 @@ async fn a_canceled_program_is_killed() {
     bench.canceled.cancel();
     assert_eq!(bench.show("shell.run", "program: sleep\nargs: [600]").await, "canceled: canceled");
 }
+
+#[tokio::test]
+async fn a_dataset_is_read_in_batches_wherever_a_list_may_stand() {
+    let bench = Bench::new();
+    let rows = "\"{{ inputs.rows }}\"";
+    let total = (0..2_500).sum::<u64>().to_string();
+    let sum = bench.show("data.reduce", &format!("items: {rows}\ninitial: 0\nto: \"{{{{ acc + item.n }}}}\"")).await;
+    assert_eq!(sum, total);
+    let last = "where: \"{{ index == 2499 and item.n == 2499 }}\"";
+    assert_eq!(bench.show("data.filter", &format!("items: {rows}\n{last}")).await, r#"[{"n":2499}]"#);
+    let mapped = bench.run("data.map", &format!("items: {rows}\nto: \"{{{{ item.n - index }}}}\"")).await;
+    let Ok(Outcome::Done(Value::List(mapped))) = mapped else { panic!("{mapped:?}") };
+    assert_eq!(mapped.len(), 2_500);
+    assert!(mapped.iter().all(|value| *value == Value::from(0)));
+    let sorted = format!("items: {rows}\nby: \"{{{{ item.n }}}}\"\ndescending: true");
+    assert!(bench.show("data.sort", &sorted).await.starts_with(r#"[{"n":2499},{"n":2498}"#));
+    let grouped = bench.show("data.group", &format!("items: {rows}\nby: \"{{{{ item.n > 2498 }}}}\"")).await;
+    assert!(grouped.ends_with(r#"{"key":true,"items":[{"n":2499}]}]"#), "{grouped}");
+    let joined = "left_key: \"{{ item.n }}\"\nright_key: \"{{ item.n }}\"\nto: \"{{ left.n * right.x }}\"";
+    let joined = format!("left: {rows}\nright: [{{ n: 2400, x: 2 }}]\n{joined}");
+    assert_eq!(bench.show("data.join", &joined).await, "[4800]");
+    let table = bench.show("csv.write", &format!("rows: {rows}\nfile: all.csv")).await;
+    assert_eq!(table, r#"{"rows":2500,"file":"all.csv","text":null}"#);
+    assert!(bench.get("all.csv").ends_with("\n2498\n2499\n"));
+    let on = |rest: &str| format!("database: sqlite://n.db\n{rest}");
+    bench.show("sql.execute", &on("sql: CREATE TABLE n (n INTEGER PRIMARY KEY, double INTEGER)")).await;
+    let insert = "sql: INSERT INTO n VALUES ($1, $2)\nrow: \"{{ [item.n, item.n * 2] }}\"";
+    let insert = on(&format!("{insert}\nrows: {rows}"));
+    assert_eq!(bench.show("sql.execute", &insert).await, r#"{"count":2500}"#);
+    let sums = bench.show("sql.query", &on("sql: SELECT SUM(double) AS sum FROM n")).await;
+    assert_eq!(sums, format!(r#"{{"rows":[{{"sum":{}}}],"count":1}}"#, 2 * (0..2_500).sum::<u64>()));
+    // The same rows again are refused, and none of them is left behind.
+    assert!(bench.show("sql.execute", &insert).await.starts_with("conflict: row 0: "));
+}
+
+#[tokio::test]
+async fn rows_are_a_list_or_a_dataset_and_nothing_else() {
+    let bench = Bench::new();
+    let wrong = bench.show("data.map", "items: \"{{ 'x' ~ 'y' }}\"\nto: \"{{ item }}\"").await;
+    assert_eq!(wrong, "invalid: the input of `data.map`: `items`: expected a list or a dataset, found string");
+    let params = "database: sqlite://n.db\nsql: SELECT 1\nrows: [1]\nrow: \"{{ item }}\"";
+    let wrong = bench.show("sql.execute", params).await;
+    assert_eq!(wrong, "invalid: `row` of row 0: expected a list of parameters");
+}
+
+#[tokio::test]
+async fn rows_are_quoted_in_csv_where_they_must_be() {
+    let bench = Bench::new();
+    let cases = [
+        (r#"{"rows":[{"a":1.10,"b":"x,\"y\""},{"a":null}]}"#, "a,b\n1.10,\"x,\"\"y\"\"\"\n,\n"),
+        (r#"{"rows":[{"a":[1]}],"header":false}"#, "[1]\n"),
+        (r#"{"rows":[],"columns":["a"]}"#, "a\n"),
+    ];
+    for (with, expected) in cases {
+        let written = bench.run("csv.write", with).await;
+        let Ok(Outcome::Done(written)) = written else { panic!("{written:?}") };
+        assert_eq!(written.get("text"), Some(&Value::from(expected)), "{with}");
+    }
+    let wrong = bench.show("csv.write", "rows: [5]").await;
+    assert_eq!(wrong, "invalid: row 0 is not an object but integer");
+}

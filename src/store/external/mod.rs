@@ -72,6 +72,12 @@ pub async fn execute(url: &str, sql: &str, params: &[Value], timeout: Duration) 
     shared().execute(url, sql, params, timeout).await
 }
 
+/// Executes a statement for each of many rows, with the connections that the process shares; see
+/// `Databases::execute_many`.
+pub async fn execute_many(url: &str, sql: &str, rows: &[Vec<Value>], timeout: Duration) -> Result<u64, SqlError> {
+    shared().execute_many(url, sql, rows, timeout).await
+}
+
 fn shared() -> &'static Databases {
     static SHARED: OnceLock<Databases> = OnceLock::new();
     SHARED.get_or_init(Databases::default)
@@ -101,6 +107,22 @@ impl Databases {
         match self.database(url)? {
             Database::Sqlite(file) => sqlite::execute(&file, statement).await,
             Database::Postgres(pool) => postgres::execute(&pool, statement).await,
+        }
+    }
+
+    /// Executes one statement with the parameters of each row, in one transaction: all of it happens, or nothing. Returns
+    /// how many rows it touched in all; `timeout` is of the whole.
+    pub async fn execute_many(
+        &self,
+        url: &str,
+        sql: &str,
+        rows: &[Vec<Value>],
+        timeout: Duration,
+    ) -> Result<u64, SqlError> {
+        let statement = Statement { sql, params: &[], timeout };
+        match self.database(url)? {
+            Database::Sqlite(file) => sqlite::execute_many(&file, statement, rows).await,
+            Database::Postgres(pool) => postgres::execute_many(&pool, statement, rows).await,
         }
     }
 
@@ -134,6 +156,12 @@ impl SqlError {
 
     fn perhaps(mut self) -> Self {
         self.happened = Happened::Perhaps;
+        self
+    }
+
+    /// Says which row it was.
+    fn of_row(mut self, row: usize) -> Self {
+        self.message = format!("row {row}: {}", self.message);
         self
     }
 

@@ -17,6 +17,7 @@ use sqlx::postgres::PgArguments;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::postgres::PgRow;
+use sqlx::postgres::PgTypeInfo;
 
 use super::SqlError;
 use super::Statement;
@@ -44,7 +45,8 @@ pub(super) async fn query(pool: &PgPool, statement: Statement<'_>, max_rows: usi
         let mut connection = pool.acquire().await.map_err(|error| explain(&error))?;
         let begun = connection.begin_with("BEGIN READ ONLY").await;
         let mut transaction = begun.map_err(|error| explain(&error))?;
-        let arguments = prepare(&mut transaction, statement).await?;
+        let types = prepare(&mut transaction, statement).await?;
+        let arguments = arguments(&types, statement.params)?;
         let query = sqlx::query_with(AssertSqlSafe(statement.sql.to_owned()), arguments);
         let rows = query.fetch(&mut *transaction);
         let maps = collect(rows, max_rows, read_row, |error| explain(&error)).await?;
@@ -55,16 +57,38 @@ pub(super) async fn query(pool: &PgPool, statement: Statement<'_>, max_rows: usi
 }
 
 pub(super) async fn execute(pool: &PgPool, statement: Statement<'_>) -> Result<u64, SqlError> {
+    let only = [statement.params];
+    change(pool, statement, &only).await
+}
+
+pub(super) async fn execute_many(
+    pool: &PgPool,
+    statement: Statement<'_>,
+    rows: &[Vec<Value>],
+) -> Result<u64, SqlError> {
+    let rows: Vec<&[Value]> = rows.iter().map(Vec::as_slice).collect();
+    change(pool, statement, &rows).await
+}
+
+/// Executes a statement with each of the parameters, in one transaction.
+async fn change(pool: &PgPool, statement: Statement<'_>, rows: &[&[Value]]) -> Result<u64, SqlError> {
+    let several = rows.len() > 1;
+    let of_row = |error: SqlError, number| if several { error.of_row(number) } else { error };
     let work = async {
         let not_sent = |error: &sqlx::Error| SqlError { happened: Happened::No, ..explain(error) };
         let mut connection = pool.acquire().await.map_err(|error| not_sent(&error))?;
         let mut transaction = connection.begin().await.map_err(|error| not_sent(&error))?;
-        let arguments = prepare(&mut transaction, statement).await?;
-        let query = sqlx::query_with(AssertSqlSafe(statement.sql.to_owned()), arguments);
-        // Nothing has happened before the commit: until then a broken connection undoes it all.
-        let done = query.execute(&mut *transaction).await.map_err(|error| not_sent(&error))?;
+        let types = prepare(&mut transaction, statement).await?;
+        let mut touched = 0;
+        for (number, params) in rows.iter().enumerate() {
+            let arguments = arguments(&types, params).map_err(|error| of_row(error, number))?;
+            let query = sqlx::query_with(AssertSqlSafe(statement.sql.to_owned()), arguments);
+            // Nothing has happened before the commit: until then a broken connection undoes it all.
+            let done = query.execute(&mut *transaction).await.map_err(|error| of_row(not_sent(&error), number))?;
+            touched += done.rows_affected();
+        }
         transaction.commit().await.map_err(|error| explain(&error))?;
-        Ok(done.rows_affected())
+        Ok(touched)
     };
     within(statement, work).await
 }
@@ -81,23 +105,26 @@ async fn within<T>(statement: Statement<'_>, work: impl Future<Output = Result<T
     }
 }
 
-/// Limits the statement's time, asks for the types of its parameters and encodes them.
-async fn prepare(connection: &mut PgConnection, statement: Statement<'_>) -> Result<PgArguments, SqlError> {
+/// Limits the statement's time and asks for the types of its parameters.
+async fn prepare(connection: &mut PgConnection, statement: Statement<'_>) -> Result<Vec<PgTypeInfo>, SqlError> {
     let failed = |error: sqlx::Error| SqlError { happened: Happened::No, ..explain(&error) };
     let milliseconds = i32::try_from(statement.timeout.micros().div_ceil(1_000)).unwrap_or(i32::MAX).max(1);
     let limit = AssertSqlSafe(format!("SET LOCAL statement_timeout = {milliseconds}"));
     connection.execute(limit).await.map_err(failed)?;
     let sql = sqlx::SqlSafeStr::into_sql_str(AssertSqlSafe(statement.sql.to_owned()));
     let prepared = connection.prepare(sql).await.map_err(failed)?;
-    let types = match prepared.parameters() {
-        Some(Either::Left(types)) => types,
-        _ => &[],
-    };
-    if types.len() != statement.params.len() {
-        let (expected, found) = (types.len(), statement.params.len());
+    Ok(match prepared.parameters() {
+        Some(Either::Left(types)) => types.to_vec(),
+        _ => Vec::new(),
+    })
+}
+
+fn arguments(types: &[PgTypeInfo], params: &[Value]) -> Result<PgArguments, SqlError> {
+    if types.len() != params.len() {
+        let (expected, found) = (types.len(), params.len());
         return Err(SqlError::invalid(format!("the statement takes {expected} parameters, found {found}")));
     }
-    postgres_values::arguments(types, statement.params)
+    postgres_values::arguments(types, params)
 }
 
 fn read_row(row: &PgRow) -> Result<Map, SqlError> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use sqlx::AssertSqlSafe;
 use sqlx::Column;
 use sqlx::ConnectOptions;
+use sqlx::Connection;
 use sqlx::Row;
 use sqlx::SqliteConnection;
 use sqlx::SqlitePool;
@@ -90,6 +91,27 @@ pub(super) async fn execute(file: &SqliteFile, statement: Statement<'_>) -> Resu
     let work = async {
         let done = query.execute(&mut *connection).await;
         done.map(|done| done.rows_affected()).map_err(|error| explain(&error))
+    };
+    within(statement, &stop, work).await
+}
+
+pub(super) async fn execute_many(
+    file: &SqliteFile,
+    statement: Statement<'_>,
+    rows: &[Vec<Value>],
+) -> Result<u64, SqlError> {
+    let mut connection = file.write.acquire().await.map_err(|error| connecting(&error))?;
+    let stop = watch(&mut connection).await?;
+    let work = async {
+        let mut transaction = connection.begin().await.map_err(|error| explain(&error))?;
+        let mut touched = 0;
+        for (number, params) in rows.iter().enumerate() {
+            let query = prepare(Statement { params, ..statement }).map_err(|error| error.of_row(number))?;
+            let done = query.execute(&mut *transaction).await.map_err(|error| explain(&error).of_row(number))?;
+            touched += done.rows_affected();
+        }
+        transaction.commit().await.map_err(|error| explain(&error))?;
+        Ok(touched)
     };
     within(statement, &stop, work).await
 }

@@ -656,9 +656,15 @@ async fn a_page_of_a_dataset_is_appended_once(ground: Ground) {
     assert_eq!(store.rows(&id, 15, 100).await.unwrap(), last);
     assert!(store.rows(&id, 17, 100).await.unwrap().is_empty());
     assert!(store.rows("none", 0, 100).await.unwrap().is_empty());
+    // Whoever begins anew finds nothing of the rows before.
+    store.clear_dataset(run.id, fence, &id).await.unwrap();
+    assert!(store.rows(&id, 0, 100).await.unwrap().is_empty());
+    assert!(!store.dataset(&id).await.unwrap().unwrap().complete);
+    assert_eq!(append(0, page(0, 17), None).await.unwrap().rows, 17);
     steal(&store, &run).await;
     assert!(matches!(append(17, page(0, 1), None).await, Err(Error::LeaseLost { .. })));
     assert!(matches!(store.create_dataset(run.id, fence, "x", "x").await, Err(Error::LeaseLost { .. })));
+    assert!(matches!(store.clear_dataset(run.id, fence, &id).await, Err(Error::LeaseLost { .. })));
     assert_eq!(store.dataset(&id).await.unwrap().unwrap().dataset.rows, 17);
 }
 

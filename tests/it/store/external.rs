@@ -72,6 +72,17 @@ async fn check_both(url: &str) {
     let late = databases.execute(url, &late, &[], short).await.unwrap_err();
     assert_eq!((late.class, late.happened), (ErrorClass::Timeout, Happened::No));
     assert_eq!(databases.execute(url, "UPDATE orders SET note = 'y'", &[], TIME).await.unwrap(), 2);
+    // Many rows: all or nothing, and the error names the row.
+    let add = "INSERT INTO orders (id, note) VALUES ($1, $2)";
+    let rows = |ids: &[i64]| ids.iter().map(|id| vec![Value::from(*id), Value::from("many")]).collect::<Vec<_>>();
+    assert_eq!(databases.execute_many(url, add, &rows(&[10, 11, 12]), TIME).await.unwrap(), 3);
+    let twice = databases.execute_many(url, add, &rows(&[20, 10]), TIME).await.unwrap_err();
+    assert_eq!((twice.class, twice.happened), (ErrorClass::Conflict, Happened::No));
+    assert!(twice.message.starts_with("row 1: "), "{twice}");
+    let short_row = databases.execute_many(url, add, &[vec![Value::from(30)]], TIME).await;
+    assert_eq!(databases.execute_many(url, add, &[], TIME).await.unwrap(), 0);
+    let count = "SELECT COUNT(*) AS n FROM orders WHERE note = 'many'";
+    assert_eq!(query(url, count, &[]).await.unwrap()[0]["n"], Value::from(3), "{short_row:?}");
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 
 use pipewright::http::ReqwestTransport;
 use pipewright::http::Transport;
+use pipewright::model::Dataset;
 use pipewright::model::Effect;
 use pipewright::model::EffectId;
 use pipewright::model::RunId;
@@ -21,6 +22,7 @@ use pipewright::node::Node;
 use pipewright::node::NodeError;
 use pipewright::node::Outcome;
 use pipewright::node::Reconciled;
+use pipewright::node::RowSource;
 use pipewright::node::StepContext;
 use pipewright::nodes::registry;
 use pipewright::system::System;
@@ -40,6 +42,7 @@ pub(crate) struct Bench {
     pub(crate) access: Access,
     pub(crate) canceled: CancellationToken,
     log: Log,
+    rows: NumberedRows,
 }
 
 #[derive(Debug, Default)]
@@ -49,6 +52,22 @@ impl LogSink for Log {
     fn log(&self, level: LogLevel, message: &str) {
         self.0.lock().unwrap().push(format!("{level:?}: {message}"));
     }
+}
+
+/// Every dataset holds `{ n: 0 }`, `{ n: 1 }` and so on.
+#[derive(Debug)]
+struct NumberedRows;
+
+#[async_trait::async_trait]
+impl RowSource for NumberedRows {
+    async fn rows(&self, _: &str, from: u64, limit: u64) -> Result<Vec<Value>, NodeError> {
+        Ok((from..from + limit).map(|number| Value::map([("n", Value::from(number))])).collect())
+    }
+}
+
+/// `inputs.rows`: more than a batch of them.
+fn dataset() -> Value {
+    Value::Dataset(Arc::new(Dataset { id: "run/rows".to_owned(), name: "rows".to_owned(), rows: 2_500 }))
 }
 
 #[derive(Debug)]
@@ -76,6 +95,7 @@ impl Bench {
             access,
             canceled: CancellationToken::new(),
             log: Log::default(),
+            rows: NumberedRows,
         }
     }
 
@@ -133,7 +153,7 @@ impl Bench {
         }
         let scope = Scope {
             lookup: Arc::new(Secrets),
-            globals: Arc::new(Vec::new()),
+            globals: Arc::new(vec![("inputs".into(), Value::map([("rows", dataset())]))]),
             locals: Vec::new(),
             now: self.system.clock.now(),
         };
@@ -184,6 +204,7 @@ impl Prepared {
             expressions: &self.expressions,
             scope: &self.scope,
             log: &bench.log,
+            rows: &bench.rows,
         }
     }
 }
