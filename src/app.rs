@@ -167,16 +167,40 @@ impl SecretSource for ProjectSecrets {
     }
 }
 
-/// Names this process: its machine's boot and its number, so that another process of the machine can tell whether it
-/// still exists.
+/// Names this process: its number and what the number is unique within, so that another process that sees the same
+/// numbers can tell whether it still exists.
 fn owner() -> String {
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    format!("{}@{}", std::process::id(), boot.trim())
+    format!("{}@{}", std::process::id(), process_space().unwrap_or_default())
 }
 
-/// Tells whether a process of this machine certainly no longer exists. Of other machines nothing is certain.
+/// Names what process numbers are unique within: the boot of the machine, and the container.
+fn process_space() -> Option<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let container = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(format!("{}/{}", boot.trim(), container.display()))
+}
+
+/// Tells whether a process certainly no longer exists. Of other machines and containers nothing is certain.
 fn owner_is_gone(owner: &str) -> bool {
-    let Some((process, boot)) = owner.split_once('@') else { return false };
-    let Ok(own) = std::fs::read_to_string("/proc/sys/kernel/random/boot_id") else { return false };
-    !boot.is_empty() && own.trim() == boot && !Path::new("/proc").join(process).exists()
+    let Some((process, space)) = owner.split_once('@') else { return false };
+    process_space().is_some_and(|own| own == space) && !Path::new("/proc").join(process).exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_process_of_the_same_space_is_known_to_be_gone() {
+        let own = owner();
+        assert!(!owner_is_gone(&own), "{own} is this process");
+        let (_, space) = own.split_once('@').unwrap();
+        if space.is_empty() {
+            return;
+        }
+        // No process has a number as large.
+        assert!(owner_is_gone(&format!("4294967295@{space}")));
+        assert!(!owner_is_gone(&format!("4294967295@{space}0")));
+        assert!(!owner_is_gone("4294967295@"));
+    }
 }

@@ -1,18 +1,22 @@
 //! Which database a step means, and what its errors mean.
 
+use std::sync::Arc;
+
 use super::files::locate;
 use crate::model::ErrorClass;
 use crate::model::Value;
 use crate::node::NodeError;
 use crate::node::StepContext;
 use crate::store::external::SqlError;
+use crate::template::Scope;
+use crate::template::Template;
 
 /// Finds the URL of a database: a connection's, or that of a file of the project.
 pub(super) fn database_url(ctx: &StepContext<'_>, database: &str) -> Result<String, NodeError> {
     let known = ctx.access.databases.iter().find(|(name, _)| name == database);
     let url = match known {
-        Some((_, url)) => url.as_str(),
-        None if database.starts_with("sqlite:") => database,
+        Some((_, url)) => filled(ctx, url)?,
+        None if database.starts_with("sqlite:") => database.to_owned(),
         None => {
             // The text may be a URL with a password in it, so it is not repeated.
             let names: Vec<_> = ctx.access.databases.iter().map(|(name, _)| format!("`{name}`")).collect();
@@ -22,7 +26,7 @@ pub(super) fn database_url(ctx: &StepContext<'_>, database: &str) -> Result<Stri
             return Err(NodeError::invalid(format!("{message}; {have}")));
         }
     };
-    let Some(rest) = url.strip_prefix("sqlite:") else { return Ok(url.to_owned()) };
+    let Some(rest) = url.strip_prefix("sqlite:") else { return Ok(url) };
     let path = rest.strip_prefix("//").unwrap_or(rest);
     // Options could name other files or open the database in other ways; none are needed.
     let path = path.split('?').next().unwrap_or_default();
@@ -30,15 +34,28 @@ pub(super) fn database_url(ctx: &StepContext<'_>, database: &str) -> Result<Stri
         Some(_) => ctx.access.root.join(path),
         None => locate(ctx.access, path)?,
     };
-    let Some(real) = real.to_str().filter(|real| !real.contains(['?', '%', '#'])) else {
-        return Err(NodeError::invalid("the database's path holds characters that a URL may not hold"));
+    let Some(real) = real.to_str() else {
+        return Err(NodeError::invalid("the path of the database is not UTF-8"));
     };
-    Ok(format!("sqlite://{real}?mode=rwc"))
+    Ok(format!("sqlite://{real}"))
+}
+
+/// Fills secrets into a connection's URL: `postgres://shop:{{ secrets.SHOP_PASSWORD | urlencode }}@db/shop`.
+fn filled(ctx: &StepContext<'_>, url: &str) -> Result<String, NodeError> {
+    if !url.contains("{{") {
+        return Ok(url.to_owned());
+    }
+    let place = "the connection's `url`";
+    let template = Template::parse(url).map_err(|error| NodeError::new(ErrorClass::Invalid, error).at(place))?;
+    // Only secrets: a database does not depend on the step that uses it.
+    let scope = Scope { globals: Arc::default(), locals: Vec::new(), ..ctx.scope.clone() };
+    let value = template.eval(&scope).map_err(|error| NodeError::new(ErrorClass::Invalid, error).at(place))?;
+    Ok(value.revealed().to_text())
 }
 
 /// Makes the folder of a database file that does not exist yet.
 pub(super) async fn make_folder(url: &str) -> Result<(), NodeError> {
-    let path = url.strip_prefix("sqlite://").and_then(|rest| rest.split('?').next());
+    let path = url.strip_prefix("sqlite://");
     let Some(folder) = path.and_then(|path| std::path::Path::new(path).parent()) else { return Ok(()) };
     tokio::fs::create_dir_all(folder)
         .await

@@ -80,7 +80,9 @@ pub(super) fn read(tree: &Tree, diagnostics: &mut Vec<Diagnostic>) -> Project {
     }
     for entry in tree.get("connections").map(Tree::entries).unwrap_or_default() {
         let url = entry.value.get("url").and_then(Tree::as_text);
-        if let Some(url) = url.filter(|url| url.starts_with("sqlite:") || url.starts_with("postgres")) {
+        if let Some(url) =
+            url.filter(|url| url.starts_with("sqlite:") || url.starts_with("postgres") || url.starts_with("{{"))
+        {
             project.databases.push((entry.key.to_string(), url.to_owned()));
         }
     }

@@ -201,6 +201,18 @@ async fn secrets_do_not_show() {
 }
 
 #[tokio::test]
+async fn the_url_of_a_connection_may_hold_secrets() {
+    let mut bench = Bench::new();
+    bench.access.databases.push(("shop".to_owned(), "sqlite://{{ secrets.NAME }}.db".to_owned()));
+    bench.access.databases.push(("wrong".to_owned(), "sqlite://{{ inputs.rows }}.db".to_owned()));
+    let made = bench.show("sql.execute", "database: shop\nsql: CREATE TABLE t (id INTEGER)").await;
+    assert_eq!(made, r#"{"count":0}"#);
+    assert!(bench.root().join("secret-NAME.db").is_file());
+    let wrong = bench.show("sql.query", "database: wrong\nsql: SELECT 1").await;
+    assert!(wrong.starts_with("invalid: the connection's `url`: "), "{wrong}");
+}
+
+#[tokio::test]
 async fn a_wait_is_a_moment_and_not_a_sleep() {
     let (system, _) = System::simulated("2026-01-31T09:00:00Z".parse().unwrap(), 1);
     let mut bench = Bench::new();
