@@ -25,7 +25,7 @@ pub(super) struct ConnectorFile {
     hosts: Option<Vec<String>>,
     /// JSON Schema of what a connection must or may say.
     config: Option<Json>,
-    auth: Option<BTreeMap<String, Json>>,
+    auth: Option<AuthFile>,
     session: Option<Json>,
     account: Option<Json>,
     /// Goes with every request.
@@ -39,6 +39,20 @@ pub(super) struct ConnectorFile {
     tables: Option<BTreeMap<String, Json>>,
     timeout: Option<Duration>,
     operations: BTreeMap<String, OperationFile>,
+}
+
+/// How a connection shows who it is: one of the kinds with its settings, or `none`.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum AuthFile {
+    Kind(BTreeMap<String, Json>),
+    None(NoneWord),
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum NoneWord {
+    None,
 }
 
 /// A patch of a request.

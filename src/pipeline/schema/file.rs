@@ -50,6 +50,7 @@ pub(super) struct PipelineFile {
     /// Locks that are held while a run works. Checked now, working with the daemon.
     locks: Option<Vec<LockFile>>,
     /// The steps by their ids.
+    #[schemars(extend("minProperties" = 1))]
     steps: BTreeMap<String, StepFile>,
     /// What the run gives.
     outputs: Option<BTreeMap<String, Json>>,
