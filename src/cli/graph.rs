@@ -50,26 +50,49 @@ enum Format {
 
 type States = BTreeMap<usize, StepState>;
 
+/// One phase of a pipeline, with what its steps came to.
+struct Part<'p> {
+    /// The key of the file; nothing for the main steps.
+    title: Option<&'static str>,
+    /// Goes before the names of the steps, which may be the same in two phases.
+    prefix: &'static str,
+    graph: &'p StepGraph,
+    states: States,
+}
+
+/// Returns the phases that have steps.
+fn parts<'p>(pipeline: &'p Pipeline, machine: Option<&Machine>) -> Vec<Part<'p>> {
+    let phases = [
+        (Phase::Main, None, "s", &pipeline.main),
+        (Phase::OnFailure, Some("on_failure"), "f", &pipeline.on_failure),
+        (Phase::Finally, Some("finally"), "z", &pipeline.finally),
+    ];
+    let parts = phases.into_iter().filter(|(_, _, _, graph)| !graph.steps.is_empty());
+    let parts = parts.map(|(phase, title, prefix, graph)| {
+        let state = |step| Some((step, machine?.view(phase, step)?.state));
+        Part { title, prefix, graph, states: (0..graph.steps.len()).filter_map(state).collect() }
+    });
+    parts.collect()
+}
+
 impl Graph {
     pub(super) async fn execute(self, global: &Global) -> Result<Exit, Fault> {
-        let (pipeline, states) = match (&self.run, &self.target) {
+        let (pipeline, machine) = match (&self.run, &self.target) {
             (Some(run), _) => {
                 let app = open_project(global).await?;
                 let run = find(&app, run).await?;
                 let pipeline = stored_pipeline(&app, &run.version).await?;
                 let machine = Machine::replay(pipeline.clone(), &app.engine.parts().store.journal(run.id).await?);
-                let states = (0..pipeline.main.steps.len())
-                    .filter_map(|step| Some((step, machine.view(Phase::Main, step)?.state)));
-                let states = states.collect();
-                (pipeline, states)
+                (pipeline, Some(machine))
             }
-            (None, Some(target)) => (load_definition(global, target)?, States::new()),
+            (None, Some(target)) => (load_definition(global, target)?, None),
             (None, None) => return Err(Fault::Usage("name a pipeline, or a run with `--run`".to_owned())),
         };
+        let parts = parts(&pipeline, machine.as_ref());
         let drawn = match self.format {
-            Format::Mermaid => mermaid(&pipeline.main, &states),
-            Format::Dot => dot(&pipeline, &states),
-            Format::Svg => svg(&pipeline, &states),
+            Format::Mermaid => mermaid(&parts),
+            Format::Dot => dot(&pipeline.name, &parts),
+            Format::Svg => svg(&pipeline.name, &parts),
         };
         match &self.output {
             Some(path) => std::fs::write(path, drawn)?,
@@ -99,56 +122,84 @@ fn colors(state: Option<&StepState>) -> (&'static str, &'static str) {
     }
 }
 
-fn mermaid(graph: &StepGraph, states: &States) -> String {
+fn mermaid(parts: &[Part<'_>]) -> String {
     let mut out = "flowchart TD\n".to_owned();
-    for (index, step) in graph.steps.iter().enumerate() {
-        let each = if step.for_each.is_some() { " ×n" } else { "" };
-        // Steps may have names that Mermaid keeps for itself, such as `end`: so they are numbered.
+    for Part { title, prefix, graph, states } in parts {
+        let margin = if title.is_some() { "        " } else { "    " };
         // Writing into a string does not fail.
-        let _ = writeln!(out, "    s{index}[\"{}{each}<br/><small>{}</small>\"]", step.id, step.node.name());
-        if let Some(state) = states.get(&index) {
-            let (fill, line) = colors(Some(state));
-            let _ = writeln!(out, "    style s{index} fill:{fill},stroke:{line}");
+        if let Some(title) = title {
+            let _ = writeln!(out, "    subgraph {prefix}[{title}]");
         }
-    }
-    for (from, to) in edges(graph) {
-        let _ = writeln!(out, "    s{from} --> s{to}");
+        for (index, step) in graph.steps.iter().enumerate() {
+            let each = if step.for_each.is_some() { " ×n" } else { "" };
+            // Steps may have names that Mermaid keeps for itself, such as `end`: so they are numbered.
+            let name = step.node.name();
+            let _ = writeln!(out, "{margin}{prefix}{index}[\"{}{each}<br/><small>{name}</small>\"]", step.id);
+            if let Some(state) = states.get(&index) {
+                let (fill, line) = colors(Some(state));
+                let _ = writeln!(out, "{margin}style {prefix}{index} fill:{fill},stroke:{line}");
+            }
+        }
+        for (from, to) in edges(graph) {
+            let _ = writeln!(out, "{margin}{prefix}{from} --> {prefix}{to}");
+        }
+        if title.is_some() {
+            out.push_str("    end\n");
+        }
     }
     out
 }
 
-fn dot(pipeline: &Pipeline, states: &States) -> String {
-    let graph = &pipeline.main;
-    let mut out = format!(
-        "digraph \"{}\" {{\n    node [shape=box, style=\"rounded,filled\", fontname=\"sans-serif\"];\n",
-        pipeline.name
-    );
-    for (index, step) in graph.steps.iter().enumerate() {
-        let (fill, line) = colors(states.get(&index));
-        let _ = writeln!(
-            out,
-            "    \"{}\" [label=\"{}\\n{}\", fillcolor=\"{fill}\", color=\"{line}\"];",
-            step.id,
-            step.id,
-            step.node.name()
-        );
-    }
-    for (from, to) in edges(graph) {
-        if let (Some(from), Some(to)) = (graph.steps.get(from), graph.steps.get(to)) {
-            let _ = writeln!(out, "    \"{}\" -> \"{}\";", from.id, to.id);
+fn dot(name: &str, parts: &[Part<'_>]) -> String {
+    let mut out =
+        format!("digraph \"{name}\" {{\n    node [shape=box, style=\"rounded,filled\", fontname=\"sans-serif\"];\n");
+    for Part { title, prefix, graph, states } in parts {
+        let margin = if title.is_some() { "        " } else { "    " };
+        if let Some(title) = title {
+            let _ = writeln!(out, "    subgraph \"cluster_{title}\" {{\n        label=\"{title}\";");
+        }
+        for (index, step) in graph.steps.iter().enumerate() {
+            let (fill, line) = colors(states.get(&index));
+            let (id, node) = (&step.id, step.node.name());
+            let label = format!("label=\"{id}\\n{node}\", fillcolor=\"{fill}\", color=\"{line}\"");
+            let _ = writeln!(out, "{margin}{prefix}{index} [{label}];");
+        }
+        for (from, to) in edges(graph) {
+            let _ = writeln!(out, "{margin}{prefix}{from} -> {prefix}{to};");
+        }
+        if title.is_some() {
+            out.push_str("    }\n");
         }
     }
     out.push_str("}\n");
     out
 }
 
-const WIDTH: usize = 190;
+/// The narrowest and the widest box.
+const WIDTHS: (usize, usize) = (150, 420);
 const HEIGHT: usize = 48;
 const GAP: (usize, usize) = (28, 52);
+/// The room of a phase's name.
+const HEADING: usize = 26;
 
-/// Draws layers by the longest way from a root, each ordered by the middle of what its steps need.
-fn svg(pipeline: &Pipeline, states: &States) -> String {
-    let graph = &pipeline.main;
+/// Returns a width of boxes in which the longest name of a step has room.
+fn box_width(parts: &[Part<'_>]) -> usize {
+    let steps = parts.iter().flat_map(|part| &part.graph.steps);
+    let widths = steps.map(|step| (step.id.chars().count() * 9).max(step.node.name().len() * 7 + 70) + 36);
+    widths.max().unwrap_or(0).clamp(WIDTHS.0, WIDTHS.1)
+}
+
+/// Where the boxes of a phase stand, and how much room they take.
+struct Layout {
+    /// The width of a box.
+    each: usize,
+    places: BTreeMap<usize, (usize, usize)>,
+    width: usize,
+    height: usize,
+}
+
+/// Lays out layers by the longest way from a root, each ordered by the middle of what its steps need.
+fn layout(graph: &StepGraph, each: usize) -> Layout {
     let mut layers: Vec<Vec<usize>> = Vec::new();
     let mut layer_of = vec![0_usize; graph.steps.len()];
     for (index, step) in graph.steps.iter().enumerate() {
@@ -164,7 +215,7 @@ fn svg(pipeline: &Pipeline, states: &States) -> String {
         }
     }
     let widest = layers.iter().map(Vec::len).max().unwrap_or(1);
-    let width = widest * (WIDTH + GAP.0) + GAP.0;
+    let width = widest * (each + GAP.0) + GAP.0;
     let height = layers.len() * (HEIGHT + GAP.1) + GAP.0;
     let mut places: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
     for (row, layer) in layers.iter_mut().enumerate() {
@@ -174,23 +225,55 @@ fn svg(pipeline: &Pipeline, states: &States) -> String {
             if above.is_empty() { width / 2 } else { above.iter().sum::<usize>() / above.len() }
         };
         layer.sort_by_key(middle);
-        let left = (width - layer.len() * (WIDTH + GAP.0) + GAP.0) / 2;
+        let left = (width - layer.len() * (each + GAP.0) + GAP.0) / 2;
         let row_places: Vec<_> = layer
             .iter()
             .enumerate()
-            .map(|(column, index)| (*index, (left + column * (WIDTH + GAP.0), GAP.0 / 2 + row * (HEIGHT + GAP.1))))
+            .map(|(column, index)| (*index, (left + column * (each + GAP.0), GAP.0 / 2 + row * (HEIGHT + GAP.1))))
             .collect();
         places.extend(row_places);
     }
+    Layout { each, places, width, height }
+}
+
+/// Draws the phases one below the other.
+fn svg(name: &str, parts: &[Part<'_>]) -> String {
+    let each = box_width(parts);
+    let layouts: Vec<Layout> = parts.iter().map(|part| layout(part.graph, each)).collect();
+    let width = layouts.iter().map(|layout| layout.width).max().unwrap_or(each);
+    let heading = |part: &Part<'_>| if part.title.is_some() { HEADING } else { 0 };
+    let height: usize = parts.iter().zip(&layouts).map(|(part, layout)| heading(part) + layout.height).sum();
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" font-family=\"system-ui, sans-serif\">\n\
          <title>{}</title>\n<defs><marker id=\"tip\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"7\" markerHeight=\"7\" orient=\"auto\"><path d=\"M0 0L8 4L0 8z\" fill=\"#8c959f\"/></marker></defs>\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n",
-        escape(&pipeline.name)
+        escape(name)
     );
-    for (from, to) in edges(graph) {
-        let (Some((x1, y1)), Some((x2, y2))) = (places.get(&from), places.get(&to)) else { continue };
-        let (x1, y1, x2, y2) = (x1 + WIDTH / 2, y1 + HEIGHT, x2 + WIDTH / 2, *y2);
+    let mut top = 0;
+    for (part, layout) in parts.iter().zip(&layouts) {
+        if let Some(title) = part.title {
+            let _ = writeln!(
+                out,
+                "<path d=\"M0 {top}H{width}\" stroke=\"#d0d7de\"/><text x=\"{}\" y=\"{}\" font-size=\"12\" fill=\"#57606a\">{title}</text>",
+                GAP.0 / 2,
+                top + 18
+            );
+        }
+        top += heading(part);
+        let left = (width - layout.width) / 2;
+        let _ = writeln!(out, "<g transform=\"translate({left} {top})\">");
+        draw(part, layout, &mut out);
+        out.push_str("</g>\n");
+        top += layout.height;
+    }
+    out.push_str("</svg>\n");
+    out
+}
+
+fn draw(part: &Part<'_>, layout: &Layout, out: &mut String) {
+    for (from, to) in edges(part.graph) {
+        let (Some((x1, y1)), Some((x2, y2))) = (layout.places.get(&from), layout.places.get(&to)) else { continue };
+        let (x1, y1, x2, y2) = (x1 + layout.each / 2, y1 + HEIGHT, x2 + layout.each / 2, *y2);
         let half = GAP.1 / 2;
         let _ = writeln!(
             out,
@@ -199,23 +282,22 @@ fn svg(pipeline: &Pipeline, states: &States) -> String {
             y2.saturating_sub(half)
         );
     }
-    for (index, step) in graph.steps.iter().enumerate() {
-        let Some((x, y)) = places.get(&index) else { continue };
-        let (fill, line) = colors(states.get(&index));
+    for (index, step) in part.graph.steps.iter().enumerate() {
+        let Some((x, y)) = layout.places.get(&index) else { continue };
+        let (fill, line) = colors(part.states.get(&index));
         let each = if step.for_each.is_some() { " ×n" } else { "" };
-        let state = states.get(&index).map(|state| format!(" · {}", state.name())).unwrap_or_default();
-        let (middle, first, second) = (x + WIDTH / 2, y + 20, y + 37);
+        let state = part.states.get(&index).map(|state| format!(" · {}", state.name())).unwrap_or_default();
+        let width = layout.each;
+        let (middle, first, second) = (x + layout.each / 2, y + 20, y + 37);
         let _ = writeln!(
             out,
-            "<g><rect x=\"{x}\" y=\"{y}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" rx=\"8\" fill=\"{fill}\" stroke=\"{line}\" stroke-width=\"1.5\"/>\
+            "<g><rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{HEIGHT}\" rx=\"8\" fill=\"{fill}\" stroke=\"{line}\" stroke-width=\"1.5\"/>\
              <text x=\"{middle}\" y=\"{first}\" text-anchor=\"middle\" font-size=\"14\" font-weight=\"600\" fill=\"#1f2328\">{}{each}</text>\
              <text x=\"{middle}\" y=\"{second}\" text-anchor=\"middle\" font-size=\"11\" fill=\"#57606a\">{}{state}</text></g>",
             escape(&step.id),
             escape(step.node.name())
         );
     }
-    out.push_str("</svg>\n");
-    out
 }
 
 fn escape(text: &str) -> String {

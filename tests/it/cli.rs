@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::BufRead;
 use std::io::BufReader;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 use std::process::Stdio;
@@ -218,6 +219,14 @@ fn graphs_show_what_waits_for_what_and_how_it_ended() {
     shell.run(&["run", "fails"]);
     let drawn = shell.run(&["graph", "--run", "last", "--format", "svg"]);
     assert_eq!(drawn.code, 0);
+    shell.file("pipelines/tidies.yaml", &format!("{}on_failure:\n  tell: {{ uses: log.write, with: {{ message: no }} }}\nfinally:\n  tidy: {{ uses: log.write, with: {{ message: done }} }}\n  after: {{ needs: [tidy], uses: log.write, with: {{ message: end }} }}\n", FAILS.replace("name: fails", "name: tidies")));
+    assert_shown!("graph_phases_mermaid", shell.run(&["graph", "tidies"]));
+    assert_shown!("graph_phases_dot", shell.run(&["graph", "tidies", "--format", "dot"]));
+    shell.run(&["run", "tidies"]);
+    let phases = shell.run(&["graph", "--run", "last", "--format", "svg"]).out;
+    for part in [">on_failure</text>", ">finally</text>", "log.write · succeeded", "assert.that · failed"] {
+        assert!(phases.contains(part), "{part}: {phases}");
+    }
     for part in ["<svg ", "</svg>", "assert.that · failed", "template.render · succeeded", "template.render · canceled"]
     {
         assert!(drawn.out.contains(part), "{part}: {}", drawn.out);
@@ -284,6 +293,31 @@ fn ctrl_c_stops_in_good_order_and_the_run_goes_on_later() {
     let canceled = shell.run(&["runs", "cancel", &run]);
     assert_eq!(canceled.code, 0, "{}", canceled.err);
     assert!(shell.run(&["runs", "list"]).out.contains("canceled"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_ctrl_c_stops_at_once_and_the_write_is_in_doubt() {
+    let shell = Shell::project();
+    // A remote that takes the request and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let post = format!("steps:\n  post: {{ uses: http.request, with: {{ method: POST, url: \"{url}\" }} }}\n");
+    shell.file("pipelines/post.yaml", &post);
+    let mut child = shell.command(&["run", "post"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let (request, _) = silent.accept().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let interrupt = || Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(interrupt().success());
+    assert!(lines.by_ref().any(|line| line.contains("press Ctrl-C again")));
+    assert!(interrupt().success());
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
+    assert!(rest.iter().any(|line| line.contains("stopped at once")), "{rest:?}");
+    drop(request);
+    // What was sent is not forgotten: the effect waits for an answer or a person.
+    let effects = shell.run(&["effects", "list"]).out;
+    assert!(effects.contains("post") && effects.contains("open"), "{effects}");
 }
 
 #[test]
