@@ -5,13 +5,19 @@ use std::sync::Arc;
 use std::sync::LazyLock;
 
 use minijinja::Environment;
+use minijinja::Error;
+use minijinja::ErrorKind;
+use minijinja::Output;
+use minijinja::State;
 use minijinja::UndefinedBehavior;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Object;
 
 use super::Scope;
+use super::budget;
 use super::filters;
 use super::operators;
+use super::operators::ours;
 use super::value::to_jinja;
 use crate::model::Value;
 
@@ -32,9 +38,10 @@ pub(super) fn syntax() -> SyntaxConfig {
     builder.build().expect("the default delimiters are valid")
 }
 
-/// Makes an environment: no loader, no globals of minijinja's, every operator, filter and test of ours.
-pub(super) fn environment() -> Environment<'static> {
-    let mut environment = Environment::new();
+/// Makes an environment: no loader, nothing of minijinja's own, every operator, filter and test of ours.
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::empty();
+    environment.set_formatter(format);
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     environment.set_fuel(Some(FUEL));
@@ -43,6 +50,18 @@ pub(super) fn environment() -> Environment<'static> {
     operators::register(&mut environment);
     filters::register(&mut environment);
     environment
+}
+
+/// Writes a value as the rest of the language does: null as nothing, lists and objects as JSON.
+fn format(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &minijinja::Value) -> Result<(), Error> {
+    if value.is_undefined() {
+        return Err(Error::from(ErrorKind::UndefinedError));
+    }
+    match value.as_str() {
+        Some(text) => out.write_str(text)?,
+        None => out.write_str(&budget::text(state, &ours(value)?)?.0)?,
+    }
+    Ok(())
 }
 
 /// The root of an evaluation: asks the scope name by name, so that making it costs nothing.
@@ -108,6 +127,6 @@ impl Object for Secrets {
     }
 
     fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<minijinja::Value> {
-        self.0.lookup.secret(key).ok().map(|secret| to_jinja(&secret))
+        self.0.lookup.secret(key).ok().map(|secret| to_jinja(&secret.tainted()))
     }
 }

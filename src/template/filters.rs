@@ -1,19 +1,18 @@
 //! Filters, tests and functions of expressions: one table, from which the documentation and its test come too.
 
+mod call;
+mod choices;
+mod kinds;
 mod lists;
 mod numbers;
+mod objects;
 mod texts;
 mod times;
 
 use minijinja::Environment;
 use minijinja::Error;
-use minijinja::value::Kwargs;
-use minijinja::value::Rest;
 
 use super::operators::invalid;
-use super::operators::ours;
-use super::value::to_jinja;
-use super::value::touch;
 use crate::model::Value;
 
 /// What an entry of the catalog is.
@@ -49,18 +48,18 @@ entries! {
     Filter "amount" "money | amount" "The amount of money as a decimal." "'2.50 USD' | money | amount" => "2.50";
     Filter "attr" "x | attr('key')" "A member by its name." "{'a': 1} | attr('a')" => "1";
     Filter "base64" "text | base64" "The text in base64." "'hi' | base64" => "\"aGk=\"";
-    Filter "batch" "list | batch(n)" "The list in lists of n." "[1, 2, 3] | batch(2)" => "[[1,2],[3]]";
+    Filter "batch" "list | batch(n, fill_with=none)" "The list in lists of n; the last filled up, if told so." "[1, 2, 3] | batch(2)" => "[[1,2],[3]]";
     Filter "bool" "x | bool" "Whether the value counts as true." "[] | bool" => "false";
     Filter "capitalize" "text | capitalize" "The first letter large, the rest small." "'aBC' | capitalize" => "\"Abc\"";
-    Filter "chain" "list | chain(other)" "Two lists, one behind the other." "[1] | chain([2]) | list" => "[1,2]";
+    Filter "chain" "list | chain(other, …)" "Lists, one behind the other." "[1] | chain([2]) | list" => "[1,2]";
     Filter "count" "x | count" "How many items, members or letters." "[1, 2] | count" => "2";
     Filter "currency" "money | currency" "The three letters of money's currency." "'2.50 USD' | money | currency" => "\"USD\"";
-    Filter "d" "x | d(value)" "Short for `default`." "none | d(1, true)" => "1";
+    Filter "d" "x | d(value)" "Short for `default`." "none | d(1)" => "1";
     Filter "date" "moment | date(zone='UTC')" "The day of a moment in a time zone." "'2026-03-01T23:30:00Z' | datetime | date('Europe/Berlin')" => "\"2026-03-02\"";
     Filter "datetime" "text | datetime" "A moment from its RFC 3339 text." "'2026-03-01T12:00:00+01:00' | datetime" => "\"2026-03-01T11:00:00Z\"";
     Filter "decimal" "x | decimal" "An exact number from its text." "'1.10' | decimal" => "1.10";
-    Filter "default" "x | default(value, also_false=false)" "The value where x is not there (or, with true, counts as false)." "none | default('a', true)" => "\"a\"";
-    Filter "dictsort" "object | dictsort" "Pairs of key and value, sorted by key." "{'b': 1, 'a': 2} | dictsort" => "[[\"a\",2],[\"b\",1]]";
+    Filter "default" "x | default(value, also_false=false)" "The value where x is not there or null (or, with true, counts as false)." "none | default('a')" => "\"a\"";
+    Filter "dictsort" "object | dictsort(by='key', reverse=false)" "Pairs of key and value, sorted by `key` or by `value`." "{'b': 1, 'a': 2} | dictsort" => "[[\"a\",2],[\"b\",1]]";
     Filter "duration" "text | duration" "A length of time from its text." "'90s' | duration" => "\"1m30s\"";
     Filter "escape" "text | escape" "The text with HTML's letters escaped." "'<' | escape" => "\"&lt;\"";
     Filter "first" "list | first" "The first item." "[1, 2] | first" => "1";
@@ -71,18 +70,18 @@ entries! {
     Filter "from_json" "text | from_json" "The value of a JSON text, digits kept." "'[1.10]' | from_json" => "[1.10]";
     Filter "groupby" "list | groupby('key')" "Pairs of a value of `key` and the items that have it, sorted." "[{'a': 2}, {'a': 1}] | groupby('a') | map('first') | list" => "[1,2]";
     Filter "hmac_sha256" "text | hmac_sha256(key)" "The HMAC-SHA256 of a text, in hexadecimal." "('a' | hmac_sha256('b'))[:8]" => "\"cb448b44\"";
-    Filter "indent" "text | indent(width)" "Every line but the first moved to the right." "'a\\nb' | indent(2)" => "\"a\\n  b\"";
+    Filter "indent" "text | indent(width=4, first=false, blank=false)" "Every line moved to the right, but the first and blank ones, unless told so." "'a\\nb' | indent(2)" => "\"a\\n  b\"";
     Filter "int" "x | int" "The whole number; a fraction is cut off." "'7.9' | int" => "7";
     Filter "iso" "moment | iso" "A moment as RFC 3339 text in UTC." "0 | from_epoch | iso" => "\"1970-01-01T00:00:00Z\"";
     Filter "items" "object | items" "Pairs of key and value." "{'a': 1} | items | list" => "[[\"a\",1]]";
-    Filter "join" "list | join(between='')" "The texts of the items, joined." "[1, 2] | join(', ')" => "\"1, 2\"";
+    Filter "join" "list | join(between='', attribute=none)" "The texts of the items, or of a member of each, joined." "[1, 2] | join(', ')" => "\"1, 2\"";
     Filter "keys" "object | keys" "The names of the members." "{'a': 1} | keys" => "[\"a\"]";
     Filter "last" "list | last" "The last item." "[1, 2] | last" => "2";
     Filter "length" "x | length" "How many items, members or letters." "'abc' | length" => "3";
     Filter "lines" "text | lines" "The lines of a text." "'a\\nb' | lines" => "[\"a\",\"b\"]";
     Filter "list" "x | list" "A list of the items." "range(2) | list" => "[0,1]";
     Filter "lower" "text | lower" "Small letters." "'A' | lower" => "\"a\"";
-    Filter "map" "list | map(attribute='key')` or `list | map('filter', …)" "Of each item its member, or what a filter gives." "[{'a': 1}] | map(attribute='a') | list" => "[1]";
+    Filter "map" "list | map(attribute='key', default=none)` or `list | map('filter', …)" "Of each item its member, or what a filter gives." "[{'a': 1}] | map(attribute='a') | list" => "[1]";
     Filter "max" "list | max(attribute=none)" "The greatest item, exactly compared." "[0.1, 0.3, 0.2] | max" => "0.3";
     Filter "merge" "object | merge(other)" "Both objects in one; the other wins." "{'a': 1} | merge({'b': 2})" => "{\"a\":1,\"b\":2}";
     Filter "min" "list | min(attribute=none)" "The smallest item, exactly compared." "[0.1, 0.3, 0.2] | min" => "0.1";
@@ -98,18 +97,18 @@ entries! {
     Filter "sha256" "text | sha256" "The SHA-256 of a text, in hexadecimal." "('' | sha256)[:8]" => "\"e3b0c442\"";
     Filter "slice" "list | slice(n)" "The list in n lists." "[1, 2, 3] | slice(2)" => "[[1,2],[3]]";
     Filter "sort" "list | sort(attribute=none, reverse=false)" "Sorted, exactly compared." "[2, 0.5, 1] | sort" => "[0.5,1,2]";
-    Filter "split" "text | split(between=none)" "The parts of a text." "'a,b' | split(',') | list" => "[\"a\",\"b\"]";
+    Filter "split" "text | split(between=none, most=none)" "The parts of a text: at a text, or at any space; cut so many times at most." "'a,b' | split(',') | list" => "[\"a\",\"b\"]";
     Filter "string" "x | string" "The text of a value." "1.50 | string" => "\"1.50\"";
     Filter "sum" "list | sum(attribute=none, start=0)" "The exact sum." "[0.1, 0.2] | sum" => "0.3";
     Filter "title" "text | title" "Every word with a large letter." "'a b' | title" => "\"A B\"";
     Filter "tojson" "x | tojson" "JSON text, digits kept." "{'a': 1.10} | tojson" => "\"{\\\"a\\\":1.10}\"";
-    Filter "trim" "text | trim" "The text without space around it." "' a ' | trim" => "\"a\"";
-    Filter "truncate" "text | truncate(length, end='…')" "The text cut to so many letters, the end included." "'abcdef' | truncate(4)" => "\"abc…\"";
+    Filter "trim" "text | trim(letters=none)" "The text without space, or these letters, around it." "' a ' | trim" => "\"a\"";
+    Filter "truncate" "text | truncate(length=255, end='…')" "The text cut to so many letters, the end included." "'abcdef' | truncate(4)" => "\"abc…\"";
     Filter "unique" "list | unique(attribute=none)" "Each item once, in order." "[1, 2, 1.0] | unique" => "[1,2]";
     Filter "upper" "text | upper" "Large letters." "'a' | upper" => "\"A\"";
     Filter "urlencode" "text | urlencode" "The text for a URL." "'a b&c' | urlencode" => "\"a%20b%26c\"";
     Filter "values" "object | values" "The members without their names." "{'a': 1} | values" => "[1]";
-    Filter "zip" "list | zip(other)" "Pairs of the items of both." "[1, 2] | zip([3, 4]) | list" => "[[1,3],[2,4]]";
+    Filter "zip" "list | zip(other, …)" "Pairs of the items of both; of more lists, longer rows." "[1, 2] | zip([3, 4]) | list" => "[[1,3],[2,4]]";
     Test "boolean" "x is boolean" "A boolean." "true is boolean" => "true";
     Test "containing" "text is containing(part)" "The text or list has the part." "'abc' is containing('b')" => "true";
     Test "defined" "x is defined" "It is there." "[1][5] is defined" => "false";
@@ -151,98 +150,14 @@ pub(super) fn names(sort: Sort) -> Vec<&'static str> {
     ENTRIES.iter().filter(|entry| entry.sort == sort).map(|entry| entry.name).collect()
 }
 
-/// The arguments of a filter in our values.
-pub(super) struct Arguments {
-    positional: Vec<minijinja::Value>,
-    named: Option<Kwargs>,
-}
-
-impl Arguments {
-    fn of(mut values: Vec<minijinja::Value>) -> Self {
-        let named = values.last().filter(|last| last.is_kwargs()).cloned();
-        if named.is_some() {
-            values.pop();
-        }
-        let named = named.and_then(|named| Kwargs::try_from(named).ok());
-        Self { positional: values, named }
-    }
-
-    /// Returns an argument by place or name.
-    fn get(&self, place: usize, name: &str) -> Result<Option<Value>, Error> {
-        let given = self.positional.get(place).cloned();
-        let given = match (given, &self.named) {
-            (Some(given), _) => Some(given),
-            (None, Some(named)) if !name.is_empty() && named.has(name) => Some(named.get::<minijinja::Value>(name)?),
-            (None, _) => None,
-        };
-        given.filter(|given| !given.is_undefined()).map(|given| ours(&given)).transpose()
-    }
-
-    fn text(&self, place: usize, name: &str) -> Result<Option<String>, Error> {
-        Ok(self.get(place, name)?.filter(|value| !value.is_null()).map(|value| super::value::text(&value)))
-    }
-
-    fn flag(&self, place: usize, name: &str) -> Result<bool, Error> {
-        Ok(self.get(place, name)?.is_some_and(|value| value.is_truthy()))
-    }
-
-    fn count(&self, place: usize, name: &str) -> Result<Option<usize>, Error> {
-        match self.get(place, name)? {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::Int(count)) => {
-                usize::try_from(count).map(Some).map_err(|_| invalid("a count cannot be negative"))
-            }
-            Some(other) => Err(invalid(format!("expected a whole number, found {}", other.kind().name()))),
-        }
-    }
-
-    fn finish(&self, most: usize) -> Result<(), Error> {
-        if self.positional.len() > most {
-            return Err(invalid(format!("at most {most} arguments are taken")));
-        }
-        self.named.as_ref().map_or(Ok(()), Kwargs::assert_all_used)
-    }
-}
-
-/// Registers a filter over our values. A secret that it is given is laid open, and its result is secret.
-fn filter(
-    environment: &mut Environment<'_>,
-    name: &'static str,
-    most: usize,
-    apply: impl Fn(Value, &Arguments) -> Result<Value, Error> + Send + Sync + 'static,
-) {
-    environment.add_filter(
-        name,
-        move |input: minijinja::Value, rest: Rest<minijinja::Value>| -> Result<minijinja::Value, Error> {
-            if input.is_undefined() {
-                return Err(Error::new(
-                    minijinja::ErrorKind::UndefinedError,
-                    format!("`{name}` of something undefined"),
-                ));
-            }
-            let arguments = Arguments::of(rest.0);
-            let mut value = ours(&input)?;
-            if let Value::Secret(inner) = value {
-                touch();
-                value = inner.revealed();
-            }
-            let result = apply(value, &arguments)?;
-            arguments.finish(most)?;
-            Ok(to_jinja(&result))
-        },
-    );
-}
-
 pub(super) fn register(environment: &mut Environment<'static>) {
-    // What would go through binary floats, is not bounded, or looks where expressions must not look.
-    for name in ["pprint", "format", "filesizeformat", "random", "wordwrap", "wordcount", "xmlattr", "striptags"] {
-        environment.remove_filter(name);
-    }
-    for name in ["debug", "namespace", "dict", "lipsum", "cycler", "joiner"] {
-        environment.remove_global(name);
-    }
-    numbers::register(environment);
+    // None of minijinja's own are here: they walk data without bounds, know no secret, and go through binary floats.
+    call::register_pickers(environment);
+    choices::register(environment);
+    kinds::register(environment);
     lists::register(environment);
+    numbers::register(environment);
+    objects::register(environment);
     texts::register(environment);
     times::register(environment);
 }

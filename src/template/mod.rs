@@ -1,19 +1,25 @@
 //! Templates and expressions: minijinja with exact numbers, bounded in time and memory.
 
+mod budget;
 mod compile;
 mod environment;
 mod filters;
+mod guards;
+mod limits;
 mod operators;
+mod prompt;
 mod rewrite;
+#[cfg(test)]
+mod tests;
 mod value;
 
 use std::ops::Range;
 use std::sync::Arc;
 
-pub use self::compile::Prompt;
 pub use self::filters::Entry;
 pub use self::filters::Sort;
 pub use self::filters::catalog;
+pub use self::prompt::Prompt;
 
 use crate::model::StepError;
 use crate::model::StepState;
@@ -39,6 +45,9 @@ pub struct Reference {
     pub path: Vec<Arc<str>>,
     /// Bytes of the template's source.
     pub range: Range<usize>,
+    /// Whether it may be missing at exactly this place: `| default(…)` or `is defined` stands behind it, or a condition
+    /// around it proves that it is there.
+    pub optional: bool,
 }
 
 /// Why a text is not a template.

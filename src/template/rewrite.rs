@@ -1,4 +1,8 @@
-//! Templates rewritten so that operators are calls of ours: syntax tree in, source out, names noted on the way.
+//! Templates rewritten so that operators are filters of ours: syntax tree in, source out, names noted on the way.
+//!
+//! A filter and not a function, because `a|__add(b)|__add(c)` does not nest where `__add(__add(a, b), c)` does.
+
+mod stmts;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -7,13 +11,18 @@ use std::sync::Arc;
 use minijinja::machinery::Span;
 use minijinja::machinery::ast::BinOpKind;
 use minijinja::machinery::ast::CallArg;
+use minijinja::machinery::ast::Compare;
 use minijinja::machinery::ast::CompareOpKind;
 use minijinja::machinery::ast::Expr;
-use minijinja::machinery::ast::Stmt;
+use minijinja::machinery::ast::Filter;
+use minijinja::machinery::ast::Spanned;
 use minijinja::machinery::ast::UnaryOpKind;
 
 use super::Reference;
 use super::SyntaxError;
+use super::guards::Path;
+use super::guards::path_of;
+use super::guards::proven;
 
 /// Writes a template's syntax tree as source again.
 pub(super) struct Rewriter<'s> {
@@ -21,8 +30,22 @@ pub(super) struct Rewriter<'s> {
     pub(super) references: Vec<Reference>,
     /// Filters, tests and functions that are named, each with its place.
     pub(super) calls: Vec<(Callee, String, Range<usize>)>,
-    /// Names that the template itself binds: loop variables, `set`.
+    /// Files that are included, each with its place and whether it may be missing.
+    pub(super) includes: Vec<Include>,
+    /// Names that the template itself binds, innermost block last: loop variables, `set`.
     bound: Vec<BTreeSet<String>>,
+    /// Paths that the conditions around this place prove to be there.
+    proven: Vec<Path>,
+    /// How many values have been kept for a second reading.
+    kept: usize,
+}
+
+/// A file that a template includes.
+#[derive(Clone, Debug)]
+pub(super) struct Include {
+    pub(super) name: String,
+    pub(super) range: Range<usize>,
+    pub(super) ignore_missing: bool,
 }
 
 /// What kind of thing is called.
@@ -37,91 +60,71 @@ type Written = Result<(), SyntaxError>;
 
 impl<'s> Rewriter<'s> {
     pub(super) fn new(source: &'s str) -> Self {
-        Self { source, references: Vec::new(), calls: Vec::new(), bound: Vec::new() }
+        Self {
+            source,
+            references: Vec::new(),
+            calls: Vec::new(),
+            includes: Vec::new(),
+            bound: vec![BTreeSet::new()],
+            proven: Vec::new(),
+            kept: 0,
+        }
     }
 
-    /// Writes an expression, every operation in parentheses.
+    /// Writes an expression that filters and operators may follow; `operand` is for what members may follow.
     pub(super) fn expr(&mut self, expr: &Expr<'_>, out: &mut String) -> Written {
         match expr {
             Expr::Var(var) => {
-                self.name(var.id, Vec::new(), range(var.span()));
+                self.name(var.id, Vec::new(), range(var.span()), false);
                 out.push_str(var.id);
             }
             Expr::Const(constant) => self.constant(constant.span(), &constant.value, out),
             Expr::Slice(slice) => {
                 self.expr(&slice.expr, out)?;
-                out.push('[');
+                out.push_str("|__slice(");
                 for (index, part) in [&slice.start, &slice.stop, &slice.step].into_iter().enumerate() {
-                    if index > 0 && (index < 2 || part.is_some()) {
-                        out.push(':');
+                    if index > 0 {
+                        out.push_str(", ");
                     }
-                    if let Some(part) = part {
-                        self.expr(part, out)?;
+                    match part {
+                        Some(part) => self.expr(part, out)?,
+                        None => out.push_str("none"),
                     }
                 }
-                out.push(']');
-            }
-            Expr::UnaryOp(unary) => {
-                out.push_str(match unary.op {
-                    UnaryOpKind::Not => "(not ",
-                    UnaryOpKind::Neg => "__neg(",
-                });
-                self.expr(&unary.expr, out)?;
                 out.push(')');
             }
-            Expr::BinOp(binary) => self.binary(binary.op_kind(), &binary.left, &binary.right, out)?,
-            Expr::Compare(compare) => {
-                // `a < b < c` holds when both hold; the middle is written twice, which is the same: nothing has effects.
-                let mut left = &compare.expr;
-                for (index, op) in compare.ops.iter().enumerate() {
-                    out.push_str(if index > 0 { " and " } else { "(" });
-                    let call = match op.op {
-                        CompareOpKind::Eq => "__eq(",
-                        CompareOpKind::Ne => "__ne(",
-                        CompareOpKind::Lt => "__lt(",
-                        CompareOpKind::Lte => "__le(",
-                        CompareOpKind::Gt => "__gt(",
-                        CompareOpKind::Gte => "__ge(",
-                        CompareOpKind::In => "__in(",
-                        CompareOpKind::NotIn => "not __in(",
-                    };
-                    out.push_str(call);
-                    self.expr(left, out)?;
-                    out.push_str(", ");
-                    self.expr(&op.expr, out)?;
+            Expr::UnaryOp(unary) => match unary.op {
+                UnaryOpKind::Not => {
+                    out.push_str("(not ");
+                    self.expr(&unary.expr, out)?;
                     out.push(')');
-                    left = &op.expr;
                 }
-                out.push(')');
-            }
+                UnaryOpKind::Neg => {
+                    self.expr(&unary.expr, out)?;
+                    out.push_str("|__neg");
+                }
+            },
+            Expr::BinOp(binary) => self.binary(&binary.op, &binary.left, &binary.right, out)?,
+            Expr::Compare(compare) => self.chained(compare, out)?,
             Expr::IfExpr(choice) => {
                 out.push('(');
-                self.expr(&choice.true_expr, out)?;
+                self.under(proven(&choice.test_expr, true), |it| it.expr(&choice.true_expr, out))?;
                 out.push_str(" if ");
                 self.expr(&choice.test_expr, out)?;
                 if let Some(otherwise) = &choice.false_expr {
                     out.push_str(" else ");
-                    self.expr(otherwise, out)?;
+                    self.under(proven(&choice.test_expr, false), |it| it.expr(otherwise, out))?;
                 }
                 out.push(')');
             }
-            Expr::Filter(filter) => {
-                self.calls.push((Callee::Filter, filter.name.to_owned(), range(filter.span())));
-                if let Some(inner) = &filter.expr {
-                    out.push('(');
-                    self.expr(inner, out)?;
-                    out.push('|');
-                }
-                out.push_str(filter.name);
-                self.arguments(&filter.args, out)?;
-                if filter.expr.is_some() {
-                    out.push(')');
-                }
-            }
+            Expr::Filter(filter) => self.filter(filter, out)?,
             Expr::Test(test) => {
                 self.calls.push((Callee::Test, test.name.to_owned(), range(test.span())));
                 out.push('(');
-                self.expr(&test.expr, out)?;
+                match test.name {
+                    "defined" | "undefined" | "none" => self.tolerant(&test.expr, out)?,
+                    _ => self.expr(&test.expr, out)?,
+                }
                 out.push_str(" is ");
                 out.push_str(test.name);
                 if !test.args.is_empty() {
@@ -129,91 +132,221 @@ impl<'s> Rewriter<'s> {
                 }
                 out.push(')');
             }
-            Expr::GetAttr(_) | Expr::GetItem(_) => self.access(expr, out)?,
+            Expr::GetAttr(_) | Expr::GetItem(_) => self.access(expr, false, out)?,
             Expr::Call(call) => {
-                if let Expr::Var(var) = &call.expr {
-                    self.calls.push((Callee::Function, var.id.to_owned(), range(var.span())));
-                    out.push_str(var.id);
-                } else {
-                    self.expr(&call.expr, out)?;
+                match &call.expr {
+                    Expr::Var(var) => {
+                        self.calls.push((Callee::Function, var.id.to_owned(), range(var.span())));
+                        out.push_str(var.id);
+                    }
+                    Expr::GetAttr(attr) if attr.name == "cycle" && is_loop(&attr.expr) => out.push_str("loop.cycle"),
+                    callee => {
+                        let message = "values have no methods; use a filter: `x | name(…)`".to_owned();
+                        return Err(SyntaxError { message, range: range(callee.span()) });
+                    }
                 }
                 self.arguments(&call.args, out)?;
             }
-            Expr::List(list) => {
-                out.push('[');
-                self.listed(&list.items, out)?;
-                out.push(']');
-            }
-            Expr::Tuple(tuple) => {
-                out.push('(');
-                self.listed(&tuple.items, out)?;
-                out.push_str(if tuple.items.len() == 1 { ",)" } else { ")" });
-            }
+            Expr::List(list) => self.listed(&list.items, out)?,
+            Expr::Tuple(tuple) => self.listed(&tuple.items, out)?,
             Expr::Map(map) => {
-                out.push('{');
+                // Names and values in turn: minijinja's own object would hash its keys, however large they are.
+                out.push('[');
                 for (index, (key, value)) in map.keys.iter().zip(&map.values).enumerate() {
                     if index > 0 {
                         out.push_str(", ");
                     }
                     self.expr(key, out)?;
-                    out.push_str(": ");
+                    out.push_str(", ");
                     self.expr(value, out)?;
                 }
-                out.push('}');
+                out.push_str("]|__map");
             }
         }
         Ok(())
     }
 
+    /// Writes an expression behind which `.member`, `[…]` and `(…)` mean the whole of it.
+    fn operand(&mut self, expr: &Expr<'_>, out: &mut String) -> Written {
+        if matches!(expr, Expr::Var(_) | Expr::GetAttr(_) | Expr::GetItem(_)) {
+            return self.expr(expr, out);
+        }
+        out.push('(');
+        self.expr(expr, out)?;
+        out.push(')');
+        Ok(())
+    }
+
+    /// Writes something while more is proven to be there.
+    fn under(&mut self, paths: Vec<Path>, write: impl FnOnce(&mut Self) -> Written) -> Written {
+        let before = self.proven.len();
+        self.proven.extend(paths);
+        let written = write(self);
+        self.proven.truncate(before);
+        written
+    }
+
     fn constant(&mut self, span: Span, value: &minijinja::Value, out: &mut String) {
-        let text = self.source.get(range(span)).unwrap_or_default();
-        if value.kind() == minijinja::value::ValueKind::Number && !value.is_integer() {
+        if let Some(text) = value.as_str() {
+            return quote(text, out);
+        }
+        if value.is_none() {
+            return out.push_str("none");
+        }
+        let digits = self.source.get(range(span)).unwrap_or_default().replace('_', "");
+        let is_decimal = digits.starts_with(|letter: char| letter.is_ascii_digit()) && !digits.starts_with("0x");
+        let is_exact = value.is_integer() && value.as_i64().is_some();
+        if value.kind() == minijinja::value::ValueKind::Number && !is_exact && is_decimal {
             // The lexer made a binary float of it; the digits still stand in the source.
-            out.push_str(&format!("__decimal('{}')", text.replace('_', "")));
-        } else if let Some(text) = value.as_str() {
-            quote(text, out);
-        } else if value.is_none() {
-            out.push_str("none");
+            out.push_str(&format!("'{digits}'|__decimal"));
         } else {
             out.push_str(&value.to_string());
         }
     }
 
-    fn binary(&mut self, op: BinOpKind, left: &Expr<'_>, right: &Expr<'_>, out: &mut String) -> Written {
-        let (open, between) = match op {
-            BinOpKind::ScAnd => ("(", " and "),
-            BinOpKind::ScOr => ("(", " or "),
-            BinOpKind::Add => ("__add(", ", "),
-            BinOpKind::Sub => ("__sub(", ", "),
-            BinOpKind::Mul => ("__mul(", ", "),
-            BinOpKind::Div => ("__div(", ", "),
-            BinOpKind::FloorDiv => ("__floordiv(", ", "),
-            BinOpKind::Rem => ("__rem(", ", "),
-            BinOpKind::Pow => ("__pow(", ", "),
-            BinOpKind::Concat => ("__concat(", ", "),
-            BinOpKind::Eq => ("__eq(", ", "),
-            BinOpKind::Ne => ("__ne(", ", "),
-            BinOpKind::Lt => ("__lt(", ", "),
-            BinOpKind::Lte => ("__le(", ", "),
-            BinOpKind::Gt => ("__gt(", ", "),
-            BinOpKind::Gte => ("__ge(", ", "),
-            BinOpKind::In => ("__in(", ", "),
+    fn binary(&mut self, op: &BinOpKind, left: &Expr<'_>, right: &Expr<'_>, out: &mut String) -> Written {
+        let filter = match op {
+            BinOpKind::ScAnd | BinOpKind::ScOr => return self.logical(op, left, right, out),
+            BinOpKind::Concat => return self.concatenated(left, right, out),
+            BinOpKind::Add => "|__add(",
+            BinOpKind::Sub => "|__sub(",
+            BinOpKind::Mul => "|__mul(",
+            BinOpKind::Div => "|__div(",
+            BinOpKind::FloorDiv => "|__floordiv(",
+            BinOpKind::Rem => "|__rem(",
+            BinOpKind::Pow => "|__pow(",
+            BinOpKind::Eq => "|__eq(",
+            BinOpKind::Ne => "|__ne(",
+            BinOpKind::Lt => "|__lt(",
+            BinOpKind::Lte => "|__le(",
+            BinOpKind::Gt => "|__gt(",
+            BinOpKind::Gte => "|__ge(",
+            BinOpKind::In => "|__in(",
         };
-        out.push_str(open);
         self.expr(left, out)?;
-        out.push_str(between);
+        out.push_str(filter);
         self.expr(right, out)?;
         out.push(')');
         Ok(())
     }
 
+    /// Writes `and` and `or`; a chain of the same word needs no parentheses inside.
+    fn logical(&mut self, op: &BinOpKind, left: &Expr<'_>, right: &Expr<'_>, out: &mut String) -> Written {
+        let is_and = matches!(op, BinOpKind::ScAnd);
+        let mut sides = vec![right];
+        let mut first = left;
+        while let Expr::BinOp(inner) = first
+            && matches!((&inner.op, is_and), (BinOpKind::ScAnd, true) | (BinOpKind::ScOr, false))
+        {
+            sides.push(&inner.right);
+            first = &inner.left;
+        }
+        sides.push(first);
+        let before = self.proven.len();
+        out.push('(');
+        for (index, side) in sides.into_iter().rev().enumerate() {
+            if index > 0 {
+                out.push_str(if is_and { " and " } else { " or " });
+            }
+            self.expr(side, out)?;
+            // The next side is only read where this one came out so.
+            self.proven.extend(proven(side, is_and));
+        }
+        self.proven.truncate(before);
+        out.push(')');
+        Ok(())
+    }
+
+    fn concatenated(&mut self, left: &Expr<'_>, right: &Expr<'_>, out: &mut String) -> Written {
+        let mut parts = vec![right];
+        let mut first = left;
+        while let Expr::BinOp(inner) = first
+            && matches!(inner.op, BinOpKind::Concat)
+        {
+            parts.push(&inner.right);
+            first = &inner.left;
+        }
+        self.expr(first, out)?;
+        out.push_str("|__concat(");
+        for (index, part) in parts.into_iter().rev().enumerate() {
+            if index > 0 {
+                out.push_str(", ");
+            }
+            self.expr(part, out)?;
+        }
+        out.push(')');
+        Ok(())
+    }
+
+    /// `a < b < c` holds when both hold. The middle is evaluated once and kept: written twice, a chain in the middle of
+    /// a chain would double the text at every level.
+    fn chained(&mut self, compare: &Compare<'_>, out: &mut String) -> Written {
+        out.push('(');
+        self.expr(&compare.expr, out)?;
+        for (index, op) in compare.ops.iter().enumerate() {
+            // Where `not` stands in front, the operand that is already written moves behind it.
+            let call = match op.op {
+                CompareOpKind::Eq => "|__eq(",
+                CompareOpKind::Ne => "|__ne(",
+                CompareOpKind::Lt => "|__lt(",
+                CompareOpKind::Lte => "|__le(",
+                CompareOpKind::Gt => "|__gt(",
+                CompareOpKind::Gte => "|__ge(",
+                CompareOpKind::In => "|__in(",
+                CompareOpKind::NotIn => "|__notin(",
+            };
+            out.push_str(call);
+            self.expr(&op.expr, out)?;
+            if index + 1 < compare.ops.len() {
+                self.kept += 1;
+                out.push_str(&format!("|__keep({kept})) and {kept}|__kept", kept = self.kept));
+            } else {
+                out.push(')');
+            }
+        }
+        out.push(')');
+        Ok(())
+    }
+
+    fn filter(&mut self, filter: &Spanned<Filter<'_>>, out: &mut String) -> Written {
+        self.calls.push((Callee::Filter, filter.name.to_owned(), range(filter.span())));
+        let Some(inner) = &filter.expr else {
+            return Err(refused("`filter` blocks", range(filter.span())));
+        };
+        match filter.name {
+            "default" | "d" => self.tolerant(inner, out)?,
+            _ => self.expr(inner, out)?,
+        }
+        out.push('|');
+        out.push_str(filter.name);
+        if !filter.args.is_empty() {
+            self.arguments(&filter.args, out)?;
+        }
+        Ok(())
+    }
+
+    /// Writes an expression of which every member may be missing.
+    fn tolerant(&mut self, expr: &Expr<'_>, out: &mut String) -> Written {
+        match expr {
+            Expr::Var(var) => {
+                self.name(var.id, Vec::new(), range(var.span()), true);
+                out.push_str(var.id);
+                Ok(())
+            }
+            Expr::GetAttr(_) | Expr::GetItem(_) => self.access(expr, true, out),
+            _ => self.expr(expr, out),
+        }
+    }
+
     fn listed(&mut self, items: &[Expr<'_>], out: &mut String) -> Written {
+        out.push('[');
         for (index, item) in items.iter().enumerate() {
             if index > 0 {
                 out.push_str(", ");
             }
             self.expr(item, out)?;
         }
+        out.push_str("]|__list");
         Ok(())
     }
 
@@ -246,7 +379,7 @@ impl<'s> Rewriter<'s> {
     }
 
     /// Writes `a.b['c'][0]` and notes the literal keys behind the name.
-    fn access(&mut self, expr: &Expr<'_>, out: &mut String) -> Written {
+    fn access(&mut self, expr: &Expr<'_>, tolerant: bool, out: &mut String) -> Written {
         let mut keys = Vec::new();
         let mut inner = expr;
         let mut literal_from = 0;
@@ -275,157 +408,57 @@ impl<'s> Rewriter<'s> {
         if let Expr::Var(var) = inner {
             let literal: Vec<_> = keys.iter().skip(literal_from).rev().cloned().collect();
             let place = range(var.span()).start..range(expr.span()).end;
-            self.name(var.id, literal, place);
+            let is_optional = tolerant || path_of(expr).is_some_and(|path| self.is_proven(&path));
+            self.name(var.id, literal, place, is_optional);
             out.push_str(var.id);
-            return self.keys(expr, out);
+        } else {
+            self.operand(inner, out)?;
         }
-        self.expr(inner, out)?;
-        self.keys(expr, out)
+        self.keys(expr, tolerant, out)
     }
 
-    fn keys(&mut self, expr: &Expr<'_>, out: &mut String) -> Written {
+    fn keys(&mut self, expr: &Expr<'_>, tolerant: bool, out: &mut String) -> Written {
         match expr {
             Expr::GetAttr(attr) => {
-                self.keys(&attr.expr, out)?;
-                out.push('.');
-                out.push_str(attr.name);
+                self.keys(&attr.expr, tolerant, out)?;
+                if tolerant {
+                    out.push_str("|__get(");
+                    quote(attr.name, out);
+                    out.push(')');
+                } else {
+                    out.push('.');
+                    out.push_str(attr.name);
+                }
                 Ok(())
             }
             Expr::GetItem(item) => {
-                self.keys(&item.expr, out)?;
-                out.push('[');
+                self.keys(&item.expr, tolerant, out)?;
+                out.push_str(if tolerant { "|__get(" } else { "[" });
                 self.expr(&item.subscript_expr, out)?;
-                out.push(']');
+                out.push(if tolerant { ')' } else { ']' });
                 Ok(())
             }
             _ => Ok(()),
         }
     }
 
-    fn name(&mut self, name: &str, keys: Vec<String>, range: Range<usize>) {
+    fn is_proven(&self, path: &[String]) -> bool {
+        self.proven.iter().any(|proven| path.starts_with(proven))
+    }
+
+    fn name(&mut self, name: &str, keys: Vec<String>, range: Range<usize>, optional: bool) {
         if self.bound.iter().any(|names| names.contains(name)) {
             return;
         }
-        let path = std::iter::once(name.to_owned()).chain(keys).map(Arc::from).collect();
-        self.references.push(Reference { path, range });
-    }
-
-    /// Writes statements: what a prompt or a longer text is made of.
-    pub(super) fn stmts(&mut self, stmts: &[Stmt<'_>], out: &mut String) -> Written {
-        for stmt in stmts {
-            self.stmt(stmt, out)?;
-        }
-        Ok(())
-    }
-
-    fn stmt(&mut self, stmt: &Stmt<'_>, out: &mut String) -> Written {
-        match stmt {
-            Stmt::Template(template) => self.stmts(&template.children, out)?,
-            Stmt::EmitRaw(raw) => raw_text(raw.raw, out),
-            Stmt::EmitExpr(emit) => {
-                out.push_str("{{ ");
-                self.expr(&emit.expr, out)?;
-                out.push_str(" }}");
-            }
-            Stmt::ForLoop(lp) => {
-                if lp.recursive {
-                    return Err(refused("recursive loops", range(lp.span())));
-                }
-                out.push_str("{% for ");
-                let names = target(&lp.target, out);
-                out.push_str(" in ");
-                self.expr(&lp.iter, out)?;
-                self.bound.push(names.into_iter().chain(["loop".to_owned()]).collect());
-                if let Some(filter) = &lp.filter_expr {
-                    out.push_str(" if ");
-                    self.expr(filter, out)?;
-                }
-                out.push_str(" %}");
-                self.stmts(&lp.body, out)?;
-                if !lp.else_body.is_empty() {
-                    out.push_str("{% else %}");
-                    self.stmts(&lp.else_body, out)?;
-                }
-                self.bound.pop();
-                out.push_str("{% endfor %}");
-            }
-            Stmt::IfCond(cond) => {
-                out.push_str("{% if ");
-                self.expr(&cond.expr, out)?;
-                out.push_str(" %}");
-                self.stmts(&cond.true_body, out)?;
-                if !cond.false_body.is_empty() {
-                    out.push_str("{% else %}");
-                    self.stmts(&cond.false_body, out)?;
-                }
-                out.push_str("{% endif %}");
-            }
-            Stmt::Set(set) => {
-                let mut value = String::new();
-                self.expr(&set.expr, &mut value)?;
-                out.push_str("{% set ");
-                let names = target(&set.target, out);
-                self.bound.push(names.into_iter().collect());
-                out.push_str(&format!(" = {value} %}}"));
-            }
-            Stmt::Include(include) => {
-                out.push_str("{% include ");
-                match &include.name {
-                    Expr::Const(constant) if constant.value.as_str().is_some() => {
-                        quote(constant.value.as_str().unwrap_or_default(), out);
-                    }
-                    _ => return Err(refused("includes with a computed name", range(include.span()))),
-                }
-                if include.ignore_missing {
-                    out.push_str(" ignore missing");
-                }
-                out.push_str(" %}");
-            }
-            Stmt::Continue(_) => out.push_str("{% continue %}"),
-            Stmt::Break(_) => out.push_str("{% break %}"),
-            Stmt::WithBlock(block) => return Err(refused("`with` blocks", range(block.span()))),
-            Stmt::SetBlock(block) => return Err(refused("`set` blocks", range(block.span()))),
-            Stmt::AutoEscape(block) => return Err(refused("`autoescape` blocks", range(block.span()))),
-            Stmt::FilterBlock(block) => return Err(refused("`filter` blocks", range(block.span()))),
-            Stmt::Block(block) => return Err(refused("`block`", range(block.span()))),
-            Stmt::Import(import) => return Err(refused("`import`", range(import.span()))),
-            Stmt::FromImport(import) => return Err(refused("`import`", range(import.span()))),
-            Stmt::Extends(extends) => return Err(refused("`extends`", range(extends.span()))),
-            Stmt::Macro(macro_) => return Err(refused("macros", range(macro_.span()))),
-            Stmt::CallBlock(call) => return Err(refused("`call` blocks", range(call.span()))),
-            Stmt::Do(call) => return Err(refused("`do`", range(call.span()))),
-        }
-        Ok(())
+        let path: Vec<String> = std::iter::once(name.to_owned()).chain(keys).collect();
+        let optional = optional || self.is_proven(&path);
+        let path = path.into_iter().map(Arc::from).collect();
+        self.references.push(Reference { path, range, optional });
     }
 }
 
-/// `BinOp`'s kind by value: the tree only lends it.
-trait Kind {
-    fn op_kind(&self) -> BinOpKind;
-}
-
-impl Kind for minijinja::machinery::ast::BinOp<'_> {
-    fn op_kind(&self) -> BinOpKind {
-        match self.op {
-            BinOpKind::Eq => BinOpKind::Eq,
-            BinOpKind::Ne => BinOpKind::Ne,
-            BinOpKind::Lt => BinOpKind::Lt,
-            BinOpKind::Lte => BinOpKind::Lte,
-            BinOpKind::Gt => BinOpKind::Gt,
-            BinOpKind::Gte => BinOpKind::Gte,
-            BinOpKind::ScAnd => BinOpKind::ScAnd,
-            BinOpKind::ScOr => BinOpKind::ScOr,
-            BinOpKind::Add => BinOpKind::Add,
-            BinOpKind::Sub => BinOpKind::Sub,
-            BinOpKind::Mul => BinOpKind::Mul,
-            BinOpKind::Div => BinOpKind::Div,
-            BinOpKind::FloorDiv => BinOpKind::FloorDiv,
-            BinOpKind::Rem => BinOpKind::Rem,
-            BinOpKind::Pow => BinOpKind::Pow,
-            BinOpKind::Concat => BinOpKind::Concat,
-            BinOpKind::In => BinOpKind::In,
-        }
-    }
+fn is_loop(expr: &Expr<'_>) -> bool {
+    matches!(expr, Expr::Var(var) if var.id == "loop")
 }
 
 fn refused(what: &str, range: Range<usize>) -> SyntaxError {
@@ -435,39 +468,6 @@ fn refused(what: &str, range: Range<usize>) -> SyntaxError {
 pub(super) fn range(span: Span) -> Range<usize> {
     let number = |offset: u32| usize::try_from(offset).unwrap_or(usize::MAX);
     number(span.start_offset)..number(span.end_offset)
-}
-
-/// Writes the target of a loop or `set` and returns its names.
-fn target(expr: &Expr<'_>, out: &mut String) -> Vec<String> {
-    let items = match expr {
-        Expr::Var(var) => {
-            out.push_str(var.id);
-            return vec![var.id.to_owned()];
-        }
-        Expr::List(list) => &list.items,
-        Expr::Tuple(tuple) => &tuple.items,
-        _ => return Vec::new(),
-    };
-    let mut names = Vec::new();
-    out.push('(');
-    for (index, item) in items.iter().enumerate() {
-        if index > 0 {
-            out.push_str(", ");
-        }
-        names.extend(target(item, out));
-    }
-    out.push(')');
-    names
-}
-
-fn raw_text(text: &str, out: &mut String) {
-    if text.contains("{{") || text.contains("{%") || text.contains("{#") {
-        out.push_str("{{ ");
-        quote(text, out);
-        out.push_str(" }}");
-        return;
-    }
-    out.push_str(text);
 }
 
 /// Writes a string literal.

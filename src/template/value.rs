@@ -20,6 +20,9 @@ thread_local! {
     static TOUCHED: Cell<bool> = const { Cell::new(false) };
 }
 
+/// How many levels of lists and objects a template may put around what it is given.
+const MAX_MADE_DEPTH: u16 = 64;
+
 /// Runs an evaluation and tells whether it looked into a secret.
 pub(super) fn watch<T>(evaluate: impl FnOnce() -> T) -> (T, bool) {
     let before = TOUCHED.replace(false);
@@ -35,27 +38,52 @@ pub(super) fn touch() {
 
 /// What minijinja has no kind for, and lists and objects, which it shares with us.
 #[derive(Clone, Debug)]
-pub(super) struct Wrapped(pub(super) Value);
+pub(super) struct Wrapped {
+    pub(super) value: Value,
+    /// At least the levels of lists and objects in it that the template itself made; nothing for data from outside.
+    pub(super) made: u16,
+}
 
-/// Makes a minijinja value.
+/// Makes a minijinja value of data from outside.
 pub(super) fn to_jinja(value: &Value) -> minijinja::Value {
+    wrap(value.clone(), 0)
+}
+
+/// Makes a minijinja value of what the template made, in so many levels.
+pub(super) fn to_jinja_made(value: Value, made: u16) -> Result<minijinja::Value, String> {
+    if made > MAX_MADE_DEPTH {
+        return Err(format!("lists and objects are nested deeper than {MAX_MADE_DEPTH}"));
+    }
+    Ok(wrap(value, made))
+}
+
+fn wrap(value: Value, made: u16) -> minijinja::Value {
     match value {
         Value::Null => minijinja::Value::from(()),
-        Value::Bool(value) => minijinja::Value::from(*value),
-        Value::Int(value) => match i64::try_from(*value) {
+        Value::Bool(value) => minijinja::Value::from(value),
+        Value::Int(value) => match i64::try_from(value) {
             Ok(small) => minijinja::Value::from(small),
-            Err(_) => minijinja::Value::from(*value),
+            Err(_) => minijinja::Value::from(value),
         },
-        Value::Float(value) => minijinja::Value::from(*value),
-        Value::String(text) => minijinja::Value::from(text.clone()),
-        other => minijinja::Value::from_object(Wrapped(other.clone())),
+        Value::Float(value) => minijinja::Value::from(value),
+        Value::String(text) => minijinja::Value::from(text),
+        // A secret object is an object of secrets: its members are there to be taken.
+        Value::Secret(inner) if matches!(*inner, Value::List(_) | Value::Map(_)) => {
+            minijinja::Value::from_object(Wrapped { value: Value::clone(&inner).tainted(), made })
+        }
+        value => minijinja::Value::from_object(Wrapped { value, made }),
     }
+}
+
+/// Returns at least the levels of lists and objects that the template made.
+pub(super) fn made(value: &minijinja::Value) -> u16 {
+    value.downcast_object_ref::<Wrapped>().map_or(0, |wrapped| wrapped.made)
 }
 
 /// Makes a value of ours; undefined becomes null.
 pub(super) fn from_jinja(value: &minijinja::Value) -> Result<Value, String> {
     if let Some(wrapped) = value.downcast_object_ref::<Wrapped>() {
-        return Ok(wrapped.0.clone());
+        return Ok(wrapped.value.clone());
     }
     match value.kind() {
         ValueKind::Undefined | ValueKind::None => Ok(Value::Null),
@@ -64,7 +92,7 @@ pub(super) fn from_jinja(value: &minijinja::Value) -> Result<Value, String> {
             Ok(integer) if value.is_integer() => Ok(Value::Int(integer)),
             _ => f64::try_from(value.clone()).map(Value::Float).map_err(|_| "the number is too large".to_owned()),
         },
-        ValueKind::String => Ok(Value::from(value.as_str().unwrap_or_default())),
+        ValueKind::String => Ok(value.to_str().map_or(Value::Null, Value::String)),
         ValueKind::Seq | ValueKind::Iterable => {
             let items = value.try_iter().map_err(|error| error.to_string())?;
             items.map(|item| from_jinja(&item)).collect::<Result<Vec<_>, _>>().map(Value::list)
@@ -73,7 +101,7 @@ pub(super) fn from_jinja(value: &minijinja::Value) -> Result<Value, String> {
             let mut map = Map::new();
             for key in value.try_iter().map_err(|error| error.to_string())? {
                 let item = value.get_item(&key).map_err(|error| error.to_string())?;
-                map.insert(key.to_string().into(), from_jinja(&item)?);
+                map.insert(name_of_member(&key)?, from_jinja(&item)?);
             }
             Ok(Value::from(map))
         }
@@ -81,9 +109,33 @@ pub(super) fn from_jinja(value: &minijinja::Value) -> Result<Value, String> {
     }
 }
 
+/// Returns the name that a key gives to a member.
+///
+/// # Errors
+/// A secret: the names of members are shown and stored in clear.
+pub(super) fn name_of_member(key: &minijinja::Value) -> Result<Arc<str>, String> {
+    if let Some(text) = key.to_str() {
+        return Ok(text);
+    }
+    match from_jinja(key)? {
+        Value::Secret(_) => {
+            touch();
+            Err("a secret cannot be the name of a member: names are not masked".to_owned())
+        }
+        Value::List(_) | Value::Map(_) => Err("a list or an object cannot be the name of a member".to_owned()),
+        scalar => Ok(scalar.to_text().into()),
+    }
+}
+
+impl Wrapped {
+    fn child(&self, value: &Value) -> minijinja::Value {
+        wrap(value.clone(), self.made.saturating_sub(1))
+    }
+}
+
 impl Object for Wrapped {
     fn repr(self: &Arc<Self>) -> ObjectRepr {
-        match &self.0 {
+        match &self.value {
             Value::List(_) => ObjectRepr::Seq,
             Value::Map(_) => ObjectRepr::Map,
             _ => ObjectRepr::Plain,
@@ -91,19 +143,18 @@ impl Object for Wrapped {
     }
 
     fn get_value(self: &Arc<Self>, key: &minijinja::Value) -> Option<minijinja::Value> {
-        match &self.0 {
+        match &self.value {
             Value::List(items) => {
                 let index = usize::try_from(i64::try_from(key.clone()).ok()?).ok()?;
-                items.get(index).map(to_jinja)
+                items.get(index).map(|item| self.child(item))
             }
-            Value::Map(map) => map.get(key.as_str()?).map(to_jinja),
-            _ => None,
+            _ => self.get_value_by_str(key.as_str()?),
         }
     }
 
     fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<minijinja::Value> {
-        match &self.0 {
-            Value::Map(map) => map.get(key).map(to_jinja),
+        match &self.value {
+            Value::Map(map) => map.get(key).map(|item| self.child(item)),
             Value::Money(money) => match key {
                 "amount" => Some(to_jinja(&Value::Decimal(money.amount))),
                 "currency" => Some(minijinja::Value::from(money.currency.as_str())),
@@ -125,7 +176,7 @@ impl Object for Wrapped {
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        match &self.0 {
+        match &self.value {
             Value::List(items) => Enumerator::Seq(items.len()),
             Value::Map(map) => Enumerator::Values(map.keys().map(|key| minijinja::Value::from(key.clone())).collect()),
             _ => Enumerator::NonEnumerable,
@@ -133,31 +184,28 @@ impl Object for Wrapped {
     }
 
     fn enumerator_len(self: &Arc<Self>) -> Option<usize> {
-        match &self.0 {
+        match &self.value {
             Value::List(items) => Some(items.len()),
             Value::Map(map) => Some(map.len()),
             _ => None,
         }
     }
 
+    /// What a condition decides on a secret, the secret has decided: the result is secret too.
     fn is_true(self: &Arc<Self>) -> bool {
-        self.0.is_truthy()
+        if matches!(self.value, Value::Secret(_)) {
+            touch();
+        }
+        self.value.is_truthy()
     }
 
     fn custom_cmp(self: &Arc<Self>, other: &DynObject) -> Option<Ordering> {
         let other = other.downcast_ref::<Self>()?;
-        compare(&self.0, &other.0).ok()
+        compare(&self.value, &other.value).ok()
     }
 
+    /// What minijinja shows of a value by itself, in its messages: the kind, since the value may be secret or large.
     fn render(self: &Arc<Self>, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&text(&self.0))
+        formatter.write_str(self.value.kind().name())
     }
-}
-
-/// Returns the text that a template writes for a value, and notes when it is a secret's.
-pub(super) fn text(value: &Value) -> String {
-    if value.is_tainted() {
-        touch();
-    }
-    value.to_text()
 }

@@ -1,19 +1,22 @@
-//! Filters over lists and objects.
+//! Filters over the items of lists.
 
 use std::cmp::Ordering;
 
 use minijinja::Environment;
 use minijinja::Error;
 
-use super::super::operators::equal;
+use super::super::MAX_TEXT;
+use super::super::budget::plain_text;
+use super::super::operators::MAX_LIST;
 use super::super::operators::invalid;
-use super::super::operators::ours;
-use super::Arguments;
-use super::filter;
+use super::super::operators::same;
+use super::super::operators::too_long;
+use super::super::operators::too_many;
+use super::call::Arguments;
+use super::call::filter;
 use super::list;
 use super::member;
 use crate::model;
-use crate::model::Map;
 use crate::model::Value;
 
 pub(super) fn register(environment: &mut Environment<'static>) {
@@ -40,18 +43,11 @@ pub(super) fn register(environment: &mut Environment<'static>) {
     filter(environment, "unique", 1, |value, arguments| {
         let attribute = arguments.text(0, "attribute")?;
         let mut seen = std::collections::HashSet::new();
-        let mut others: Vec<Value> = Vec::new();
         let mut kept = Vec::new();
         for item in list(value)?.iter() {
-            let key = pick(item, attribute.as_deref());
-            let new = match name_of(&key) {
-                Some(name) => seen.insert(name),
-                None if others.iter().any(|other| equal(other, &key)) => false,
-                None => {
-                    others.push(key);
-                    true
-                }
-            };
+            let mut name = String::new();
+            name_of(&pick(item, attribute.as_deref()), &mut name);
+            let new = seen.insert(name);
             if new {
                 kept.push(item.clone());
             }
@@ -64,78 +60,82 @@ pub(super) fn register(environment: &mut Environment<'static>) {
         let mut groups: Vec<(Value, Vec<Value>)> = Vec::new();
         for item in items {
             let key = member(&item, &attribute);
-            match groups.last_mut().filter(|(last, _)| equal(last, &key)) {
+            match groups.last_mut().filter(|(last, _)| same(last, &key)) {
                 Some((_, group)) => group.push(item),
                 None => groups.push((key, vec![item])),
             }
         }
         Ok(Value::list(groups.into_iter().map(|(key, group)| Value::list(vec![key, Value::list(group)])).collect()))
     });
-    filter(environment, "keys", 0, |value, _| {
-        Ok(Value::list(object(&value)?.keys().map(|key| Value::from(&**key)).collect()))
-    });
-    filter(environment, "values", 0, |value, _| Ok(Value::list(object(&value)?.values().cloned().collect())));
-    filter(environment, "merge", 1, |value, arguments| {
-        let mut merged = object(&value)?.clone();
-        let other = arguments.get(0, "")?.unwrap_or_default();
-        merged.extend(object(&other)?.iter().map(|(key, value)| (key.clone(), value.clone())));
-        Ok(Value::from(merged))
-    });
-    filter(environment, "pluck", 64, |value, arguments| {
-        let object = object(&value)?;
-        let mut kept = Map::new();
-        for place in 0.. {
-            let Some(key) = arguments.text(place, "")? else { break };
-            if let Some((key, value)) = object.get_key_value(&*key) {
-                kept.insert(key.clone(), value.clone());
+    filter(environment, "join", 2, |value, arguments| {
+        let between = arguments.text(0, "between")?.unwrap_or_default();
+        let attribute = arguments.text(1, "attribute")?;
+        let items = match value {
+            Value::String(text) => letters(&text)?,
+            other => list(other)?,
+        };
+        let mut joined = String::new();
+        for (index, item) in items.iter().enumerate() {
+            if index > 0 {
+                joined.push_str(&between);
+            }
+            match pick(item, attribute.as_deref()) {
+                Value::String(text) => joined.push_str(&text),
+                other => joined.push_str(&plain_text(&other)?),
+            }
+            if joined.len() > MAX_TEXT {
+                return Err(too_long());
             }
         }
-        Ok(Value::from(kept))
+        Ok(Value::from(joined))
     });
-    filter(environment, "batch", 1, |value, arguments| {
-        let size = arguments.count(0, "")?.filter(|size| *size > 0).ok_or_else(|| invalid("`batch` takes a size"))?;
-        Ok(Value::list(list(value)?.chunks(size).map(|part| Value::list(part.to_vec())).collect()))
-    });
-    filter(environment, "slice", 1, |value, arguments| {
-        let count =
-            arguments.count(0, "")?.filter(|count| *count > 0).ok_or_else(|| invalid("`slice` takes a count"))?;
-        let items = list(value)?;
-        let (size, longer) = (items.len() / count, items.len() % count);
-        let mut rest = items.as_slice();
-        let mut parts = Vec::new();
-        for part in 0..count.min(items.len().max(1)) {
-            let (head, tail) = rest.split_at(size + usize::from(part < longer));
-            parts.push(Value::list(head.to_vec()));
-            rest = tail;
-        }
-        Ok(Value::list(parts))
-    });
-    environment.add_test("containing", |value: minijinja::Value, part: minijinja::Value| -> Result<bool, Error> {
-        let part = ours(&part)?;
-        Ok(match ours(&value)? {
-            Value::String(text) => part.as_str().is_some_and(|part| text.contains(part)),
-            Value::List(items) => items.iter().any(|item| equal(item, &part)),
-            _ => false,
-        })
-    });
+}
+
+fn letters(text: &str) -> Result<std::sync::Arc<Vec<Value>>, Error> {
+    if text.len() > MAX_LIST {
+        return Err(too_many());
+    }
+    Ok(std::sync::Arc::new(text.chars().map(|letter| Value::from(String::from(letter))).collect()))
 }
 
 fn pick(item: &Value, attribute: Option<&str>) -> Value {
     attribute.map_or_else(|| item.clone(), |path| member(item, path))
 }
 
-/// Returns a text that is the same for equal scalars.
-fn name_of(value: &Value) -> Option<String> {
+/// Appends a text that is the same for equal values and for no others.
+fn name_of(value: &Value, out: &mut String) {
     match value {
-        Value::Int(_) | Value::Decimal(_) => {
-            let text = value.to_string();
-            let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
-            Some(format!("n{text}"))
+        Value::Int(_) | Value::Decimal(_) => number_name(&value.to_string(), out),
+        Value::Money(money) => {
+            number_name(&money.amount.to_string(), out);
+            out.push_str(money.currency.as_str());
         }
-        Value::String(text) => Some(format!("s{text}")),
-        Value::Bool(flag) => Some(format!("b{flag}")),
-        _ => None,
+        Value::Float(float) => out.push_str(&format!("f{float};")),
+        Value::List(items) => {
+            out.push_str(&format!("l{}:", items.len()));
+            items.iter().for_each(|item| name_of(item, out));
+        }
+        Value::Map(map) => {
+            // Two objects are equal whatever the order of their members.
+            let mut members: Vec<_> = map.iter().collect();
+            members.sort_by_key(|(key, _)| *key);
+            out.push_str(&format!("m{}:", map.len()));
+            for (key, value) in members {
+                out.push_str(&format!("{}:{key}", key.len()));
+                name_of(value, out);
+            }
+        }
+        other => {
+            let text = other.to_text();
+            out.push_str(&format!("{}{}:{text}", other.kind().name(), text.len()));
+        }
     }
+}
+
+/// `1`, `1.0` and `1.00` are one number.
+fn number_name(digits: &str, out: &mut String) {
+    let digits = if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { digits };
+    out.push_str(&format!("n{};", if digits == "-0" { "0" } else { digits }));
 }
 
 fn extreme(value: Value, arguments: &Arguments, wanted: Ordering) -> Result<Value, Error> {
@@ -170,8 +170,4 @@ pub(in crate::template) fn sorted(mut items: Vec<Value>, key: impl Fn(&Value) ->
         Some(error) => Err(invalid(error.to_string())),
         None => Ok(keyed.into_iter().map(|(_, item)| item).collect()),
     }
-}
-
-fn object(value: &Value) -> Result<&Map, Error> {
-    value.as_map().ok_or_else(|| invalid(format!("expected an object, found {}", value.kind().name())))
 }

@@ -2,17 +2,21 @@
 
 use minijinja::Environment;
 use minijinja::Error;
+use minijinja::State;
 use minijinja::value::Rest;
 use rust_decimal::Decimal;
 use rust_decimal::RoundingStrategy;
 use rust_decimal::prelude::ToPrimitive;
 
+use super::super::budget;
+use super::super::budget::plain_text;
 use super::super::operators::MAX_LIST;
+use super::super::operators::bare;
 use super::super::operators::invalid;
 use super::super::operators::ours;
 use super::super::value::to_jinja;
-use super::Arguments;
-use super::filter;
+use super::call::Arguments;
+use super::call::filter;
 use crate::model;
 use crate::model::Money;
 use crate::model::Value;
@@ -28,7 +32,7 @@ pub(super) fn register(environment: &mut Environment<'static>) {
     filter(environment, "float", 0, |value, _| match &value {
         Value::Float(_) => Ok(value),
         other => {
-            let text = other.to_text();
+            let text = plain_text(other)?;
             text.trim().parse().map(Value::Float).map_err(|_| invalid(format!("{other} is not a number")))
         }
     });
@@ -54,13 +58,6 @@ pub(super) fn register(environment: &mut Environment<'static>) {
         other => Err(invalid(format!("expected money, found {}", other.kind().name()))),
     });
     environment.add_function("range", range);
-    environment.add_test("number", |value: minijinja::Value| -> Result<bool, Error> {
-        Ok(matches!(ours(&value)?, Value::Int(_) | Value::Decimal(_) | Value::Number(_) | Value::Float(_)))
-    });
-    environment.add_test("divisibleby", |value: minijinja::Value, by: minijinja::Value| -> Result<bool, Error> {
-        let rest = model::remainder(&ours(&value)?, &ours(&by)?).map_err(|error| invalid(error.to_string()))?;
-        Ok(!rest.is_truthy())
-    });
 }
 
 /// Returns the zero that a value compares with.
@@ -136,11 +133,14 @@ fn money(value: Value, arguments: &Arguments) -> Result<Value, Error> {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the engine calls functions so")]
-fn range(arguments: Rest<minijinja::Value>) -> Result<minijinja::Value, Error> {
+fn range(state: &State<'_, '_>, arguments: Rest<minijinja::Value>) -> Result<minijinja::Value, Error> {
     let mut numbers = Vec::new();
+    let mut is_secret = false;
     for argument in arguments.iter() {
-        match ours(argument)? {
-            Value::Int(number) => numbers.push(number),
+        let argument = ours(argument)?;
+        is_secret |= matches!(argument, Value::Secret(_));
+        match bare(&argument) {
+            Value::Int(number) => numbers.push(*number),
             other => return Err(invalid(format!("`range` takes whole numbers, found {}", other.kind().name()))),
         }
     }
@@ -156,8 +156,12 @@ fn range(arguments: Rest<minijinja::Value>) -> Result<minijinja::Value, Error> {
         if items.len() >= MAX_LIST {
             return Err(invalid(format!("a range of more than {MAX_LIST} numbers")));
         }
+        if items.len().is_multiple_of(64) {
+            budget::spend(state, 64)?;
+        }
         items.push(Value::Int(number));
         number = number.checked_add(step).ok_or_else(|| invalid("the range does not fit"))?;
     }
-    Ok(to_jinja(&Value::list(items)))
+    let items = Value::list(items);
+    Ok(to_jinja(&if is_secret { items.tainted() } else { items }))
 }

@@ -4,12 +4,13 @@ use minijinja::Environment;
 use minijinja::Error;
 use minijinja::State;
 
+use super::super::budget::plain_text as text;
+use super::super::operators::bare;
 use super::super::operators::invalid;
 use super::super::operators::ours;
-use super::super::value::text;
 use super::super::value::to_jinja;
-use super::Arguments;
-use super::filter;
+use super::call::Arguments;
+use super::call::filter;
 use crate::model;
 use crate::model::Duration;
 use crate::model::Timestamp;
@@ -20,7 +21,10 @@ pub(super) fn register(environment: &mut Environment<'static>) {
         state.lookup("__now").ok_or_else(|| invalid("there is no time here"))
     });
     environment.add_function("duration", |length: minijinja::Value| -> Result<minijinja::Value, Error> {
-        duration(&ours(&length)?).map(|value| to_jinja(&value))
+        let length = ours(&length)?;
+        let is_secret = matches!(length, Value::Secret(_));
+        let value = duration(bare(&length))?;
+        Ok(to_jinja(&if is_secret { value.tainted() } else { value }))
     });
     filter(environment, "duration", 0, |value, _| duration(&value));
     filter(environment, "datetime", 0, |value, _| moment(&value).map(Value::Time));
@@ -62,7 +66,7 @@ fn duration(value: &Value) -> Result<Value, Error> {
     match value {
         Value::Duration(_) => Ok(value.clone()),
         other => {
-            let length: Result<Duration, _> = text(other).parse();
+            let length: Result<Duration, _> = text(other)?.parse();
             length.map(Value::Duration).map_err(|error| invalid(error.to_string()))
         }
     }

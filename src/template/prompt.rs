@@ -1,0 +1,168 @@
+//! Prompts: a file and those that it includes, with the same operators and filters as expressions.
+
+use std::collections::BTreeMap;
+
+use minijinja::Environment;
+use minijinja::machinery;
+use minijinja::machinery::ast::Stmt;
+
+use super::EvalError;
+use super::Reference;
+use super::Scope;
+use super::SyntaxError;
+use super::compile::check_calls;
+use super::compile::finish;
+use super::compile::message_of;
+use super::compile::render;
+use super::compile::syntax;
+use super::environment::Root;
+use super::environment::shared;
+use super::limits;
+use super::rewrite::Include;
+use super::rewrite::Rewriter;
+use super::value::watch;
+use crate::diag::did_you_mean;
+use crate::model::Value;
+
+/// How deep files may include one another.
+const MAX_INCLUDES: usize = 8;
+
+/// A compiled prompt.
+#[derive(Debug)]
+pub struct Prompt {
+    environment: Environment<'static>,
+    main: String,
+    files: Vec<String>,
+    references: Vec<(String, Reference)>,
+}
+
+impl Prompt {
+    /// Compiles a file and its includes; `files` holds them, and others perhaps, by the names that `include` uses.
+    ///
+    /// # Errors
+    /// The file and what is wrong in it; an include that is not among the files, or that leads back to its own file.
+    pub fn parse(main: &str, files: &BTreeMap<String, String>) -> Result<Self, (String, SyntaxError)> {
+        if !files.contains_key(main) {
+            let message = missing(main, files);
+            return Err((main.to_owned(), SyntaxError { message, range: 0..0 }));
+        }
+        let mut loading = Loading {
+            sources: files,
+            environment: shared().clone(),
+            open: Vec::new(),
+            done: BTreeMap::new(),
+            references: Vec::new(),
+        };
+        loading.file(main)?;
+        let Loading { environment, done, references, .. } = loading;
+        Ok(Self { environment, main: main.to_owned(), files: done.into_keys().collect(), references })
+    }
+
+    /// Returns the names of the file and of all that it includes, sorted: what a version of the prompt rests on.
+    #[must_use]
+    pub fn files(&self) -> &[String] {
+        &self.files
+    }
+
+    /// Returns the names that the file and its includes read, each with the file in which it stands.
+    #[must_use]
+    pub fn references(&self) -> &[(String, Reference)] {
+        &self.references
+    }
+
+    /// Renders it.
+    ///
+    /// # Errors
+    /// Why there is no text, and in which file.
+    pub fn render(&self, scope: &Scope) -> Result<Value, EvalError> {
+        let root = minijinja::Value::from_object(Root(scope.clone()));
+        let (result, touched) =
+            watch(|| render(&self.environment, &self.main, root).map_err(|error| self.explain(&error, scope)));
+        finish(result.map(Value::from), touched)
+    }
+
+    /// Says why there is no text: of undefined names which one.
+    fn explain(&self, error: &minijinja::Error, scope: &Scope) -> EvalError {
+        // minijinja wraps what went wrong in an included file once a level.
+        let mut innermost = error;
+        while let Some(inner) = std::error::Error::source(innermost).and_then(|it| it.downcast_ref()) {
+            innermost = inner;
+        }
+        let file = innermost.name().unwrap_or(&self.main);
+        let mut message = message_of(innermost);
+        if innermost.kind() == minijinja::ErrorKind::UndefinedError {
+            let here = self.references.iter().filter(|(name, reference)| name == file && !reference.optional);
+            let missing = here.filter_map(|(_, reference)| super::compile::follow(&reference.path, scope).err()).next();
+            message = missing.map_or_else(|| "something is undefined".to_owned(), |missing| missing.message);
+        }
+        EvalError { message: format!("{message} in `{file}`") }
+    }
+}
+
+/// The files as they are compiled, each once, from the main file on.
+struct Loading<'f> {
+    sources: &'f BTreeMap<String, String>,
+    environment: Environment<'static>,
+    /// The files that are being compiled, outermost first.
+    open: Vec<String>,
+    /// The files that are compiled, each with how many levels of includes are in it.
+    done: BTreeMap<String, usize>,
+    references: Vec<(String, Reference)>,
+}
+
+impl Loading<'_> {
+    /// Compiles a file, and returns how deep its includes go.
+    fn file(&mut self, name: &str) -> Result<usize, (String, SyntaxError)> {
+        if let Some(levels) = self.done.get(name) {
+            return Ok(*levels);
+        }
+        let Some(source) = self.sources.get(name) else { return Ok(0) };
+        let (text, references, includes) = compile(name, source).map_err(|error| (name.to_owned(), error))?;
+        self.references.extend(references.into_iter().map(|reference| (name.to_owned(), reference)));
+        self.open.push(name.to_owned());
+        let mut levels = 0;
+        for include in includes {
+            levels = levels.max(1 + self.include(name, &include)?);
+        }
+        self.open.pop();
+        let added = self.environment.add_template_owned(name.to_owned(), text);
+        added.map_err(|error| (name.to_owned(), syntax(source, &error)))?;
+        self.done.insert(name.to_owned(), levels);
+        Ok(levels)
+    }
+
+    fn include(&mut self, from: &str, include: &Include) -> Result<usize, (String, SyntaxError)> {
+        let fault = |message: String| Err((from.to_owned(), SyntaxError { message, range: include.range.clone() }));
+        if let Some(start) = self.open.iter().position(|open| *open == include.name) {
+            let round: Vec<_> =
+                self.open.iter().skip(start).chain([&include.name]).map(|it| format!("`{it}`")).collect();
+            return fault(format!("the file includes itself: {}", round.join(" → ")));
+        }
+        if !self.sources.contains_key(&include.name) {
+            return if include.ignore_missing { Ok(0) } else { fault(missing(&include.name, self.sources)) };
+        }
+        let levels = if self.open.len() > MAX_INCLUDES { MAX_INCLUDES } else { self.file(&include.name)? };
+        if self.open.len() + levels > MAX_INCLUDES {
+            return fault(format!("files include one another more than {MAX_INCLUDES} deep"));
+        }
+        Ok(levels)
+    }
+}
+
+fn compile(name: &str, source: &str) -> Result<(String, Vec<Reference>, Vec<Include>), SyntaxError> {
+    limits::check(source)?;
+    let tree = machinery::parse(source, name, super::environment::syntax()).map_err(|error| syntax(source, &error))?;
+    let mut rewriter = Rewriter::new(source);
+    let mut text = String::new();
+    if let Stmt::Template(template) = &tree {
+        rewriter.stmts(&template.children, &mut text)?;
+    }
+    check_calls(&rewriter)?;
+    Ok((text, rewriter.references, rewriter.includes))
+}
+
+fn missing(name: &str, files: &BTreeMap<String, String>) -> String {
+    let near = did_you_mean(name, files.keys().map(String::as_str));
+    let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    format!("there is no file `{name}`{near}")
+}
