@@ -22,6 +22,7 @@ use super::limits;
 use super::rewrite::Callee;
 use super::rewrite::Rewriter;
 use super::rewrite::quote;
+use super::rewrite::within;
 use super::value::from_jinja;
 use super::value::made;
 use super::value::watch;
@@ -149,7 +150,7 @@ pub(super) fn check_calls(rewriter: &Rewriter<'_>) -> Result<(), SyntaxError> {
 }
 
 pub(super) fn syntax(source: &str, error: &minijinja::Error) -> SyntaxError {
-    let range = error.range().filter(|range| range.end <= source.len()).unwrap_or(0..source.len());
+    let range = error.range().map_or(0..source.len(), |range| within(source, range));
     let message = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
     SyntaxError { message, range }
 }
@@ -195,7 +196,7 @@ impl Compiled {
     }
 
     fn undefined(&self, scope: &Scope) -> EvalError {
-        for reference in &self.references {
+        for reference in self.references.iter().filter(|reference| !reference.optional) {
             if let Err(error) = follow(&reference.path, scope) {
                 return error;
             }

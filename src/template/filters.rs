@@ -162,6 +162,11 @@ pub(super) fn register(environment: &mut Environment<'static>) {
     times::register(environment);
 }
 
+/// Tells whether there is one of this name.
+fn is_known(sort: Sort, name: &str) -> bool {
+    ENTRIES.iter().any(|entry| entry.sort == sort && entry.name == name)
+}
+
 /// Returns the member of an item by a dotted path.
 fn member(item: &Value, path: &str) -> Value {
     let mut value = item.clone();

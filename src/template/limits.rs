@@ -1,6 +1,5 @@
 //! How large and how deep a template's source may be, counted before any parser recurses into it.
 
-use minijinja::machinery::Span;
 use minijinja::machinery::Token;
 use minijinja::machinery::tokenize;
 
@@ -8,6 +7,7 @@ use super::MAX_SOURCE;
 use super::SyntaxError;
 use super::environment::syntax;
 use super::rewrite::range;
+use super::rewrite::within;
 
 /// How deep brackets may stand in one another.
 const MAX_BRACKETS: usize = 64;
@@ -27,14 +27,9 @@ pub(super) fn check(source: &str) -> Result<(), SyntaxError> {
     let mut scan = Scan::default();
     for token in tokenize(source, false, syntax()) {
         let (token, span) = token.map_err(|error| super::compile::syntax(source, &error))?;
-        scan.token(&token).map_err(|message| SyntaxError { message, range: range_in(source, span) })?;
+        scan.token(&token).map_err(|message| SyntaxError { message, range: within(source, range(span)) })?;
     }
     Ok(())
-}
-
-fn range_in(source: &str, span: Span) -> std::ops::Range<usize> {
-    let range = range(span);
-    range.start.min(source.len())..range.end.min(source.len())
 }
 
 #[derive(Default)]

@@ -470,6 +470,12 @@ pub(super) fn range(span: Span) -> Range<usize> {
     number(span.start_offset)..number(span.end_offset)
 }
 
+/// Returns a place as bytes of the text: the lexer's may reach behind the end, or into the middle of a letter.
+pub(super) fn within(source: &str, range: Range<usize>) -> Range<usize> {
+    let start = source.floor_char_boundary(range.start);
+    start..source.ceil_char_boundary(range.end).max(start)
+}
+
 /// Writes a string literal.
 pub(super) fn quote(text: &str, out: &mut String) {
     out.push('"');

@@ -48,10 +48,16 @@ fn scope() -> Scope {
 
 fn eval(source: &str) -> String {
     match Template::parse(source) {
+        Ok(template) if template.references().iter().any(|it| source.get(it.range.clone()).is_none()) => {
+            panic!("{source:?}: a name outside of the text: {:?}", template.references())
+        }
         Ok(template) => match template.eval(&scope()) {
             Ok(value) => format!("{value}{}", if value.is_tainted() { " secret" } else { "" }),
             Err(error) => format!("error: {}", error.message),
         },
+        Err(error) if source.get(error.range.clone()).is_none() => {
+            panic!("{source:?}: a fault outside of the text: {error:?}")
+        }
         Err(error) => format!("syntax {:?}: {}", error.range, error.message),
     }
 }

@@ -412,4 +412,44 @@ fn expressions_that_are_deep_or_long_are_refused() {
     refused(&"{% if true %}".repeat(20_000));
     refused(&"{{".repeat(100_000));
     refused(&format!("{{{{ {} }}}}", "9".repeat(5_000_000)));
+    // Quotes, comments and raw blocks do not hide what is deep.
+    let chain = " + 1".repeat(20_000);
+    refused(&format!("{{{{ '\\\\' ~ 1{chain} }}}}"));
+    refused(&format!("{{# {{{{ ' #}}{{{{ 1{chain} }}}}"));
+    refused(&format!("{{% raw %}}{{{{ ' {{% endraw %}}{{{{ 1{chain} }}}}"));
+    refused(&format!("{{% if 1 %}}{}{{% endif %}}", "{% elif 1 %}".repeat(60_000)));
+    refused(&format!("{{% set a = [] %}}{}{{{{ a }}}}", "{% set a = [a] %}".repeat(50_000)));
+    refused(&format!("{{% set a = [1] %}}{}{{{{ a }}}}", "{% set a = [a, a] %}".repeat(60)));
+    refused(&format!("{{{{ {}2{} }}}}", "1 < (".repeat(45), ") < 3".repeat(45)));
+}
+
+#[test]
+fn deep_and_long_expressions_in_a_file_are_placed() {
+    let step = |text: &str| {
+        format!("name: x\nsteps:\n  a:\n    uses: template.render\n    with:\n      text: |\n        {text}\n")
+    };
+    let chain = " + 1".repeat(20_000);
+    check(
+        "a chain behind a quote",
+        step(&format!("{{{{ '\\\\' ~ 1{chain} }}}}")),
+        "template-syntax: an expression of more than",
+    );
+    check(
+        "a chain behind a comment",
+        step(&format!("{{# {{{{ ' #}}{{{{ 1{chain} }}}}")),
+        "template-syntax: an expression of more than",
+    );
+    let branches = "{% elif 1 %}".repeat(60_000);
+    check("elif", step(&format!("{{% if 1 %}}{branches}{{% endif %}}")), "template-syntax: more than 64 blocks");
+}
+
+#[test]
+fn expressions_over_large_or_shared_data_are_stopped() {
+    for filter in ["join", "tojson", "unique", "sort", "string", "map('upper') | list", "map('length') | list", "sum"] {
+        refused(&format!("{{{{ (['a' * 16000000] * 1000000) | {filter} }}}}"));
+    }
+    refused("{{ range(1000000) | select('in', range(1000000)) | list }}");
+    refused("{{ range(1000000) | list | chain(range(1000000)) | list }}");
+    refused("{{ (['a' * 16000000] * 1000000) == (['a' * 16000000] * 1000000) }}");
+    refused("{% if true %}{{ ['a' * 16000000] * 1000000 }}{% endif %}");
 }

@@ -15,6 +15,7 @@ use super::super::value::touch;
 use super::Sort;
 use super::call::Arguments;
 use super::call::defined;
+use super::is_known;
 use super::list;
 use super::member;
 use super::names;
@@ -68,9 +69,8 @@ fn choose(
     };
     let place = usize::from(by_member);
     let test = arguments.text(place, "")?.unwrap_or_else(|| "truthy".to_owned());
-    let known = names(Sort::Test);
-    if !known.contains(&test.as_str()) && !SYMBOLS.contains(&test.as_str()) {
-        return Err(unknown("test", &test, &known));
+    if !is_known(Sort::Test, &test) && !SYMBOLS.contains(&test.as_str()) {
+        return Err(unknown("test", &test, &names(Sort::Test)));
     }
     let mut call = vec![minijinja::Value::UNDEFINED];
     call.extend(arguments.behind(place + 1));
@@ -124,9 +124,8 @@ fn mapped(
     }
     let filter =
         arguments.text(0, "")?.ok_or_else(|| invalid("`map` takes `attribute='key'` or the name of a filter"))?;
-    let known = names(Sort::Filter);
-    if !known.contains(&filter.as_str()) {
-        return Err(unknown("filter", &filter, &known));
+    if !is_known(Sort::Filter, &filter) {
+        return Err(unknown("filter", &filter, &names(Sort::Filter)));
     }
     let mut call = vec![minijinja::Value::UNDEFINED];
     call.extend(arguments.behind(1));

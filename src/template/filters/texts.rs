@@ -67,6 +67,7 @@ pub(super) fn register(environment: &mut Environment<'static>) {
             (None, None) => listed(text.split_whitespace()),
         }
     });
+    // Of a secret text the values are secret; the names of members are structure, as the author of the secret made it.
     filter(environment, "from_json", 0, |value, _| {
         model::parse_json(&text(&value)?).map_err(|error| invalid(format!("not JSON: {error}")))
     });
