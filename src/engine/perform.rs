@@ -284,8 +284,8 @@ impl Driver {
         let mut deadline = doing.timeout().map(|timeout| started.plus(timeout));
         let mut send_within = None;
         if let Effect::Write(kind) = doing.effect() {
-            deadline = Some(started.plus(self.parts().send_window).plus(doing.write_timeout(&input)));
             let intent = self.intent(key, kind, &doing, &input, &scope, started)?;
+            deadline = Some(intent.answer_before);
             effect = Some(EffectContext {
                 id: intent.id.clone(),
                 key: intent.key.clone(),
@@ -370,7 +370,8 @@ impl Driver {
         now: Timestamp,
     ) -> Result<EffectIntent, EvalError> {
         let send_before = now.plus(self.parts().send_window);
-        let answer_before = send_before.plus(doing.write_timeout(input));
+        let settlement = doing.node().settlement(input);
+        let answer_before = send_before.plus(doing.timeout().unwrap_or(settlement.timeout));
         if let Some(intent) = self.machine.intent(key) {
             return Ok(EffectIntent { send_before, answer_before, ..intent.clone() });
         }
@@ -382,7 +383,7 @@ impl Driver {
             Some(template) => template.eval(scope)?.to_text().into(),
             None => id.0.clone(),
         };
-        let fingerprint = doing.node().settlement(input).reconcile.then(|| fingerprint(doing.node().name(), input));
+        let fingerprint = settlement.reconcile.then(|| fingerprint(doing.node().name(), input));
         Ok(EffectIntent { id, key, kind, request: input.clone(), send_before, answer_before, fingerprint })
     }
 
