@@ -48,6 +48,11 @@ pub trait Node: Send + Sync + std::fmt::Debug {
     fn output_schema(&self) -> Option<serde_json::Value>;
     /// The keys of `with:` that hold an expression for the node to evaluate itself.
     fn expressions(&self) -> &'static [ExpressionKey];
+    /// The keys of `with:` that name a prompt's file, by a literal path relative to the pipeline's file; `StepContext::eval`
+    /// renders it.
+    fn prompts(&self) -> &'static [ExpressionKey] {
+        &[]
+    }
     /// The keys of `with:` that must be literal because they decide the effect, or what must be known before a run.
     fn literals(&self) -> &'static [&'static str];
     /// What it does to the world. In `with`, a key that holds a template is null.

@@ -28,6 +28,8 @@ pub trait NodeType: DeserializeOwned + JsonSchema + Send + Sync + 'static {
     const EXAMPLE: &'static str;
     /// Keys whose text the node evaluates itself; such a field has the type `String`.
     const EXPRESSIONS: &'static [ExpressionKey] = &[];
+    /// Keys that name a prompt's file.
+    const PROMPTS: &'static [ExpressionKey] = &[];
     /// Keys that must be literal.
     const LITERALS: &'static [&'static str] = &[];
     /// The shape of the output; `Value` where anything may come.
@@ -129,6 +131,10 @@ impl<T: NodeType> Node for Typed<T> {
 
     fn expressions(&self) -> &'static [ExpressionKey] {
         T::EXPRESSIONS
+    }
+
+    fn prompts(&self) -> &'static [ExpressionKey] {
+        T::PROMPTS
     }
 
     fn literals(&self) -> &'static [&'static str] {

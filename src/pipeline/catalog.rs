@@ -13,6 +13,8 @@ use super::compile::Schemas;
 use super::compile::World;
 use super::compile::compile;
 use super::project;
+use super::prompts;
+use super::prompts::PromptFile;
 use crate::diag::Code;
 use crate::diag::Diagnostic;
 use crate::diag::Position;
@@ -224,11 +226,21 @@ impl Catalog {
         }
         self.open.borrow_mut().push(path.to_owned());
         let child = |name: &str| self.child(name);
-        let world = World { registry: &self.registry, child: &child, schemas: &self.schemas };
+        let prompt = |name: &str| self.prompt(path, name);
+        let world = World { registry: &self.registry, child: &child, schemas: &self.schemas, prompt: &prompt };
         let compiled = compile(&file, &text, &world);
         self.open.borrow_mut().pop();
         self.done.borrow_mut().insert(path.to_owned(), compiled.clone());
         compiled
+    }
+
+    /// Reads a file of a prompt, and keeps it for diagnostics.
+    fn prompt(&self, pipeline: &Path, name: &str) -> Result<PromptFile, String> {
+        let folder = pipeline.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let (path, text) = prompts::read(&self.root, folder, name)?;
+        let file = PromptFile { shown: self.shown(&path).into(), text: text.into() };
+        self.sources.borrow_mut().insert(file.shown.clone(), file.text.clone());
+        Ok(file)
     }
 
     fn child(&self, name: &str) -> Child {
@@ -286,7 +298,8 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>, depth: usize) {
 pub fn compile_text(file: &str, text: &str, registry: &Registry) -> (Option<Arc<Pipeline>>, Vec<Diagnostic>) {
     let schemas = Schemas::default();
     let child = |_: &str| Child::Unknown { near: None };
-    compile(&file.into(), text, &World { registry, child: &child, schemas: &schemas })
+    let prompt = |name: &str| Err(format!("there is no file `{name}`"));
+    compile(&file.into(), text, &World { registry, child: &child, schemas: &schemas, prompt: &prompt })
 }
 
 /// Compiles a stored definition again: the version that a run keeps.
@@ -304,7 +317,12 @@ pub fn compile_definition(definition: &str, registry: &Registry) -> Result<Arc<P
         None => Child::Unknown { near: None },
     };
     let schemas = Schemas::default();
-    let world = World { registry, child: &child, schemas: &schemas };
+    let prompts = definition.get("prompts").cloned().unwrap_or_default();
+    let prompt = |name: &str| match prompts.get(name).and_then(Value::as_str) {
+        Some(text) => Ok(PromptFile { shown: name.into(), text: text.into() }),
+        None => Err(format!("there is no file `{name}`")),
+    };
+    let world = World { registry, child: &child, schemas: &schemas, prompt: &prompt };
     let (pipeline, diagnostics) = compile(&file.into(), source, &world);
     pipeline.ok_or_else(|| {
         let mut sources = Sources::default();

@@ -13,6 +13,7 @@ use super::Step;
 use super::expressions::Place;
 use super::graph;
 use super::inputs;
+use super::prompts::PromptFile;
 use super::read::Reader;
 use super::step;
 use super::triggers;
@@ -71,6 +72,8 @@ pub(super) struct World<'w> {
     /// Finds child pipelines by name.
     pub(super) child: &'w dyn Fn(&str) -> Child,
     pub(super) schemas: &'w Schemas,
+    /// Finds the files of prompts, by paths relative to the pipeline's file; else says why there is none.
+    pub(super) prompt: &'w dyn Fn(&str) -> Result<PromptFile, String>,
 }
 
 /// The input and output schemas of nodes, made once.
@@ -98,6 +101,8 @@ pub(super) struct Compiler<'w> {
     pub(super) inputs_known: bool,
     pub(super) steps: BTreeMap<String, step::Known>,
     pub(super) children: BTreeMap<String, Arc<Pipeline>>,
+    /// The files of its prompts, by paths relative to the pipeline's file.
+    pub(super) prompts: BTreeMap<String, Arc<str>>,
     pub(super) not_yet: Vec<String>,
     /// Where the steps are named.
     pub(super) step_spans: HashMap<String, Span>,
@@ -114,6 +119,7 @@ pub(super) fn compile(file: &Arc<str>, source: &str, world: &World<'_>) -> (Opti
         inputs_known: true,
         steps: BTreeMap::new(),
         children: BTreeMap::new(),
+        prompts: BTreeMap::new(),
         not_yet: Vec::new(),
         step_spans: HashMap::new(),
     };
@@ -195,7 +201,7 @@ impl Compiler<'_> {
         let outputs = self.outputs(tree.get("outputs"), &place);
         let (guards_before, guards_after) = self.guards(tree.get("guards"));
         let definition = self.definition(file);
-        let version = self.version(&definition);
+        let version = version(&definition, [&main, &on_failure, &finally]);
         Some(Pipeline {
             name,
             version,
@@ -348,26 +354,28 @@ impl Compiler<'_> {
     /// Returns all that is needed to compile the pipeline again.
     fn definition(&self, file: &Arc<str>) -> Arc<str> {
         let children = self.children.iter().map(|(name, child)| (name.as_str(), Value::from(&*child.definition)));
+        let prompts = self.prompts.iter().map(|(path, text)| (path.as_str(), Value::from(&**text)));
         let definition = Value::map([
             ("file", Value::from(&**file)),
             ("text", Value::from(self.source)),
             ("children", Value::map(children)),
+            ("prompts", Value::map(prompts)),
         ]);
         definition.to_string().into()
     }
+}
 
-    /// Returns the hash over the definition and the meanings of its nodes.
-    fn version(&self, definition: &str) -> VersionId {
-        let mut context = ring::digest::Context::new(&ring::digest::SHA256);
-        context.update(definition.as_bytes());
-        for known in self.steps.values() {
-            if let Some(node) = &known.node {
-                context.update(format!("{}={};", node.name(), node.meaning()).as_bytes());
-            }
+/// Returns the hash over the definition and the meanings of all nodes.
+fn version(definition: &str, graphs: [&Graph; 3]) -> VersionId {
+    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+    context.update(definition.as_bytes());
+    for step in graphs.iter().flat_map(|graph| &graph.steps) {
+        for node in std::iter::once(&step.node).chain(step.undo.as_ref().map(|undo| &undo.node)) {
+            context.update(format!("{}={};", node.name(), node.meaning()).as_bytes());
         }
-        let hex: String = context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        VersionId(hex.into())
     }
+    let hex: String = context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    VersionId(hex.into())
 }
 
 /// Returns the beginning of a place, on its first line: a whole file is not underlined.

@@ -85,7 +85,8 @@ impl Compiler<'_> {
         let guarded =
             ["default(", "is defined", "| d(", "|d(", "is not none", ".state"].iter().any(|word| text.contains(word));
         for reference in template.references() {
-            self.reference(reference, tree, place, guarded);
+            let span = tree.span_within(self.source, reference.range.clone());
+            self.reference(reference, &span, place, guarded);
         }
         Some(template)
     }
@@ -109,16 +110,16 @@ impl Compiler<'_> {
         }
     }
 
-    fn reference(&mut self, reference: &Reference, tree: &Tree, place: &Place<'_>, guarded: bool) {
+    /// Checks a name that an expression reads.
+    pub(super) fn reference(&mut self, reference: &Reference, span: &Span, place: &Place<'_>, guarded: bool) {
         let path: Vec<&str> = reference.path.iter().map(|key| &**key).collect();
         let Some(root) = path.first().copied() else { return };
-        let span = tree.span_within(self.source, reference.range.clone());
         if !place.roots.contains(&root) {
             let known: BTreeSet<_> = place.roots.iter().copied().collect();
             let elsewhere =
                 ["item", "index", "output", "previous", "effects", "event", "inputs", "steps", "secrets", "run"];
             if elsewhere.contains(&root) {
-                self.error(Code::UnknownName, &span, format!("`{root}` is not known here")).help = Some(match root {
+                self.error(Code::UnknownName, span, format!("`{root}` is not known here")).help = Some(match root {
                     "item" | "index" => "it exists in a step with `for_each`".to_owned(),
                     "output" => "it exists in `undo` and `until`".to_owned(),
                     "previous" => "it exists in `until` and in a step with `for_each`".to_owned(),
@@ -131,7 +132,7 @@ impl Compiler<'_> {
                     || format!("known here: {}", listed(&known)),
                     |near| format!("did you mean `{near}`?"),
                 );
-                self.error(Code::UnknownName, &span, format!("`{root}` is not known here")).help = Some(help);
+                self.error(Code::UnknownName, span, format!("`{root}` is not known here")).help = Some(help);
             }
             return;
         }
@@ -139,17 +140,17 @@ impl Compiler<'_> {
             ("inputs", Some(name)) if self.inputs_known && !self.inputs.iter().any(|input| &*input.name == name) => {
                 let known: Vec<String> = self.inputs.iter().map(|input| input.name.to_string()).collect();
                 let known = known.iter().map(String::as_str);
-                self.unknown(Code::UnknownInput, &span, "input {} does not exist", name, known);
+                self.unknown(Code::UnknownInput, span, "input {} does not exist", name, known);
             }
-            ("steps", Some(id)) => self.step_reference(id, &path, &span, place, guarded),
+            ("steps", Some(id)) => self.step_reference(id, &path, span, place, guarded),
             ("secrets", Some(name)) if place.shown => {
-                self.error(Code::SecretShown, &span, format!("secret `{name}` would flow into a log")).help =
+                self.error(Code::SecretShown, span, format!("secret `{name}` would flow into a log")).help =
                     Some("log something else: secrets are for connections and requests".to_owned());
             }
             ("run", Some(key)) => {
                 let known = ["id", "pipeline", "slot", "state", "error"];
                 if !known.contains(&key) {
-                    self.unknown(Code::UnknownField, &span, "`run` has no field {}", key, known);
+                    self.unknown(Code::UnknownField, span, "`run` has no field {}", key, known);
                 }
             }
             _ => {}

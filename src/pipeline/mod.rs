@@ -8,6 +8,7 @@ mod inputs;
 #[expect(clippy::module_inception, reason = "the file of the checked pipeline is found by its name")]
 mod pipeline;
 mod project;
+mod prompts;
 mod read;
 mod schema;
 mod step;

@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 use super::compile::Compiler;
 use super::compile::first_line;
 use super::expressions::Place;
+use super::prompts;
 use super::step::Body;
 use crate::diag::Code;
 use crate::diag::Span;
@@ -52,6 +53,28 @@ pub(super) fn compile(
         };
         if let Some(template) = compiler.template(tree, &inner) {
             expressions.push((key.key, template));
+        }
+        place.reads.borrow_mut().append(&mut inner.reads.borrow_mut());
+    }
+    for key in node.prompts() {
+        let Some(tree) = find(with, key.key) else { continue };
+        if tree.as_text().is_some_and(|text| text.contains("{{") || text.contains("{%")) {
+            let message = format!("`{}` must be written out, not computed", key.key);
+            compiler.error(Code::MustBeLiteral, &tree.span, message).help =
+                Some("a prompt belongs to the version of the pipeline, so it must be known before a run".to_owned());
+            continue;
+        }
+        let mut roots = place.roots.clone();
+        roots.extend_from_slice(key.roots);
+        let inner = Place {
+            roots,
+            own: place.own,
+            conditional: place.conditional,
+            reads: Default::default(),
+            shown: place.shown,
+        };
+        if let Some(prompt) = prompts::compile(compiler, tree, &inner) {
+            expressions.push((key.key, prompt));
         }
         place.reads.borrow_mut().append(&mut inner.reads.borrow_mut());
     }

@@ -9,6 +9,7 @@ use minijinja::machinery::ast::Stmt;
 
 use super::EvalError;
 use super::MAX_TEXT;
+use super::Prompt;
 use super::Reference;
 use super::Scope;
 use super::SyntaxError;
@@ -47,6 +48,8 @@ enum Code {
     Path(Vec<Arc<str>>),
     /// One expression; of several parts with text between them one that joins them.
     Expression(Expression<'static, 'static>),
+    /// A prompt's file with what it includes.
+    Prompt(Box<Prompt>),
     /// Statements: an environment of its own that holds it.
     Statements(Box<Environment<'static>>),
 }
@@ -57,6 +60,7 @@ impl std::fmt::Debug for Code {
             Self::Literal(_) => "Literal",
             Self::Path(_) => "Path",
             Self::Expression(_) => "Expression",
+            Self::Prompt(_) => "Prompt",
             Self::Statements(_) => "Statements",
         })
     }
@@ -163,6 +167,11 @@ impl Compiled {
         }
     }
 
+    pub(super) fn prompt(prompt: Prompt) -> Self {
+        let references = prompt.references().iter().map(|(_, reference)| reference.clone()).collect();
+        Self { source: prompt.name().into(), references, code: Code::Prompt(Box::new(prompt)) }
+    }
+
     pub(super) fn eval(&self, scope: &Scope) -> Result<Value, EvalError> {
         match &self.code {
             Code::Literal(value) => Ok(value.clone()),
@@ -178,6 +187,7 @@ impl Compiled {
                 });
                 finish(result, touched)
             }
+            Code::Prompt(prompt) => prompt.render(scope),
             Code::Statements(environment) => {
                 let root = minijinja::Value::from_object(Root(scope.clone()));
                 let (result, touched) =

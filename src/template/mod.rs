@@ -129,6 +129,13 @@ impl Template {
     }
 }
 
+impl From<Prompt> for Template {
+    /// A template that renders the file; its source is the file's name.
+    fn from(prompt: Prompt) -> Self {
+        Self(Arc::new(compile::Compiled::prompt(prompt)))
+    }
+}
+
 impl TemplateTree {
     pub fn eval(&self, scope: &Scope) -> Result<Value, EvalError> {
         match self {

@@ -58,6 +58,19 @@ impl Prompt {
         Ok(Self { environment, main: main.to_owned(), files: done.into_keys().collect(), references })
     }
 
+    /// Returns the name of the file itself.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.main
+    }
+
+    /// Lists the files that a text includes; none where it is no template, which `parse` tells.
+    #[must_use]
+    pub fn includes(source: &str) -> Vec<String> {
+        let compiled = compile("", source).map(|(_, _, includes)| includes);
+        compiled.unwrap_or_default().into_iter().map(|include| include.name).collect()
+    }
+
     /// Returns the names of the file and of all that it includes, sorted: what a version of the prompt rests on.
     #[must_use]
     pub fn files(&self) -> &[String] {

@@ -88,3 +88,30 @@ fn every_code_has_a_case_and_an_explanation() {
         assert!(found.contains(code), "no case in tests/err gives `{}`", code.as_str());
     }
 }
+
+#[test]
+fn a_version_covers_prompts_and_what_they_include_and_is_complete_without_the_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    put("pipelines/a.yaml", "steps:\n  write: { uses: template.render, with: { file: p/letter.j2 } }\n");
+    put("pipelines/p/letter.j2", "Dear {% include 'sign.j2' %}");
+    put("pipelines/p/sign.j2", "you");
+    let load = || {
+        let loaded = Catalog::open(folder.path(), registry()).load("a").unwrap();
+        loaded.pipeline.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics))
+    };
+    let first = load();
+    assert_eq!(load().version, first.version);
+    put("pipelines/p/sign.j2", "all of you");
+    let second = load();
+    assert_ne!(second.version, first.version);
+    // A run that began with the first text goes on with it, whatever became of the files.
+    fs::remove_dir_all(folder.path()).unwrap();
+    let again = pipewright::pipeline::compile_definition(&first.definition, &registry()).unwrap();
+    assert_eq!(again.version, first.version);
+    assert_ne!(again.version, second.version);
+}

@@ -28,7 +28,7 @@ impl Project {
         let folder = tempfile::tempdir().unwrap();
         let source = Path::new(env!("CARGO_MANIFEST_DIR"));
         std::fs::copy(source.join("pipewright.yaml"), folder.path().join("pipewright.yaml")).unwrap();
-        for name in ["pipelines", "examples", "examples/data"] {
+        for name in ["pipelines", "examples", "examples/data", "examples/prompts"] {
             let target = folder.path().join(name);
             std::fs::create_dir_all(&target).unwrap();
             for file in files(&source.join(name)) {
@@ -101,6 +101,10 @@ const OUTPUTS: &[(&str, &str)] = &[
     (
         "examples/momentum.yaml",
         r#"{"from":"2021-12-29","to":"2022-11-29","winners":[{"symbol":"XOM","gain":0.879409},{"symbol":"CVX","gain":0.590093},{"symbol":"RRC","gain":0.508303},{"symbol":"MRK","gain":0.450283},{"symbol":"LLY","gain":0.325063}],"losers":[{"symbol":"AMD","gain":-0.504991},{"symbol":"MSFT","gain":-0.290591},{"symbol":"HD","gain":-0.216334},{"symbol":"AAPL","gain":-0.208444},{"symbol":"BAC","gain":-0.156571}]}"#,
+    ),
+    (
+        "examples/newsletter.yaml",
+        r##"{"letter":"# Week 7\n\n- Espresso: 12.50 EUR (was 14.00 EUR)\n- Matcha: 29.90 EUR\n\nUntil next week, newsletter\n"}"##,
     ),
     (
         "examples/order-book.yaml",

@@ -1,0 +1,147 @@
+//! Prompts: template files that a step names, with what they include.
+//!
+//! Their text belongs to the version of a pipeline, so a run keeps the prompt that it began with. Paths are literal: that
+//! of a step is relative to the pipeline's file, that of an `include` to the prompt's own.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::compile::Compiler;
+use super::expressions::Place;
+use crate::diag::Code;
+use crate::diag::Position;
+use crate::diag::Span;
+use crate::diag::did_you_mean;
+use crate::template::Prompt;
+use crate::template::SyntaxError;
+use crate::template::Template;
+use crate::yaml::Tree;
+
+/// How many files a prompt may have.
+const MAX_FILES: usize = 64;
+/// The longest file, in bytes.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// A file of a prompt.
+#[derive(Clone, Debug)]
+pub(super) struct PromptFile {
+    /// Its path as the user would write it.
+    pub(super) shown: Arc<str>,
+    pub(super) text: Arc<str>,
+}
+
+/// Compiles the prompt that a key of `with:` names.
+pub(super) fn compile(compiler: &mut Compiler<'_>, tree: &Tree, place: &Place<'_>) -> Option<Template> {
+    let path = tree.as_text()?;
+    let (folder, main) = path.rsplit_once('/').map_or(("", path), |(folder, name)| (folder, name));
+    let within = |name: &str| if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+    let mut files: BTreeMap<String, PromptFile> = BTreeMap::new();
+    let mut open = vec![main.to_owned()];
+    while let Some(name) = open.pop() {
+        if files.contains_key(&name) || files.len() > MAX_FILES {
+            continue;
+        }
+        match (compiler.world.prompt)(&within(&name)) {
+            Ok(file) => {
+                open.extend(Prompt::includes(&file.text));
+                files.insert(name, file);
+            }
+            Err(message) if name == main => {
+                let near = message.split_once("; did you mean");
+                let (message, help) = near.map_or((message.as_str(), None), |(message, near)| (message, Some(near)));
+                compiler.error(Code::UnknownPrompt, &tree.span, message).help =
+                    help.map(|near| format!("did you mean{near}"));
+                return None;
+            }
+            // Told by `Prompt::parse`, where it is included.
+            Err(_) => {}
+        }
+    }
+    if files.len() > MAX_FILES {
+        let message = format!("the prompt includes more than {MAX_FILES} files");
+        compiler.error(Code::TooLarge, &tree.span, message);
+        return None;
+    }
+    let sources = files.iter().map(|(name, file)| (name.clone(), file.text.to_string())).collect();
+    match Prompt::parse(main, &sources) {
+        Ok(prompt) => {
+            for (name, reference) in prompt.references() {
+                if let Some(file) = files.get(name) {
+                    compiler.reference(reference, &span(file, &reference.range), place, reference.optional);
+                }
+            }
+            for name in prompt.files() {
+                if let Some(file) = files.get(name) {
+                    compiler.prompts.insert(within(name), file.text.clone());
+                }
+            }
+            Some(prompt.into())
+        }
+        Err((name, error)) => {
+            fault(compiler, files.get(&name), tree, &error);
+            None
+        }
+    }
+}
+
+fn fault(compiler: &mut Compiler<'_>, file: Option<&PromptFile>, tree: &Tree, error: &SyntaxError) {
+    let place = file.map_or_else(|| tree.span.clone(), |file| span(file, &error.range));
+    let (message, help) = match error.message.split_once("; did you mean") {
+        Some((message, near)) => (message, Some(format!("did you mean{near}"))),
+        None => (error.message.as_str(), None),
+    };
+    let code = match message {
+        message if message.starts_with("there is no file") => Code::UnknownPrompt,
+        message if message.starts_with("there is no") => Code::UnknownFilter,
+        _ => Code::TemplateSyntax,
+    };
+    compiler.error(code, &place, message).help = help;
+}
+
+/// Returns the place of some bytes of a file.
+fn span(file: &PromptFile, range: &Range<usize>) -> Span {
+    let position = |offset: usize| {
+        let before = file.text.split_at(file.text.floor_char_boundary(offset)).0;
+        let line = before.rsplit_once('\n').map_or(before, |(_, line)| line);
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let lines = before.bytes().filter(|byte| *byte == b'\n').count();
+        Position { line: count(lines + 1), column: count(line.chars().count() + 1), offset: before.len() }
+    };
+    Span { file: file.shown.clone(), start: position(range.start), end: position(range.end.max(range.start)) }
+}
+
+/// Reads a file of a prompt from the project.
+///
+/// # Errors
+/// There is none, it lies outside the project, or it is no text.
+pub(super) fn read(root: &Path, folder: &Path, name: &str) -> Result<(std::path::PathBuf, String), String> {
+    let path = folder.join(name);
+    let Ok(real) = path.canonicalize() else {
+        let near = path.parent().and_then(|folder| near(folder, name)).unwrap_or_default();
+        return Err(format!("there is no file `{name}`{near}"));
+    };
+    // A pipeline may itself lie elsewhere, when it is run by its path.
+    let within = |folder: &Path| folder.canonicalize().is_ok_and(|folder| real.starts_with(folder));
+    if !within(root) && !within(folder) {
+        return Err(format!("`{name}` lies outside the project"));
+    }
+    let length = real.metadata().map_err(|error| format!("`{name}` cannot be read: {error}"))?.len();
+    if length > MAX_BYTES {
+        return Err(format!("`{name}` is longer than a megabyte"));
+    }
+    let bytes = std::fs::read(&real).map_err(|error| format!("`{name}` cannot be read: {error}"))?;
+    let text = String::from_utf8(bytes).map_err(|_| format!("`{name}` is not UTF-8 text"))?;
+    Ok((path, text))
+}
+
+/// Says which file of the folder has a name like it.
+fn near(folder: &Path, name: &str) -> Option<String> {
+    let (parent, file) = name.rsplit_once('/').map_or((None, name), |(parent, file)| (Some(parent), file));
+    let names: Vec<String> =
+        std::fs::read_dir(folder).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    let found = did_you_mean(file, names.iter().map(String::as_str))?;
+    let found = parent.map_or_else(|| found.to_owned(), |parent| format!("{parent}/{found}"));
+    Some(format!("; did you mean `{found}`?"))
+}
