@@ -163,6 +163,8 @@ impl Loading<'_> {
 }
 
 fn compile(name: &str, source: &str) -> Result<(String, Vec<Reference>, Vec<Include>), SyntaxError> {
+    // The end of the last line ends the file, not the text: an included file would break the line it stands in.
+    let source = source.strip_suffix('\n').unwrap_or(source);
     limits::check(source)?;
     let tree = machinery::parse(source, name, super::environment::syntax()).map_err(|error| syntax(source, &error))?;
     let mut rewriter = Rewriter::new(source);

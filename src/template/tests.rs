@@ -170,7 +170,7 @@ fn a_prompt_includes_other_files() {
         ("part.j2".to_owned(), ", {{ 0.1 + 0.2 }}!\n".to_owned()),
     ]);
     let prompt = Prompt::parse("main.j2", &files).unwrap();
-    assert_eq!(prompt.render(&scope()).unwrap(), Value::from("Hello 7, 0.3!\n"));
+    assert_eq!(prompt.render(&scope()).unwrap(), Value::from("Hello 7, 0.3!"));
 }
 
 #[test]

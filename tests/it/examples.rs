@@ -104,7 +104,7 @@ const OUTPUTS: &[(&str, &str)] = &[
     ),
     (
         "examples/newsletter.yaml",
-        r##"{"letter":"# Week 7\n\n- Espresso: 12.50 EUR (was 14.00 EUR)\n- Matcha: 29.90 EUR\n\nUntil next week, newsletter\n"}"##,
+        r##"{"letter":"# Week 7\n\n- Espresso: 12.50 EUR (was 14.00 EUR)\n- Matcha: 29.90 EUR\n\nUntil next week, newsletter"}"##,
     ),
     (
         "examples/order-book.yaml",
