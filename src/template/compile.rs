@@ -30,6 +30,8 @@ use super::value::watch;
 use crate::diag::did_you_mean;
 use crate::model::Value;
 
+/// The longest message, in bytes: it may quote a value of any length.
+const MAX_MESSAGE: usize = 1_000;
 /// How many parts a text may have that is evaluated as one expression; beyond, it is rendered part by part.
 const MAX_PARTS: usize = 500;
 
@@ -155,8 +157,7 @@ pub(super) fn check_calls(rewriter: &Rewriter<'_>) -> Result<(), SyntaxError> {
 
 pub(super) fn syntax(source: &str, error: &minijinja::Error) -> SyntaxError {
     let range = error.range().map_or(0..source.len(), |range| within(source, range));
-    let message = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
-    SyntaxError { message, range }
+    SyntaxError { message: message_of(error), range }
 }
 
 impl Compiled {
@@ -220,7 +221,12 @@ pub(super) fn message_of(error: &minijinja::Error) -> String {
     if error.kind() == minijinja::ErrorKind::OutOfFuel {
         return "the expression takes too long, or makes too much".to_owned();
     }
-    error.detail().map_or_else(|| error.kind().to_string(), str::to_owned)
+    let mut message = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    if message.len() > MAX_MESSAGE {
+        message.truncate(message.floor_char_boundary(MAX_MESSAGE));
+        message.push('…');
+    }
+    message
 }
 
 /// Takes the result out; what the template built is checked before others walk it without bounds.

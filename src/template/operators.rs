@@ -271,6 +271,11 @@ pub(super) fn contains(state: &State<'_, '_>, container: &Value, item: &Value) -
         Value::List(items) => {
             // Each comparison is small work, but there may be a million of them in every round of a loop.
             budget::spend(state, items.len() / 16)?;
+            if let Value::String(text) = bare(item) {
+                // Texts of the same length are compared to the end.
+                let alike = items.iter().filter(|it| it.as_str().is_some_and(|other| other.len() == text.len()));
+                budget::read(state, text.len().saturating_mul(alike.count()))?;
+            }
             if is_scalar(item) {
                 let is_secret = |other: &Value| matches!(other, Value::Secret(_));
                 if items.iter().any(is_secret) {

@@ -367,9 +367,9 @@ impl<'s> Rewriter<'s> {
                     out.push('*');
                     inner
                 }
+                // It would copy an object of any size for nothing.
                 CallArg::KwargSplat(inner) => {
-                    out.push_str("**");
-                    inner
+                    return Err(refused("arguments from an object (`**`)", range(inner.span())));
                 }
             };
             self.expr(inner, out)?;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use minijinja::value::DynObject;
 use minijinja::value::Enumerator;
 use minijinja::value::Object;
+use minijinja::value::ObjectExt;
 use minijinja::value::ObjectRepr;
 use minijinja::value::ValueKind;
 
@@ -178,7 +179,10 @@ impl Object for Wrapped {
     fn enumerate(self: &Arc<Self>) -> Enumerator {
         match &self.value {
             Value::List(items) => Enumerator::Seq(items.len()),
-            Value::Map(map) => Enumerator::Values(map.keys().map(|key| minijinja::Value::from(key.clone())).collect()),
+            // One by one: a loop may break off after the first.
+            Value::Map(_) => self.mapped_enumerator(|this| {
+                Box::new(this.value.as_map().into_iter().flat_map(Map::keys).cloned().map(minijinja::Value::from))
+            }),
             _ => Enumerator::NonEnumerable,
         }
     }

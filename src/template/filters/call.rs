@@ -130,6 +130,17 @@ pub(super) fn filter(
     register(environment, name, most, Look { inside: true, levels: 0 }, apply);
 }
 
+/// Registers a filter that looks all through its input and makes lists that nest `levels` deeper.
+pub(super) fn making(
+    environment: &mut Environment<'_>,
+    name: &'static str,
+    most: usize,
+    levels: u16,
+    apply: impl Fn(Value, &Arguments) -> Result<Value, Error> + Send + Sync + 'static,
+) {
+    register(environment, name, most, Look { inside: true, levels }, apply);
+}
+
 /// Registers a filter that moves items and members about without looking at them: secrets among them stay what they
 /// are. The result nests `levels` deeper than the input.
 pub(super) fn moving(
@@ -196,7 +207,7 @@ pub(super) fn defined(name: &str, input: &minijinja::Value) -> Result<(), Error>
 }
 
 fn open(state: &State<'_, '_>, value: Value, inside: bool) -> Result<(Value, bool), Error> {
-    if inside || matches!(value, Value::Secret(_)) {
+    if inside || matches!(value, Value::Secret(_) | Value::String(_)) {
         return budget::open(state, value);
     }
     Ok((value, false))

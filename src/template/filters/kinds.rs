@@ -89,8 +89,8 @@ fn test(
                 let takes = if others == 0 { "nothing".to_owned() } else { "one value".to_owned() };
                 return Err(invalid(format!("`is {name}` takes {takes} behind it")));
             }
-            let value = bare(&value)?;
-            let others = rest.iter().map(bare).collect::<Result<Vec<_>, _>>()?;
+            let value = bare(state, &value)?;
+            let others = rest.iter().map(|other| bare(state, other)).collect::<Result<Vec<_>, _>>()?;
             holds(state, &value, &others).inspect_err(|_| {
                 if std::iter::once(&value).chain(&others).any(budget::may_be_tainted) {
                     touch();
@@ -100,11 +100,12 @@ fn test(
     );
 }
 
-/// Returns a value; of a secret what is in it.
-fn bare(value: &minijinja::Value) -> Result<Value, Error> {
+/// Returns a value, paid for if it is a text; of a secret what is in it.
+fn bare(state: &State<'_, '_>, value: &minijinja::Value) -> Result<Value, Error> {
     if value.is_undefined() {
         return Err(Error::new(minijinja::ErrorKind::UndefinedError, "what a test compares with is undefined"));
     }
+    budget::read(state, value.as_str().map_or(0, str::len))?;
     match from_jinja(value).map_err(invalid)? {
         Value::Secret(inner) => {
             touch();

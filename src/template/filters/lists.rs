@@ -14,6 +14,7 @@ use super::super::operators::too_long;
 use super::super::operators::too_many;
 use super::call::Arguments;
 use super::call::filter;
+use super::call::making;
 use super::list;
 use super::member;
 use crate::model;
@@ -22,15 +23,9 @@ use crate::model::Value;
 pub(super) fn register(environment: &mut Environment<'static>) {
     filter(environment, "sum", 2, |value, arguments| {
         let attribute = arguments.text(0, "attribute")?;
-        let mut sum = arguments.get(1, "start")?;
-        for item in list(value)?.iter() {
-            let item = pick(item, attribute.as_deref());
-            sum = Some(match sum {
-                Some(sum) => model::add(&sum, &item).map_err(|error| invalid(error.to_string()))?,
-                None => item,
-            });
-        }
-        Ok(sum.unwrap_or(Value::Int(0)))
+        let start = arguments.get(1, "start")?;
+        let items = list(value)?;
+        sum(start.into_iter().chain(items.iter().map(|item| pick(item, attribute.as_deref()))))
     });
     filter(environment, "min", 1, |value, arguments| extreme(value, arguments, Ordering::Less));
     filter(environment, "max", 1, |value, arguments| extreme(value, arguments, Ordering::Greater));
@@ -54,7 +49,7 @@ pub(super) fn register(environment: &mut Environment<'static>) {
         }
         Ok(Value::list(kept))
     });
-    filter(environment, "groupby", 1, |value, arguments| {
+    making(environment, "groupby", 1, 2, |value, arguments| {
         let attribute = arguments.text(0, "attribute")?.ok_or_else(|| invalid("`groupby` takes a key"))?;
         let items = sorted(list(value)?.to_vec(), |item| member(item, &attribute))?;
         let mut groups: Vec<(Value, Vec<Value>)> = Vec::new();
@@ -89,6 +84,37 @@ pub(super) fn register(environment: &mut Environment<'static>) {
         }
         Ok(Value::from(joined))
     });
+}
+
+/// Adds up. Texts and lists are appended in place: adding them one by one would copy the sum at every step.
+fn sum(mut items: impl Iterator<Item = Value>) -> Result<Value, Error> {
+    let add = |sum: Value, item: &Value| model::add(&sum, item).map_err(|error| invalid(error.to_string()));
+    match items.next() {
+        None => Ok(Value::Int(0)),
+        Some(Value::String(first)) => {
+            let mut text = first.to_string();
+            for item in items {
+                let Value::String(part) = item else { return add(Value::from(""), &item) };
+                text.push_str(&part);
+                if text.len() > MAX_TEXT {
+                    return Err(too_long());
+                }
+            }
+            Ok(Value::from(text))
+        }
+        Some(Value::List(first)) => {
+            let mut all = first.to_vec();
+            for item in items {
+                let Value::List(part) = item else { return add(Value::list(Vec::new()), &item) };
+                all.extend(part.iter().cloned());
+                if all.len() > MAX_LIST {
+                    return Err(too_many());
+                }
+            }
+            Ok(Value::list(all))
+        }
+        Some(first) => items.try_fold(first, |sum, item| add(sum, &item)),
+    }
 }
 
 fn letters(text: &str) -> Result<std::sync::Arc<Vec<Value>>, Error> {

@@ -7,7 +7,7 @@ use super::super::operators::MAX_LIST;
 use super::super::operators::invalid;
 use super::super::operators::too_many;
 use super::call::Arguments;
-use super::call::filter;
+use super::call::making;
 use super::call::moving;
 use super::list;
 use super::lists::sorted;
@@ -20,7 +20,7 @@ pub(super) fn register(environment: &mut Environment<'static>) {
     });
     moving(environment, "values", 0, 0, |value, _| Ok(Value::list(object(&value)?.values().cloned().collect())));
     moving(environment, "items", 0, 1, |value, _| Ok(pairs(object(&value)?.clone())));
-    filter(environment, "dictsort", 2, |value, arguments| {
+    making(environment, "dictsort", 2, 1, |value, arguments| {
         let by = arguments.text(0, "by")?.unwrap_or_else(|| "key".to_owned());
         let reverse = arguments.flag(1, "reverse")?;
         let place = usize::from(by == "value");

@@ -16,6 +16,9 @@ use crate::model::Duration;
 use crate::model::Timestamp;
 use crate::model::Value;
 
+/// The longest pattern of `format_time`, in bytes: each sign of it may ask for much text.
+const MAX_PATTERN: usize = 1_000;
+
 pub(super) fn register(environment: &mut Environment<'static>) {
     environment.add_function("now", |state: &State<'_, '_>| -> Result<minijinja::Value, Error> {
         state.lookup("__now").ok_or_else(|| invalid("there is no time here"))
@@ -41,6 +44,9 @@ pub(super) fn register(environment: &mut Environment<'static>) {
 fn format_time(value: &Value, arguments: &Arguments) -> Result<Value, Error> {
     let pattern =
         arguments.text(0, "pattern")?.ok_or_else(|| invalid("`format_time` takes a pattern such as `%Y-%m-%d`"))?;
+    if pattern.len() > MAX_PATTERN {
+        return Err(invalid(format!("a pattern of more than {MAX_PATTERN} bytes")));
+    }
     let zoned = zoned(value, arguments.text(1, "zone")?)?;
     let formatted = jiff::fmt::strtime::format(&pattern, &zoned);
     formatted.map(Value::from).map_err(|error| invalid(format!("the pattern `{pattern}`: {error}")))
