@@ -212,7 +212,7 @@ impl Compiled {
                 return error;
             }
         }
-        EvalError { message: format!("something in `{}` is undefined", self.source.trim()) }
+        EvalError { message: shortened(format!("something in `{}` is undefined", self.source.trim())) }
     }
 }
 
@@ -221,7 +221,10 @@ pub(super) fn message_of(error: &minijinja::Error) -> String {
     if error.kind() == minijinja::ErrorKind::OutOfFuel {
         return "the expression takes too long, or makes too much".to_owned();
     }
-    let mut message = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    shortened(error.detail().map_or_else(|| error.kind().to_string(), str::to_owned))
+}
+
+fn shortened(mut message: String) -> String {
     if message.len() > MAX_MESSAGE {
         message.truncate(message.floor_char_boundary(MAX_MESSAGE));
         message.push('…');
