@@ -21,10 +21,11 @@ use crate::diag::Position;
 use crate::diag::Sources;
 use crate::diag::Span;
 use crate::diag::did_you_mean;
-use crate::model::Value;
-use crate::model::parse_json;
 use crate::node::Registry;
 use crate::yaml;
+
+/// How deep pipelines may call one another.
+const MAX_DEPTH: usize = 64;
 
 /// The pipelines of a folder.
 #[derive(Debug)]
@@ -256,6 +257,9 @@ impl Catalog {
             names.push(stem(&path));
             return Child::Loop(names);
         }
+        if self.open.borrow().len() >= MAX_DEPTH {
+            return Child::TooDeep(MAX_DEPTH);
+        }
         match self.compiled(&path).0 {
             Some(pipeline) => Child::Found(pipeline),
             None => Child::Faulty,
@@ -300,33 +304,4 @@ pub fn compile_text(file: &str, text: &str, registry: &Registry) -> (Option<Arc<
     let child = |_: &str| Child::Unknown { near: None };
     let prompt = |name: &str| Err(format!("there is no file `{name}`"));
     compile(&file.into(), text, &World { registry, child: &child, schemas: &schemas, prompt: &prompt })
-}
-
-/// Compiles a stored definition again: the version that a run keeps.
-///
-/// # Errors
-/// What this program no longer accepts of it.
-pub fn compile_definition(definition: &str, registry: &Registry) -> Result<Arc<Pipeline>, (Vec<Diagnostic>, Sources)> {
-    let damaged = || (Vec::new(), Sources::default());
-    let definition = parse_json(definition).map_err(|_| damaged())?;
-    let text = |key: &str| definition.get(key).and_then(Value::as_str);
-    let (Some(file), Some(source)) = (text("file"), text("text")) else { return Err(damaged()) };
-    let children = definition.get("children").cloned().unwrap_or_default();
-    let child = |name: &str| match children.get(name).and_then(Value::as_str) {
-        Some(inner) => compile_definition(inner, registry).map_or(Child::Faulty, Child::Found),
-        None => Child::Unknown { near: None },
-    };
-    let schemas = Schemas::default();
-    let prompts = definition.get("prompts").cloned().unwrap_or_default();
-    let prompt = |name: &str| match prompts.get(name).and_then(Value::as_str) {
-        Some(text) => Ok(PromptFile { shown: name.into(), text: text.into() }),
-        None => Err(format!("there is no file `{name}`")),
-    };
-    let world = World { registry, child: &child, schemas: &schemas, prompt: &prompt };
-    let (pipeline, diagnostics) = compile(&file.into(), source, &world);
-    pipeline.ok_or_else(|| {
-        let mut sources = Sources::default();
-        sources.insert(file.into(), source.into());
-        (diagnostics, sources)
-    })
 }

@@ -10,6 +10,7 @@ use super::Graph;
 use super::Guard;
 use super::Pipeline;
 use super::Step;
+use super::definition;
 use super::expressions::Place;
 use super::graph;
 use super::inputs;
@@ -23,7 +24,6 @@ use crate::diag::Severity;
 use crate::diag::Span;
 use crate::diag::did_you_mean;
 use crate::diag::first_faults;
-use crate::model::Value;
 use crate::model::VersionId;
 use crate::node::Registry;
 use crate::yaml;
@@ -61,6 +61,8 @@ pub(super) enum Child {
     Faulty,
     /// It leads back to a pipeline that is being compiled: the names of the loop.
     Loop(Vec<String>),
+    /// Pipelines call one another deeper than this.
+    TooDeep(usize),
     Unknown {
         near: Option<String>,
     },
@@ -200,7 +202,7 @@ impl Compiler<'_> {
         let place = Place::end();
         let outputs = self.outputs(tree.get("outputs"), &place);
         let (guards_before, guards_after) = self.guards(tree.get("guards"));
-        let definition = self.definition(file);
+        let definition = definition::write(file, self.source, &self.prompts, &self.children);
         let version = version(&definition, [&main, &on_failure, &finally]);
         Some(Pipeline {
             name,
@@ -349,19 +351,6 @@ impl Compiler<'_> {
         read("plan", Place::plan());
         let after = read("after", Place::end());
         (before, after)
-    }
-
-    /// Returns all that is needed to compile the pipeline again.
-    fn definition(&self, file: &Arc<str>) -> Arc<str> {
-        let children = self.children.iter().map(|(name, child)| (name.as_str(), Value::from(&*child.definition)));
-        let prompts = self.prompts.iter().map(|(path, text)| (path.as_str(), Value::from(&**text)));
-        let definition = Value::map([
-            ("file", Value::from(&**file)),
-            ("text", Value::from(self.source)),
-            ("children", Value::map(children)),
-            ("prompts", Value::map(prompts)),
-        ]);
-        definition.to_string().into()
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod catalog;
 mod compile;
+mod definition;
 mod expressions;
 mod graph;
 mod inputs;
@@ -18,8 +19,8 @@ mod with;
 pub use self::catalog::Catalog;
 pub use self::catalog::Checked;
 pub use self::catalog::Loaded;
-pub use self::catalog::compile_definition;
 pub use self::catalog::compile_text;
+pub use self::definition::compile_definition;
 pub use self::inputs::Given;
 pub use self::inputs::check_inputs;
 pub use self::inputs::check_values;

@@ -326,6 +326,11 @@ fn child(compiler: &mut Compiler<'_>, tree: &Tree) -> Option<Arc<super::Pipeline
             compiler.error(Code::PipelineCycle, &name.span, format!("the pipeline ends up calling itself: {names}"));
             None
         }
+        Child::TooDeep(limit) => {
+            let message = format!("pipelines call one another more than {limit} deep");
+            compiler.error(Code::TooLarge, &name.span, message);
+            None
+        }
         Child::Unknown { near } => {
             compiler.error(Code::UnknownPipeline, &name.span, format!("pipeline `{text}` does not exist")).help =
                 near.map(|near| format!("did you mean `{near}`?"));

@@ -115,3 +115,34 @@ fn a_version_covers_prompts_and_what_they_include_and_is_complete_without_the_fi
     assert_eq!(again.version, first.version);
     assert_ne!(again.version, second.version);
 }
+
+#[test]
+fn a_child_that_many_use_is_stored_and_compiled_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| fs::write(folder.path().join(format!("{name}.yaml")), text).unwrap();
+    // Two pipelines a level, each using both of the next: 2^40 ways lead from the first to the last.
+    let calls = |level: usize| {
+        let call = |side: &str| format!("  {side}: {{ uses: pipeline.run, with: {{ pipeline: {side}{level} }} }}\n");
+        format!("steps:\n{}{}", call("a"), call("b"))
+    };
+    for level in 0..40 {
+        put(&format!("a{level}"), &calls(level + 1));
+        put(&format!("b{level}"), &calls(level + 1));
+    }
+    put("a40", "steps:\n  end: { uses: log.write, with: { message: end } }\n");
+    put("b40", "steps:\n  end: { uses: log.write, with: { message: end } }\n");
+    let loaded = Catalog::open(folder.path(), registry()).load("a0").unwrap();
+    let first = loaded.pipeline.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
+    assert!(first.definition.len() < 100_000, "{} bytes", first.definition.len());
+    let again = pipewright::pipeline::compile_definition(&first.definition, &registry()).unwrap();
+    assert_eq!(again.version, first.version);
+    assert_eq!(again.definition, first.definition);
+    // Without a bound, a long way down would overflow the stack.
+    for level in 40..1_000 {
+        put(&format!("a{level}"), &calls(level + 1));
+        put(&format!("b{level}"), &calls(level + 1));
+    }
+    let loaded = Catalog::open(folder.path(), registry()).load("a0").unwrap();
+    let deep = "pipelines call one another more than 64 deep";
+    assert!(loaded.diagnostics.iter().any(|diagnostic| diagnostic.message == deep), "{:?}", loaded.diagnostics);
+}

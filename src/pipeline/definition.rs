@@ -1,0 +1,109 @@
+//! The stored form of a pipeline: all that is needed to compile it again, its prompts and children with it.
+//!
+//! JSON: `{ file, text, prompts: { path: text }, children: { name: version }, pool: { version: { file, … } } }`. A child
+//! stands in the pool once, however many pipelines use it.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Pipeline;
+use super::compile::Child;
+use super::compile::Schemas;
+use super::compile::World;
+use super::compile::compile;
+use super::prompts::PromptFile;
+use crate::diag::Diagnostic;
+use crate::diag::Sources;
+use crate::model::Value;
+use crate::model::parse_json;
+use crate::node::Registry;
+
+/// Returns the stored form.
+pub(super) fn write(
+    file: &str,
+    text: &str,
+    prompts: &BTreeMap<String, Arc<str>>,
+    children: &BTreeMap<String, Arc<Pipeline>>,
+) -> Arc<str> {
+    let mut pool: BTreeMap<Arc<str>, Value> = BTreeMap::new();
+    for child in children.values() {
+        // Written by this function, so it is JSON.
+        let Ok(Value::Map(definition)) = parse_json(&child.definition) else { continue };
+        if let Some(Value::Map(inner)) = definition.get("pool") {
+            pool.extend(inner.iter().map(|(version, entry)| (version.clone(), entry.clone())));
+        }
+        let own = definition.iter().filter(|(key, _)| &***key != "pool");
+        pool.insert(child.version.0.clone(), Value::map(own.map(|(key, value)| (key.clone(), value.clone()))));
+    }
+    let children = children.iter().map(|(name, child)| (name.as_str(), Value::from(&*child.version.0)));
+    let prompts = prompts.iter().map(|(path, text)| (path.as_str(), Value::from(&**text)));
+    let definition = Value::map([
+        ("file", Value::from(file)),
+        ("text", Value::from(text)),
+        ("prompts", Value::map(prompts)),
+        ("children", Value::map(children)),
+        ("pool", Value::map(pool)),
+    ]);
+    definition.to_string().into()
+}
+
+/// Compiles a stored definition again: the version that a run keeps.
+///
+/// # Errors
+/// What this program no longer accepts of it.
+pub fn compile_definition(definition: &str, registry: &Registry) -> Result<Arc<Pipeline>, (Vec<Diagnostic>, Sources)> {
+    let Ok(definition) = parse_json(definition) else { return Err(Default::default()) };
+    let pool = Pool {
+        entries: definition.get("pool").cloned().unwrap_or_default(),
+        registry,
+        schemas: Schemas::default(),
+        done: RefCell::default(),
+    };
+    let Some((pipeline, diagnostics)) = pool.entry(&definition) else { return Err(Default::default()) };
+    pipeline.ok_or_else(|| {
+        let text = |key: &str| definition.get(key).and_then(Value::as_str).unwrap_or_default();
+        let mut sources = Sources::default();
+        sources.insert(text("file").into(), text("text").into());
+        (diagnostics, sources)
+    })
+}
+
+/// The children of a definition, each compiled once.
+struct Pool<'r> {
+    entries: Value,
+    registry: &'r Registry,
+    schemas: Schemas,
+    /// By version; nothing while it is being compiled, and where it no longer compiles.
+    done: RefCell<BTreeMap<String, Option<Arc<Pipeline>>>>,
+}
+
+impl Pool<'_> {
+    /// Compiles an entry; nothing when it is damaged.
+    fn entry(&self, entry: &Value) -> Option<(Option<Arc<Pipeline>>, Vec<Diagnostic>)> {
+        let text = |key: &str| entry.get(key).and_then(Value::as_str);
+        let (file, source) = (text("file")?, text("text")?);
+        let named = |map: &str, name: &str| entry.get(map)?.get(name)?.as_str();
+        let child = |name: &str| match named("children", name) {
+            Some(version) => self.version(version).map_or(Child::Faulty, Child::Found),
+            None => Child::Unknown { near: None },
+        };
+        let prompt = |path: &str| match named("prompts", path) {
+            Some(text) => Ok(PromptFile { shown: path.into(), text: text.into() }),
+            None => Err(format!("there is no file `{path}`")),
+        };
+        let world = World { registry: self.registry, child: &child, schemas: &self.schemas, prompt: &prompt };
+        Some(compile(&file.into(), source, &world))
+    }
+
+    fn version(&self, version: &str) -> Option<Arc<Pipeline>> {
+        if let Some(done) = self.done.borrow().get(version) {
+            return done.clone();
+        }
+        // A damaged definition may lead back to itself: then it ends here.
+        self.done.borrow_mut().insert(version.to_owned(), None);
+        let compiled = self.entries.get(version).and_then(|entry| self.entry(entry)?.0);
+        self.done.borrow_mut().insert(version.to_owned(), compiled.clone());
+        compiled
+    }
+}
