@@ -25,13 +25,15 @@ pub(super) struct Arguments {
     named: Option<Kwargs>,
     /// Whether a secret was laid open among them.
     opened: Cell<bool>,
+    /// The fuel that is left for this call.
+    left: Cell<u64>,
 }
 
 impl Arguments {
     pub(super) fn of(rest: Rest<ValueOrKwargs>) -> Result<Self, Error> {
         let mut positional = rest.into_values();
         let named = positional.pop_if(|last| last.is_kwargs()).map(Kwargs::try_from).transpose()?;
-        Ok(Self { positional, named, opened: Cell::new(false) })
+        Ok(Self { positional, named, opened: Cell::new(false), left: Cell::new(0) })
     }
 
     /// Returns an argument by place or name as minijinja holds it.
@@ -107,6 +109,13 @@ impl Arguments {
         self.named.as_ref().map_or(Ok(()), Kwargs::assert_all_used)
     }
 
+    /// Pays for what the filter is about to make, before it does.
+    pub(super) fn afford(&self, fuel: usize) -> Result<(), Error> {
+        let left = self.left.get().checked_sub(u64::try_from(fuel).unwrap_or(u64::MAX));
+        self.left.set(left.ok_or_else(|| Error::from(ErrorKind::OutOfFuel))?);
+        Ok(())
+    }
+
     fn levels(&self) -> u16 {
         self.positional.iter().map(made).max().unwrap_or(0)
     }
@@ -176,7 +185,10 @@ fn register(
             let arguments = Arguments::of(rest)?;
             let value = from_jinja(&input).map_err(invalid)?;
             let done = open(state, value.clone(), look.inside).and_then(|(opened, is_secret)| {
+                let fuel = state.fuel_levels().map_or(u64::MAX, |(_, left)| left);
+                arguments.left.set(fuel);
                 let result = apply(opened, &arguments)?;
+                state.consume_fuel(fuel - arguments.left.get())?;
                 arguments.finish(most)?;
                 budget::pay_for(state, &result)?;
                 Ok(if is_secret || arguments.opened.get() { result.tainted() } else { result })

@@ -68,8 +68,12 @@ pub(super) fn register(environment: &mut Environment<'static>) {
         }
     });
     // Of a secret text the values are secret; the names of members are structure, as the author of the secret made it.
-    filter(environment, "from_json", 0, |value, _| {
-        model::parse_json(&text(&value)?).map_err(|error| invalid(format!("not JSON: {error}")))
+    filter(environment, "from_json", 0, |value, arguments| {
+        let json = text(&value)?;
+        // Each value begins behind one of these, and is many times as large as its text.
+        let values = json.bytes().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
+        arguments.afford(2 * values)?;
+        model::parse_json(&json).map_err(|error| invalid(format!("not JSON: {error}")))
     });
     filter(environment, "replace", 2, |value, arguments| {
         let from = arguments.text(0, "")?.ok_or_else(|| invalid("`replace` takes what to replace"))?;
