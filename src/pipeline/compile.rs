@@ -14,8 +14,10 @@ use super::definition;
 use super::expressions::Place;
 use super::graph;
 use super::inputs;
+use super::kinds::Type;
 use super::prompts::PromptFile;
 use super::read::Reader;
+use super::shapes::Inferred;
 use super::step;
 use super::triggers;
 use crate::diag::Code;
@@ -55,6 +57,7 @@ pub(super) const PIPELINE_KEYS: &[&str] = &[
 ];
 
 /// A child pipeline, or why there is none.
+#[derive(Clone)]
 pub(super) enum Child {
     Found(Arc<Pipeline>),
     /// It has faults of its own, which are told with its file.
@@ -82,14 +85,19 @@ pub(super) struct World<'w> {
 #[derive(Debug, Default)]
 pub(super) struct Schemas(RefCell<HashMap<String, Arc<InAndOut>>>);
 
-/// The schema of `with:`, and of the output where it is known.
-type InAndOut = (serde_json::Value, Option<serde_json::Value>);
+/// The schema of `with:`, that of the output where it is known, and what the output is.
+type InAndOut = (serde_json::Value, Option<serde_json::Value>, Type);
 
 impl Schemas {
     pub(super) fn of(&self, node: &dyn crate::node::Node) -> Arc<InAndOut> {
         let mut known = self.0.borrow_mut();
         let made = known.entry(node.name().to_owned());
-        made.or_insert_with(|| Arc::new((node.input_schema(), node.output_schema()))).clone()
+        let make = || {
+            let output = node.output_schema();
+            let kind = output.as_ref().map_or(Type::ANY, |schema| Type::of_schema(schema, schema));
+            Arc::new((node.input_schema(), output, kind))
+        };
+        made.or_insert_with(make).clone()
     }
 }
 
@@ -108,6 +116,10 @@ pub(super) struct Compiler<'w> {
     pub(super) not_yet: Vec<String>,
     /// Where the steps are named.
     pub(super) step_spans: HashMap<String, Span>,
+    /// What stands under the steps' names.
+    pub(super) bodies: HashMap<String, &'w Tree>,
+    pub(super) found_children: RefCell<HashMap<String, Child>>,
+    pub(super) inferred: Inferred,
 }
 
 /// Compiles a file's text.
@@ -124,13 +136,16 @@ pub(super) fn compile(file: &Arc<str>, source: &str, world: &World<'_>) -> (Opti
         prompts: BTreeMap::new(),
         not_yet: Vec::new(),
         step_spans: HashMap::new(),
+        bodies: HashMap::new(),
+        found_children: RefCell::default(),
+        inferred: Inferred::default(),
     };
-    let pipeline = tree.and_then(|tree| compiler.pipeline(file, &tree));
+    let pipeline = tree.as_ref().and_then(|tree| compiler.pipeline(file, tree));
     let failed = compiler.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
     (pipeline.filter(|_| !failed).map(Arc::new), first_faults(compiler.diagnostics))
 }
 
-impl Compiler<'_> {
+impl<'w> Compiler<'w> {
     pub(super) fn error(&mut self, code: Code, span: &Span, message: impl Into<String>) -> &mut Diagnostic {
         self.push(Diagnostic::error(code, span.clone(), message))
     }
@@ -165,7 +180,7 @@ impl Compiler<'_> {
         self.error(code, span, what.replace("{}", &format!("`{name}`"))).help = help;
     }
 
-    fn pipeline(&mut self, file: &Arc<str>, tree: &Tree) -> Option<Pipeline> {
+    fn pipeline(&mut self, file: &Arc<str>, tree: &'w Tree) -> Option<Pipeline> {
         let mut reader = Reader::new(self, tree, PIPELINE_KEYS)?;
         let stem = file.rsplit('/').next().unwrap_or(file);
         let stem = stem.strip_suffix(".yaml").or_else(|| stem.strip_suffix(".yml")).unwrap_or(stem);
@@ -281,7 +296,13 @@ impl Compiler<'_> {
         }
     }
 
-    fn graph(&mut self, tree: Option<&Tree>, defaults: &step::Defaults, part: &'static str, outer: &[String]) -> Graph {
+    fn graph(
+        &mut self,
+        tree: Option<&'w Tree>,
+        defaults: &step::Defaults,
+        part: &'static str,
+        outer: &[String],
+    ) -> Graph {
         let Some(tree) = tree else { return Graph::default() };
         if !Reader::mapping(self, tree) {
             return Graph::default();
@@ -291,6 +312,7 @@ impl Compiler<'_> {
         let mut all = before.clone();
         all.extend(known);
         self.steps = all;
+        self.bodies.extend(tree.entries().iter().map(|entry| (entry.key.to_string(), &entry.value)));
         let mut steps: Vec<(Step, Vec<(String, Span)>)> = Vec::new();
         for entry in tree.entries() {
             self.step_spans.insert(entry.key.to_string(), entry.key_span.clone());

@@ -4,7 +4,11 @@ use std::collections::BTreeSet;
 
 use super::compile::Compiler;
 use super::compile::first_line;
+use super::infer;
+use super::kinds::Type;
+use super::shapes::Scope;
 use crate::diag::Code;
+use crate::diag::Severity;
 use crate::diag::Span;
 use crate::diag::did_you_mean;
 use crate::model::Value;
@@ -19,17 +23,26 @@ pub(super) struct Place<'p> {
     pub(super) roots: Vec<&'static str>,
     /// The step it belongs to: reading that step is a loop.
     pub(super) own: Option<&'p str>,
-    /// Whether the place itself runs only if some condition holds: then what may be absent is its author's care.
-    pub(super) conditional: bool,
+    /// The steps whose output is there wherever the place is reached.
+    pub(super) proven: Vec<String>,
     /// The steps that it reads, each with a place.
     pub(super) reads: std::cell::RefCell<Vec<(String, Span)>>,
     /// Whether a secret that it reads would be shown.
     pub(super) shown: bool,
+    /// What the roots are that a node gives to an expression of its own.
+    pub(super) given: Vec<(&'static str, Type)>,
 }
 
 impl Place<'_> {
     fn with(roots: &[&'static str]) -> Self {
-        Self { roots: roots.to_vec(), own: None, conditional: false, reads: Default::default(), shown: false }
+        Self {
+            roots: roots.to_vec(),
+            own: None,
+            proven: Vec::new(),
+            reads: Default::default(),
+            shown: false,
+            given: Vec::new(),
+        }
     }
 
     /// Before the first step.
@@ -53,8 +66,9 @@ impl Place<'_> {
 
 impl<'p> Place<'p> {
     /// In a step.
-    pub(super) fn step(id: &'p str, roots: &[&'static str], conditional: bool) -> Self {
-        let mut place = Self { own: Some(id), conditional, ..Self::with(&["inputs", "steps", "secrets", "run"]) };
+    pub(super) fn step(id: &'p str, roots: &[&'static str], proven: &[String]) -> Self {
+        let mut place =
+            Self { own: Some(id), proven: proven.to_vec(), ..Self::with(&["inputs", "steps", "secrets", "run"]) };
         place.roots.extend_from_slice(roots);
         place
     }
@@ -82,13 +96,29 @@ impl Compiler<'_> {
                 return None;
             }
         };
-        let guarded =
-            ["default(", "is defined", "| d(", "|d(", "is not none", ".state"].iter().any(|word| text.contains(word));
         for reference in template.references() {
             let span = tree.span_within(self.source, reference.range.clone());
-            self.reference(reference, &span, place, guarded);
+            self.reference(reference, &span, place);
+        }
+        if !place.shown {
+            self.infer(&template, tree, place);
         }
         Some(template)
+    }
+
+    /// Infers what a template gives, and tells the faults that show on the way.
+    fn infer(&mut self, template: &Template, tree: &Tree, place: &Place<'_>) {
+        let scope = Scope { compiler: self, own: place.own, roots: &place.roots, given: &place.given };
+        let (kind, findings) = infer::template(template, &scope);
+        for finding in findings {
+            let span = tree.span_within(self.source, finding.range);
+            let told = match finding.severity {
+                Severity::Error => self.error(finding.code, &span, finding.message),
+                Severity::Warning => self.warning(finding.code, &span, finding.message),
+            };
+            told.help = finding.help;
+        }
+        self.inferred.templates.insert(tree.span.start.offset, kind);
     }
 
     /// Compiles a value with templates in it.
@@ -111,7 +141,7 @@ impl Compiler<'_> {
     }
 
     /// Checks a name that an expression reads.
-    pub(super) fn reference(&mut self, reference: &Reference, span: &Span, place: &Place<'_>, guarded: bool) {
+    pub(super) fn reference(&mut self, reference: &Reference, span: &Span, place: &Place<'_>) {
         let path: Vec<&str> = reference.path.iter().map(|key| &**key).collect();
         let Some(root) = path.first().copied() else { return };
         if !place.roots.contains(&root) {
@@ -142,7 +172,7 @@ impl Compiler<'_> {
                 let known = known.iter().map(String::as_str);
                 self.unknown(Code::UnknownInput, span, "input {} does not exist", name, known);
             }
-            ("steps", Some(id)) => self.step_reference(id, &path, span, place, guarded),
+            ("steps", Some(id)) => self.step_reference(id, &path, span, place, reference.optional),
             ("secrets", Some(name)) if place.shown => {
                 self.error(Code::SecretShown, span, format!("secret `{name}` would flow into a log")).help =
                     Some("log something else: secrets are for connections and requests".to_owned());
@@ -165,7 +195,7 @@ impl Compiler<'_> {
         (self.steps.contains_key(name) && place.roots.contains(&"steps")).then(|| format!("steps.{name}.output"))
     }
 
-    fn step_reference(&mut self, id: &str, path: &[&str], span: &Span, place: &Place<'_>, guarded: bool) {
+    fn step_reference(&mut self, id: &str, path: &[&str], span: &Span, place: &Place<'_>, optional: bool) {
         if place.own == Some(id) {
             self.error(Code::DependencyCycle, span, format!("step `{id}` refers to itself")).help =
                 Some("take the output of another step; in `until` and `undo` use `output`".to_owned());
@@ -180,28 +210,15 @@ impl Compiler<'_> {
         match path.get(2).copied() {
             None | Some("state" | "error") => {}
             Some("output") => {
-                if let Some(reason) = known.absent.filter(|_| !guarded && !place.conditional) {
+                if let Some(reason) = known.absent.filter(|_| !optional && !place.proven.iter().any(|step| step == id))
+                {
                     self.error(Code::MaybeAbsent, span, format!("the output of step `{id}` may be absent: {reason}"))
                         .help = Some(format!("say what it is then: `steps.{id}.output | default(…)`"));
                 }
-                self.output_field(&known, id, path, span);
             }
             Some(other) => {
                 self.unknown(Code::UnknownField, span, "a step has no field {}", other, ["output", "state", "error"]);
             }
-        }
-    }
-
-    /// Checks a field of an output against the node's output schema, where that lists all fields.
-    fn output_field(&mut self, known: &super::step::Known, id: &str, path: &[&str], span: &Span) {
-        let (Some(node), Some(field), false) = (&known.node, path.get(3), known.each) else { return };
-        let schemas = self.world.schemas.of(&**node);
-        let Some(schema) = &schemas.1 else { return };
-        let closed = schema.get("additionalProperties") == Some(&serde_json::Value::Bool(false));
-        let Some(properties) = schema.get("properties").and_then(|it| it.as_object()) else { return };
-        if closed && !properties.contains_key(*field) {
-            let what = format!("the output of step `{id}` has no field {{}}");
-            self.unknown(Code::UnknownField, span, &what, field, properties.keys().map(String::as_str));
         }
     }
 }

@@ -30,7 +30,7 @@ pub(super) const KEYS: &[&str] = &[
     "required",
     "media_types",
 ];
-const TYPES: [(&str, InputType); 13] = [
+pub(super) const TYPES: [(&str, InputType); 13] = [
     ("string", InputType::String),
     ("integer", InputType::Integer),
     ("number", InputType::Number),

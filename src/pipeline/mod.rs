@@ -5,13 +5,16 @@ mod compile;
 mod definition;
 mod expressions;
 mod graph;
+mod infer;
 mod inputs;
+mod kinds;
 #[expect(clippy::module_inception, reason = "the file of the checked pipeline is found by its name")]
 mod pipeline;
 mod project;
 mod prompts;
 mod read;
 mod schema;
+mod shapes;
 mod step;
 mod triggers;
 mod with;

@@ -69,7 +69,7 @@ pub(super) fn compile(compiler: &mut Compiler<'_>, tree: &Tree, place: &Place<'_
         Ok(prompt) => {
             for (name, reference) in prompt.references() {
                 if let Some(file) = files.get(name) {
-                    compiler.reference(reference, &span(file, &reference.range), place, reference.optional);
+                    compiler.reference(reference, &span(file, &reference.range), place);
                 }
             }
             for name in prompt.files() {

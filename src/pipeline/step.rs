@@ -14,6 +14,7 @@ use super::compile::Child;
 use super::compile::Compiler;
 use super::compile::first_line;
 use super::expressions::Place;
+use super::infer;
 use super::read::Reader;
 use super::with;
 use crate::diag::Code;
@@ -55,6 +56,8 @@ pub(super) const STEP_KEYS: &[&str] = &[
 
 /// How many items of a `for_each` run at once when the file does not say.
 const ITEMS_AT_ONCE: u32 = 16;
+/// Why the output of a step with a condition may be absent.
+const SKIPPED: &str = "its `when` may be false";
 /// The most rounds that an `until` may have.
 const MOST_ROUNDS: u32 = 1_000_000;
 
@@ -64,8 +67,6 @@ pub(super) struct Known {
     pub(super) node: Option<Arc<dyn Node>>,
     /// Why its output may be absent.
     pub(super) absent: Option<&'static str>,
-    /// Whether its output is a list of items' outputs.
-    pub(super) each: bool,
 }
 
 /// `defaults` of a pipeline.
@@ -99,7 +100,7 @@ pub(super) fn survey(compiler: &Compiler<'_>, tree: &Tree) -> BTreeMap<String, K
         let continues = step.get("on_error").and_then(Tree::as_text) == Some("continue");
         let each = step.get("for_each").is_some();
         let absent = if step.get("when").is_some() {
-            Some("its `when` may be false")
+            Some(SKIPPED)
         } else if continues && !each {
             Some("it may fail, and `on_error: continue` goes on")
         } else if step.get("in_doubt").and_then(Tree::as_text) == Some("drop") {
@@ -107,7 +108,7 @@ pub(super) fn survey(compiler: &Compiler<'_>, tree: &Tree) -> BTreeMap<String, K
         } else {
             None
         };
-        known.insert(entry.key.to_string(), Known { node, absent, each });
+        known.insert(entry.key.to_string(), Known { node, absent });
     }
     known
 }
@@ -146,20 +147,18 @@ pub(super) fn compile(
         compiler.not_yet.push(format!("`spread` of step `{id}` waits for many workers"));
     }
     let each = tree.get("for_each").is_some();
-    let conditional = tree.get("when").is_some();
     let item_roots: &[&'static str] = if each { &["item", "index", "previous"] } else { &[] };
     let repeats = tree.get("until").is_some();
     let mut roots = item_roots.to_vec();
     if repeats && !each {
         roots.push("previous");
     }
-    let outside = Place::step(id, &[], conditional);
-    let place = Place::step(id, &roots, conditional);
-    let when = tree.get("when").and_then(|when| {
-        compiler
-            .template(when, &Place { conditional: true, ..Place::step(id, &[], true) })
-            .map(|template| (template, when))
-    });
+    let when = tree
+        .get("when")
+        .and_then(|when| compiler.template(when, &Place::step(id, &[], &[])).map(|template| (template, when)));
+    let proven = proven(compiler, when.as_ref().map(|(template, _)| template));
+    let outside = Place::step(id, &[], &proven);
+    let place = Place::step(id, &roots, &proven);
     if let Some((template, when)) = &when {
         note_reads(template, &outside, when);
         if template.literal() == Some("false") || template.source().replace(' ', "") == "{{false}}" {
@@ -183,7 +182,7 @@ pub(super) fn compile(
     let retry =
         tree.get("retry").map(|tree| read_retry(compiler, tree, &defaults.retry.clone().unwrap_or_else(three_tries)));
     let retry = retry.or_else(|| defaults.retry.clone()).unwrap_or_default();
-    let until = tree.get("until").and_then(|until| read_until(compiler, until, id, &roots, conditional));
+    let until = tree.get("until").and_then(|until| read_until(compiler, until, id, &roots, &proven));
     let effect = body.effect;
     only_writes(compiler, tree, effect, &node, child.is_some());
     let cache = tree.get("cache").and_then(|cache| read_cache(compiler, cache, &place, effect));
@@ -196,7 +195,7 @@ pub(super) fn compile(
     }
     let key = tree.get("key").and_then(|key| compiler.template(key, &place));
     let on_error = tree.get("on_error").map_or(OnError::Fail, |tree| read_on_error(compiler, tree, &place));
-    let undo = tree.get("undo").and_then(|undo| read_undo(compiler, undo, id, item_roots, defaults));
+    let undo = tree.get("undo").and_then(|undo| read_undo(compiler, undo, id, item_roots, &proven, defaults));
     let locks = read_locks(compiler, tree, &place, id);
     let mut needs = read_needs(compiler, tree, id);
     needs.append(&mut outside.reads.borrow_mut());
@@ -229,6 +228,20 @@ pub(super) fn compile(
         into,
     };
     Some((step, needs))
+}
+
+/// Returns the steps whose output is there when the step's `when` holds: those that it asks for, and those that run
+/// under the very same condition.
+fn proven(compiler: &Compiler<'_>, when: Option<&Template>) -> Vec<String> {
+    let Some(when) = when else { return Vec::new() };
+    let mut steps = infer::proven_steps(when);
+    for (id, known) in &compiler.steps {
+        let other = compiler.bodies.get(id).and_then(|body| body.get("when")).and_then(Tree::as_text);
+        if known.absent == Some(SKIPPED) && other == Some(when.source()) {
+            steps.push(id.clone());
+        }
+    }
+    steps
 }
 
 fn note_reads(template: &Template, place: &Place<'_>, tree: &Tree) {
@@ -299,7 +312,7 @@ fn for_each(compiler: &mut Compiler<'_>, tree: &Tree, place: &Place<'_>) -> Opti
 fn shown_secrets(compiler: &mut Compiler<'_>, tree: &Tree, id: &str, roots: &[&'static str]) {
     let Some(with) = tree.get("with") else { return };
     let before = compiler.diagnostics.len();
-    let place = Place { shown: true, ..Place::step(id, roots, true) };
+    let place = Place { shown: true, ..Place::step(id, roots, &[]) };
     compiler.tree(with, &place);
     // Everything but the secrets was told when the step was compiled.
     let secrets: Vec<_> = compiler.diagnostics.drain(before..).filter(|it| it.code == Code::SecretShown).collect();
@@ -309,7 +322,7 @@ fn shown_secrets(compiler: &mut Compiler<'_>, tree: &Tree, id: &str, roots: &[&'
 fn child(compiler: &mut Compiler<'_>, tree: &Tree) -> Option<Arc<super::Pipeline>> {
     let name = tree.get("with")?.get("pipeline")?;
     let text = name.as_text().filter(|text| !text.contains("{{"))?.to_owned();
-    match (compiler.world.child)(&text) {
+    match compiler.find_child(&text) {
         Child::Found(pipeline) => {
             let given = tree.get("with").and_then(|with| with.entry("inputs"));
             child_inputs(compiler, &pipeline, given, &name.span);
@@ -418,14 +431,14 @@ fn read_until(
     tree: &Tree,
     id: &str,
     roots: &[&'static str],
-    conditional: bool,
+    proven: &[String],
 ) -> Option<Until> {
     let mut reader = Reader::new(compiler, tree, &["holds", "every", "limit"])?;
     let limit = reader.number("limit", 1, MOST_ROUNDS).unwrap_or(1_000);
     let has = reader.require("holds");
     let mut all = roots.to_vec();
     all.extend(["output", "previous"]);
-    let place = Place::step(id, &all, conditional);
+    let place = Place::step(id, &all, proven);
     let holds = tree.get("holds").filter(|_| has).and_then(|holds| compiler.template(holds, &place));
     let every = tree.get("every").and_then(|every| compiler.template(every, &place));
     if let (Some(every), Some(tree)) = (&every, tree.get("every"))
@@ -472,6 +485,7 @@ fn read_undo(
     tree: &Tree,
     id: &str,
     item_roots: &[&'static str],
+    proven: &[String],
     defaults: &Defaults,
 ) -> Option<Arc<Undo>> {
     if tree.as_text() == Some("auto") {
@@ -489,8 +503,7 @@ fn read_undo(
     let node = find_node(compiler, uses)?;
     let mut roots = item_roots.to_vec();
     roots.push("output");
-    // What an undo reads has succeeded: it runs only then.
-    let place = Place::step(id, &roots, true);
+    let place = Place::step(id, &roots, proven);
     let body = with::compile(compiler, &node, tree.get("with"), &first_line(uses.1), &place);
     let retry = tree.get("retry").map(|tree| read_retry(compiler, tree, &three_tries()));
     let retry = retry.or_else(|| defaults.retry.clone()).unwrap_or_default();

@@ -42,15 +42,7 @@ pub(super) fn compile(
     let mut expressions = Vec::new();
     for key in node.expressions() {
         let Some(tree) = find(with, key.key) else { continue };
-        let mut roots = place.roots.clone();
-        roots.extend_from_slice(key.roots);
-        let inner = Place {
-            roots,
-            own: place.own,
-            conditional: place.conditional,
-            reads: Default::default(),
-            shown: place.shown,
-        };
+        let inner = inner_place(compiler, with, place, key.roots);
         if let Some(template) = compiler.template(tree, &inner) {
             expressions.push((key.key, template));
         }
@@ -64,15 +56,7 @@ pub(super) fn compile(
                 Some("a prompt belongs to the version of the pipeline, so it must be known before a run".to_owned());
             continue;
         }
-        let mut roots = place.roots.clone();
-        roots.extend_from_slice(key.roots);
-        let inner = Place {
-            roots,
-            own: place.own,
-            conditional: place.conditional,
-            reads: Default::default(),
-            shown: place.shown,
-        };
+        let inner = inner_place(compiler, with, place, key.roots);
         if let Some(prompt) = prompts::compile(compiler, tree, &inner) {
             expressions.push((key.key, prompt));
         }
@@ -98,6 +82,18 @@ pub(super) fn compile(
         }
     }
     Body { tree, expressions, effect: node.effect(&literal) }
+}
+
+/// Returns the place of an expression that the node evaluates itself, with the roots that it gives.
+fn inner_place<'p>(compiler: &Compiler<'_>, with: &Tree, place: &Place<'p>, given: &[&'static str]) -> Place<'p> {
+    Place {
+        roots: place.roots.iter().chain(given).copied().collect(),
+        own: place.own,
+        proven: place.proven.clone(),
+        reads: Default::default(),
+        shown: place.shown,
+        given: place.own.map(|own| compiler.given_by_node(with, own, given)).unwrap_or_default(),
+    }
 }
 
 /// Finds the value of a dotted key.

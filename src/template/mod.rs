@@ -9,6 +9,7 @@ mod limits;
 mod operators;
 mod prompt;
 mod rewrite;
+mod shape;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -20,6 +21,12 @@ pub use self::filters::Entry;
 pub use self::filters::Sort;
 pub use self::filters::catalog;
 pub use self::prompt::Prompt;
+pub use self::shape::Argument;
+pub use self::shape::Expr;
+pub use self::shape::ExprKind;
+pub use self::shape::Operator;
+pub use self::shape::Part;
+pub use self::shape::expression_of;
 
 use crate::model::StepError;
 use crate::model::StepState;
