@@ -45,6 +45,11 @@ impl Blobs {
         Self::None
     }
 
+    /// Tells whether large values go here. Without a folder they stay in their rows, which PostgreSQL keeps apart itself.
+    pub(super) fn take_values(&self) -> bool {
+        !matches!(self, Self::None)
+    }
+
     /// Keeps bytes durably and returns their address.
     pub(super) fn put(&self, bytes: &[u8]) -> Result<String, Error> {
         let digits = hex(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref());

@@ -43,7 +43,7 @@ impl Codec {
             None => Err(Error::NoMasterKey),
         };
         to_stored(value, out, &mut seal)?;
-        if out.len() - start > LARGE {
+        if out.len() - start > LARGE && self.blobs.take_values() {
             let text = out.split_off(start);
             let address = self.blobs.put(text.as_bytes())?;
             out.push_str(BIG);

@@ -84,7 +84,8 @@ pub struct OpenOptions {
     /// Changes nothing, not even the schema; for listings on a read-only folder. Without a sealer, sealed values read
     /// as `***`.
     pub read_only: bool,
-    /// The folder for blobs. An SQLite store has one beside its file by default; a PostgreSQL store has none.
+    /// The folder for blobs. An SQLite store has one beside its file by default; a PostgreSQL store has none, and keeps
+    /// large values in their rows then.
     pub blobs: Option<PathBuf>,
     /// How long to wait for another process that writes; ten seconds by default.
     pub lock_timeout: Option<Duration>,

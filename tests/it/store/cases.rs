@@ -67,6 +67,7 @@ cases![
     the_cache_forgets_what_has_expired,
     log_lines_keep_their_order_over_owners,
     large_outputs_become_blobs,
+    without_a_folder_large_outputs_are_kept_all_the_same,
     blobs_come_back_by_address,
     a_page_of_a_dataset_is_appended_once,
     a_secret_is_never_stored_in_clear,
@@ -618,6 +619,20 @@ fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
         if entry.path().is_dir() { files.extend(walk(&entry.path())) } else { files.push(entry.path()) }
     }
     files
+}
+
+async fn without_a_folder_large_outputs_are_kept_all_the_same(ground: Ground) {
+    let options = OpenOptions { blobs: None, ..ground.options() };
+    let store = Store::open(&ground.url, options.clone()).await.unwrap();
+    let (run, fence) = claimed(&store, 1).await;
+    let writer = store.writer(run.id, fence, 1, []);
+    let large = Value::map([("text", Value::from("x".repeat(3_000_000)))]);
+    writer.append([succeeded("a", large.clone())]);
+    writer.commit().await.unwrap();
+    store.close().await.unwrap();
+    let store = Store::open(&ground.url, options).await.unwrap();
+    let events = store.journal(run.id).await.unwrap();
+    assert!(matches!(&events[0], RunEvent::Succeeded { output, .. } if *output == large));
 }
 
 async fn blobs_come_back_by_address(ground: Ground) {
