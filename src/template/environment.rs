@@ -45,7 +45,8 @@ fn environment() -> Environment<'static> {
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     environment.set_fuel(Some(FUEL));
-    environment.set_recursion_limit(100);
+    // Blocks are bounded in each file, and so are includes; this leaves room for the deepest of both.
+    environment.set_recursion_limit(1_000);
     environment.set_syntax(syntax());
     operators::register(&mut environment);
     filters::register(&mut environment);

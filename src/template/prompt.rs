@@ -17,7 +17,9 @@ use super::compile::render;
 use super::compile::syntax;
 use super::environment::Root;
 use super::environment::shared;
+use super::guards::Path;
 use super::limits;
+use super::rewrite::Around;
 use super::rewrite::Include;
 use super::rewrite::Rewriter;
 use super::value::watch;
@@ -51,10 +53,13 @@ impl Prompt {
             environment: shared().clone(),
             open: Vec::new(),
             done: BTreeMap::new(),
+            finished: Vec::new(),
+            includes: Vec::new(),
             references: Vec::new(),
         };
         loading.file(main)?;
-        let Loading { environment, done, references, .. } = loading;
+        let references = loading.references_from_outside();
+        let Loading { environment, done, .. } = loading;
         Ok(Self { environment, main: main.to_owned(), files: done.into_keys().collect(), references })
     }
 
@@ -120,6 +125,10 @@ struct Loading<'f> {
     open: Vec<String>,
     /// The files that are compiled, each with how many levels of includes are in it.
     done: BTreeMap<String, usize>,
+    /// The same files, each behind those that it includes.
+    finished: Vec<String>,
+    /// Each include with the file in which it stands.
+    includes: Vec<(String, Include)>,
     references: Vec<(String, Reference)>,
 }
 
@@ -136,11 +145,13 @@ impl Loading<'_> {
         let mut levels = 0;
         for include in includes {
             levels = levels.max(1 + self.include(name, &include)?);
+            self.includes.push((name.to_owned(), include));
         }
         self.open.pop();
         let added = self.environment.add_template_owned(name.to_owned(), text);
         added.map_err(|error| (name.to_owned(), syntax(source, &error)))?;
         self.done.insert(name.to_owned(), levels);
+        self.finished.push(name.to_owned());
         Ok(levels)
     }
 
@@ -160,6 +171,44 @@ impl Loading<'_> {
         }
         Ok(levels)
     }
+}
+
+impl Loading<'_> {
+    /// Takes out the references that a file gets from those that include it, and marks what is there wherever it is
+    /// included.
+    fn references_from_outside(&mut self) -> Vec<(String, Reference)> {
+        let mut known: BTreeMap<&str, Around> = BTreeMap::new();
+        for file in self.finished.iter().rev() {
+            let around = known.get(file.as_str()).cloned().unwrap_or_default();
+            for (_, include) in self.includes.iter().filter(|(from, _)| from == file) {
+                let here = joined(&around, &include.around);
+                let both = known.get(include.name.as_str()).map_or_else(|| here.clone(), |there| common(there, &here));
+                known.insert(&include.name, both);
+            }
+        }
+        let mut references = std::mem::take(&mut self.references);
+        references.retain_mut(|(file, reference)| {
+            let Some(around) = known.get(file.as_str()) else { return true };
+            let path: Vec<String> = reference.path.iter().map(|key| key.to_string()).collect();
+            reference.optional |= around.proven.iter().any(|proven| path.starts_with(proven));
+            path.first().is_none_or(|root| !around.bound.contains(root))
+        });
+        references
+    }
+}
+
+/// What is known in a file and at one place of it.
+fn joined(file: &Around, place: &Around) -> Around {
+    let bound = file.bound.union(&place.bound).cloned().collect();
+    Around { bound, proven: [file.proven.as_slice(), &place.proven].concat() }
+}
+
+/// What is known at both of two places.
+fn common(left: &Around, right: &Around) -> Around {
+    let covered = |path: &Path, by: &Around| by.proven.iter().any(|proven| path.starts_with(proven));
+    let mut proven: Vec<_> = left.proven.iter().filter(|path| covered(path, right)).cloned().collect();
+    proven.extend(right.proven.iter().filter(|path| covered(path, left)).cloned());
+    Around { bound: left.bound.intersection(&right.bound).cloned().collect(), proven }
 }
 
 fn compile(name: &str, source: &str) -> Result<(String, Vec<Reference>, Vec<Include>), SyntaxError> {

@@ -46,6 +46,17 @@ pub(super) struct Include {
     pub(super) name: String,
     pub(super) range: Range<usize>,
     pub(super) ignore_missing: bool,
+    /// What is known at this place, and so in the file.
+    pub(super) around: Around,
+}
+
+/// What a template knows at one place of itself.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Around {
+    /// Names that it binds there.
+    pub(super) bound: BTreeSet<String>,
+    /// Paths that the conditions around the place prove to be there.
+    pub(super) proven: Vec<Path>,
 }
 
 /// What kind of thing is called.

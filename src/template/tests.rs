@@ -365,6 +365,38 @@ fn a_prompt_lists_its_files_and_names() {
 }
 
 #[test]
+fn an_included_file_knows_what_is_known_where_it_is_included() {
+    let names = |files: &[(&str, &str)]| -> String {
+        let prompt = prompt(files).unwrap();
+        let shown = prompt
+            .references()
+            .iter()
+            .map(|(file, it)| format!("{file}:{}{}", it.path.join("."), if it.optional { "?" } else { "" }));
+        shown.collect::<Vec<_>>().join(" ")
+    };
+    let row = ("row", "{{ row.name }}{{ a.b.c }}{{ loop.index }}");
+    let looped = "{% for row in rows %}{% if a.b is defined %}{% include 'row' %}{% endif %}{% endfor %}";
+    assert_eq!(names(&[("main", looped), row]), "main:rows main:a.b? row:a.b.c?");
+    let twice = "{% set row = {} %}{% if a.b.c %}{% include 'row' %}{% endif %}".to_owned() + looped;
+    assert_eq!(names(&[("main", &twice), row]), "main:a.b.c main:rows main:a.b? row:a.b.c? row:loop.index");
+    let bare = "{% include 'row' %}".to_owned() + looped;
+    assert_eq!(names(&[("main", &bare), row]), "main:rows main:a.b? row:row.name row:a.b.c row:loop.index");
+    let through =
+        [("main", "{% for row in rows %}{% include 'mid' %}{% endfor %}"), ("mid", "{% include 'row' %}"), row];
+    assert_eq!(names(&through), "main:rows row:a.b.c");
+    // Deep blocks in files that include one another have room.
+    let deep = format!("{}{{% include 'N' %}}{}", "{% for x in [1] %}".repeat(60), "{% endfor %}".repeat(60));
+    let files: Vec<(String, String)> = (0..8)
+        .map(|level| {
+            let name = if level == 0 { "main".to_owned() } else { format!("f{level}") };
+            (name, if level == 7 { "{{ item }}".to_owned() } else { deep.replace('N', &format!("f{}", level + 1)) })
+        })
+        .collect();
+    let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    assert_eq!(prompt(&files).unwrap().render(&scope()).unwrap(), Value::from("7"));
+}
+
+#[test]
 fn an_error_in_an_included_file_names_it() {
     let failing = prompt(&[("main", "{% include 'a' %}"), ("a", "{{ steps.draft.output.txt }}")]).unwrap();
     let error = failing.render(&scope()).unwrap_err().message;

@@ -7,6 +7,7 @@ use minijinja::machinery::ast::ForLoop;
 use minijinja::machinery::ast::IfCond;
 use minijinja::machinery::ast::Stmt;
 
+use super::Around;
 use super::Include;
 use super::Rewriter;
 use super::Written;
@@ -65,7 +66,9 @@ impl Rewriter<'_> {
                     out.push_str(" ignore missing");
                 }
                 out.push_str(" %}");
-                self.includes.push(Include { name, range: place, ignore_missing: include.ignore_missing });
+                let around =
+                    Around { bound: self.bound.iter().flatten().cloned().collect(), proven: self.proven.clone() };
+                self.includes.push(Include { name, range: place, ignore_missing: include.ignore_missing, around });
             }
             Stmt::Continue(_) => out.push_str("{% continue %}"),
             Stmt::Break(_) => out.push_str("{% break %}"),
