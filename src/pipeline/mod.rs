@@ -1,9 +1,11 @@
 //! From a YAML file to a checked pipeline.
 
 mod catalog;
+mod child;
 mod compile;
 mod definition;
 mod expressions;
+mod fits;
 mod graph;
 mod infer;
 mod inputs;

@@ -10,10 +10,11 @@ use super::Retry;
 use super::Step;
 use super::Undo;
 use super::Until;
-use super::compile::Child;
+use super::child;
 use super::compile::Compiler;
 use super::compile::first_line;
 use super::expressions::Place;
+use super::fits;
 use super::infer;
 use super::read::Reader;
 use super::with;
@@ -178,7 +179,7 @@ pub(super) fn compile(
     if node.name() == "log.write" || part == "logs" {
         shown_secrets(compiler, tree, id, &roots);
     }
-    let child = (node.name() == "pipeline.run").then(|| child(compiler, tree)).flatten();
+    let child = (node.name() == "pipeline.run").then(|| child::compile(compiler, tree)).flatten();
     let retry =
         tree.get("retry").map(|tree| read_retry(compiler, tree, &defaults.retry.clone().unwrap_or_else(three_tries)));
     let retry = retry.or_else(|| defaults.retry.clone()).unwrap_or_default();
@@ -188,6 +189,11 @@ pub(super) fn compile(
     let cache = tree.get("cache").and_then(|cache| read_cache(compiler, cache, &place, effect));
     let at = tree.get("at").and_then(|at| compiler.template(at, &place));
     let delay = tree.get("delay").and_then(|delay| compiler.template(delay, &place));
+    for (key, takes, wanted) in [("at", fits::MOMENT, "a moment"), ("delay", fits::LENGTH, "a duration")] {
+        if let Some(tree) = tree.get(key) {
+            compiler.expect(tree, takes, wanted);
+        }
+    }
     if let (Some(delay), Some(tree)) = (&delay, tree.get("delay"))
         && let Some(Err(error)) = delay.literal().map(str::parse::<Duration>)
     {
@@ -303,6 +309,7 @@ fn for_each(compiler: &mut Compiler<'_>, tree: &Tree, place: &Place<'_>) -> Opti
                 compiler.error(Code::WrongType, &tree.span, message);
                 return None;
             }
+            compiler.expect(tree, fits::ITEMS, "a list");
             Some(template)
         }
     }
@@ -317,66 +324,6 @@ fn shown_secrets(compiler: &mut Compiler<'_>, tree: &Tree, id: &str, roots: &[&'
     // Everything but the secrets was told when the step was compiled.
     let secrets: Vec<_> = compiler.diagnostics.drain(before..).filter(|it| it.code == Code::SecretShown).collect();
     compiler.diagnostics.extend(secrets);
-}
-
-fn child(compiler: &mut Compiler<'_>, tree: &Tree) -> Option<Arc<super::Pipeline>> {
-    let name = tree.get("with")?.get("pipeline")?;
-    let text = name.as_text().filter(|text| !text.contains("{{"))?.to_owned();
-    match compiler.find_child(&text) {
-        Child::Found(pipeline) => {
-            let given = tree.get("with").and_then(|with| with.entry("inputs"));
-            child_inputs(compiler, &pipeline, given, &name.span);
-            compiler.children.insert(text, pipeline.clone());
-            Some(pipeline)
-        }
-        Child::Faulty => {
-            compiler.error(Code::FaultyPipeline, &name.span, format!("pipeline `{text}` has faults of its own")).help =
-                Some(format!("mend it first: `pipewright validate pipelines/{text}.yaml`"));
-            None
-        }
-        Child::Loop(names) => {
-            let names = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" → ");
-            compiler.error(Code::PipelineCycle, &name.span, format!("the pipeline ends up calling itself: {names}"));
-            None
-        }
-        Child::TooDeep(limit) => {
-            let message = format!("pipelines call one another more than {limit} deep");
-            compiler.error(Code::TooLarge, &name.span, message);
-            None
-        }
-        Child::Unknown { near } => {
-            compiler.error(Code::UnknownPipeline, &name.span, format!("pipeline `{text}` does not exist")).help =
-                near.map(|near| format!("did you mean `{near}`?"));
-            None
-        }
-    }
-}
-
-fn child_inputs(compiler: &mut Compiler<'_>, pipeline: &super::Pipeline, given: Option<&Entry>, place: &Span) {
-    let templated = given.is_some_and(|given| given.value.as_text().is_some());
-    if templated {
-        return;
-    }
-    let entries = given.map(|given| given.value.entries()).unwrap_or_default();
-    let known: Vec<String> = pipeline.inputs.iter().map(|input| input.name.to_string()).collect();
-    for entry in entries {
-        if !known.iter().any(|name| *name == *entry.key) {
-            let what = format!("`{}` has no input {{}}", pipeline.name);
-            compiler.unknown(Code::UnknownInput, &entry.key_span, &what, &entry.key, known.iter().map(String::as_str));
-        }
-        let input = pipeline.inputs.iter().find(|input| input.name == entry.key);
-        if let Some(problem) = input.and_then(|input| super::inputs::literal_problem(input, &entry.value)) {
-            let message = format!("input `{}` of `{}`: {problem}", entry.key, pipeline.name);
-            compiler.error(Code::WrongType, &first_line(&entry.value.span), message);
-        }
-    }
-    for input in pipeline.inputs.iter().filter(|input| input.required) {
-        if !entries.iter().any(|entry| entry.key == input.name) {
-            let message = format!("`{}` needs the input `{}`", pipeline.name, input.name);
-            let span = given.map_or(place, |given| &given.key_span);
-            compiler.error(Code::MissingKey, span, message).help = Some(format!("add `{}:` to `inputs`", input.name));
-        }
-    }
 }
 
 /// Retries that a step asks for without saying how many.
@@ -441,6 +388,9 @@ fn read_until(
     let place = Place::step(id, &all, proven);
     let holds = tree.get("holds").filter(|_| has).and_then(|holds| compiler.template(holds, &place));
     let every = tree.get("every").and_then(|every| compiler.template(every, &place));
+    if let Some(every) = tree.get("every") {
+        compiler.expect(every, fits::LENGTH, "a duration");
+    }
     if let (Some(every), Some(tree)) = (&every, tree.get("every"))
         && let Some(Err(error)) = every.literal().map(str::parse::<Duration>)
     {

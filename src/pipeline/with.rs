@@ -71,6 +71,7 @@ pub(super) fn compile(
     }
     let raw: Vec<&str> = node.expressions().iter().map(|key| key.key).collect();
     let tree = values(compiler, with, "", &raw, place);
+    compiler.expect_schema(with, schema, schema, &raw);
     let literal = literals(with);
     if sound {
         for (key, message) in node.check(&literal) {
@@ -308,7 +309,7 @@ fn check_range(compiler: &mut Compiler<'_>, tree: &Tree, schema: &Json) {
     }
 }
 
-fn resolve<'s>(schema: &'s Json, root: &'s Json) -> &'s Json {
+pub(super) fn resolve<'s>(schema: &'s Json, root: &'s Json) -> &'s Json {
     let Some(reference) = schema.get("$ref").and_then(Json::as_str) else { return schema };
     let found = reference.strip_prefix('#').and_then(|pointer| root.pointer(pointer));
     found.map_or(schema, |inner| if inner.get("$ref").is_some() { resolve(inner, root) } else { inner })
@@ -334,7 +335,7 @@ fn kind_fits(tree: &Tree, schema: &Json) -> bool {
     })
 }
 
-fn expected(schema: &Json) -> String {
+pub(super) fn expected(schema: &Json) -> String {
     let word = |kind: &str| match kind {
         "null" => "nothing",
         "boolean" => "`true` or `false`",
