@@ -363,7 +363,7 @@ impl<'w> Compiler<'w> {
                 } else {
                     (item, None)
                 };
-                if let Some(that) = self.template(condition, &place) {
+                if let Some(that) = self.condition(condition, &place) {
                     guards.push(Guard { that, message });
                 }
             }

@@ -3,6 +3,7 @@
 mod catalog;
 mod child;
 mod compile;
+mod conditions;
 mod definition;
 mod expressions;
 mod fits;

@@ -156,7 +156,7 @@ pub(super) fn compile(
     }
     let when = tree
         .get("when")
-        .and_then(|when| compiler.template(when, &Place::step(id, &[], &[])).map(|template| (template, when)));
+        .and_then(|when| compiler.condition(when, &Place::step(id, &[], &[])).map(|template| (template, when)));
     let proven = proven(compiler, when.as_ref().map(|(template, _)| template));
     let outside = Place::step(id, &[], &proven);
     let place = Place::step(id, &roots, &proven);
@@ -386,7 +386,7 @@ fn read_until(
     let mut all = roots.to_vec();
     all.extend(["output", "previous"]);
     let place = Place::step(id, &all, proven);
-    let holds = tree.get("holds").filter(|_| has).and_then(|holds| compiler.template(holds, &place));
+    let holds = tree.get("holds").filter(|_| has).and_then(|holds| compiler.condition(holds, &place));
     let every = tree.get("every").and_then(|every| compiler.template(every, &place));
     if let Some(every) = tree.get("every") {
         compiler.expect(every, fits::LENGTH, "a duration");

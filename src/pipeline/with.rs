@@ -43,6 +43,10 @@ pub(super) fn compile(
     for key in node.expressions() {
         let Some(tree) = find(with, key.key) else { continue };
         let inner = inner_place(compiler, with, place, key.roots);
+        // A text over `vars` is written as it stands; any other is meant as an expression.
+        if !key.roots.contains(&"vars") {
+            compiler.forgotten_braces(tree, &inner);
+        }
         if let Some(template) = compiler.template(tree, &inner) {
             expressions.push((key.key, template));
         }

@@ -146,3 +146,12 @@ fn a_child_that_many_use_is_stored_and_compiled_once() {
     let deep = "pipelines call one another more than 64 deep";
     assert!(loaded.diagnostics.iter().any(|diagnostic| diagnostic.message == deep), "{:?}", loaded.diagnostics);
 }
+
+#[test]
+fn a_written_false_is_no_text() {
+    let text = "steps:\n  a: { when: false, uses: log.write, with: { message: hi } }\n";
+    let (pipeline, _) = pipewright::pipeline::compile_text("x.yaml", text, &registry());
+    let pipeline = pipeline.unwrap();
+    let when = pipeline.main.step("a").and_then(|step| step.when.as_ref()).unwrap();
+    assert_eq!((when.literal(), when.source()), (None, "{{ false }}"));
+}
