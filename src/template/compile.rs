@@ -149,7 +149,7 @@ pub(super) fn check_calls(rewriter: &Rewriter<'_>) -> Result<(), SyntaxError> {
             if let Some(near) = did_you_mean(name, known.iter().copied()) {
                 message.push_str(&format!("; did you mean `{near}`?"));
             }
-            return Err(SyntaxError { message, range: range.clone() });
+            return Err(SyntaxError { message: shortened(message), range: range.clone() });
         }
     }
     Ok(())
@@ -298,7 +298,7 @@ impl std::io::Write for Bounded {
 
 /// Reads a path without the engine.
 pub(super) fn follow(path: &[Arc<str>], scope: &Scope) -> Result<Value, EvalError> {
-    let missing = |message: String| EvalError { message };
+    let missing = |message: String| EvalError { message: shortened(message) };
     let Some((first, rest)) = path.split_first() else { return Ok(Value::Null) };
     let (mut value, rest) = match (&**first, rest) {
         ("steps", [id, rest @ ..]) => {

@@ -24,6 +24,13 @@ use super::guards::Path;
 use super::guards::path_of;
 use super::guards::proven;
 
+/// How many names a template may bind at one place.
+const MAX_BOUND: usize = 1_000;
+/// How many files a template may include, counted once for each place.
+const MAX_INCLUDES: usize = 250;
+/// How many proven paths count at one place, innermost first: every name is compared with them.
+const MAX_PROVEN: usize = 250;
+
 /// Writes a template's syntax tree as source again.
 pub(super) struct Rewriter<'s> {
     source: &'s str,
@@ -453,8 +460,20 @@ impl<'s> Rewriter<'s> {
         }
     }
 
+    /// Notes that the innermost block binds these names.
+    fn bind(&mut self, names: Vec<String>, place: Range<usize>) -> Written {
+        if let Some(innermost) = self.bound.last_mut() {
+            innermost.extend(names);
+        }
+        if self.bound.iter().map(BTreeSet::len).sum::<usize>() > MAX_BOUND {
+            let message = format!("more than {MAX_BOUND} names are bound at one place");
+            return Err(SyntaxError { message, range: place });
+        }
+        Ok(())
+    }
+
     fn is_proven(&self, path: &[String]) -> bool {
-        self.proven.iter().any(|proven| path.starts_with(proven))
+        self.proven.iter().rev().take(MAX_PROVEN).any(|proven| path.starts_with(proven))
     }
 
     fn name(&mut self, name: &str, keys: Vec<String>, range: Range<usize>, optional: bool) {

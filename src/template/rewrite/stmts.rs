@@ -1,5 +1,6 @@
 //! Statements, rewritten: what a prompt or a longer text is made of.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use minijinja::machinery::ast::Expr;
@@ -9,6 +10,8 @@ use minijinja::machinery::ast::Stmt;
 
 use super::Around;
 use super::Include;
+use super::MAX_INCLUDES;
+use super::MAX_PROVEN;
 use super::Rewriter;
 use super::Written;
 use super::proven;
@@ -48,9 +51,7 @@ impl Rewriter<'_> {
                 self.expr(&set.expr, &mut value)?;
                 out.push_str("{% set ");
                 let names = target(&set.target, out)?;
-                if let Some(innermost) = self.bound.last_mut() {
-                    innermost.extend(names);
-                }
+                self.bind(names, range(set.span()))?;
                 out.push_str(&format!(" = {value} %}}"));
             }
             Stmt::Include(include) => {
@@ -66,8 +67,12 @@ impl Rewriter<'_> {
                     out.push_str(" ignore missing");
                 }
                 out.push_str(" %}");
-                let around =
-                    Around { bound: self.bound.iter().flatten().cloned().collect(), proven: self.proven.clone() };
+                if self.includes.len() >= MAX_INCLUDES {
+                    let message = format!("more than {MAX_INCLUDES} places where files are included");
+                    return Err(SyntaxError { message, range: place });
+                }
+                let proven = self.proven.iter().rev().take(MAX_PROVEN).cloned().collect();
+                let around = Around { bound: self.bound.iter().flatten().cloned().collect(), proven };
                 self.includes.push(Include { name, range: place, ignore_missing: include.ignore_missing, around });
             }
             Stmt::Continue(_) => out.push_str("{% continue %}"),
@@ -95,7 +100,8 @@ impl Rewriter<'_> {
         let names = target(&lp.target, out)?;
         out.push_str(" in ");
         self.expr(&lp.iter, out)?;
-        self.bound.push(names.into_iter().chain(["loop".to_owned()]).collect());
+        self.bound.push(BTreeSet::from(["loop".to_owned()]));
+        self.bind(names, place)?;
         let before = self.proven.len();
         if let Some(filter) = &lp.filter_expr {
             out.push_str(" if ");

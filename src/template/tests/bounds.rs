@@ -158,8 +158,17 @@ fn depth_is_bounded_in_source_and_in_values() {
 
 #[test]
 fn many_statements_compile_in_linear_time() {
-    let sets: String = (0..30_000).map(|number| format!("{{% set v{number} = {number} %}}")).collect();
-    assert_eq!(bounded(format!("{sets}{{{{ v29999 }}}}")), "\"29999\"");
+    let sets: String = (0..30_000).map(|number| format!("{{% set v{} = {number} %}}", number % 900)).collect();
+    assert_eq!(bounded(format!("{sets}{{{{ v299 }}}}")), "\"29999\"");
+    refuses((0..2_000).map(|number| format!("{{% set v{number} = {number} %}}")).collect::<String>());
+    let proofs = format!("{{% if {} %}}", ["a.b is defined"; 90].join(" and ")).repeat(60);
+    refuses(format!("{proofs}{}{}{{{{ 1 / 0 }}}}", "{{a}}".repeat(150_000), "{% endif %}".repeat(60)));
+    refuses(format!("{{{{ x | {} }}}}", "f".repeat(500_000)));
+    refuses(format!("{{{{ steps.draft.output.{} }}}}", "f".repeat(500_000)));
+    let include = format!("{proofs}{}{}", "{% include 'a' %}".repeat(20_000), "{% endif %}".repeat(60));
+    let files = [("main".to_owned(), include), ("a".to_owned(), String::new())];
+    let error = crate::template::Prompt::parse("main", &files.into()).unwrap_err();
+    assert_eq!(error.1.message, "more than 250 places where files are included");
     let chained = (0..40).fold("2".to_owned(), |inner, _| format!("1 < ({inner}) < 3"));
     // Doubled at every level, this would be a text of 2^40 comparisons.
     refuses(format!("{{{{ {chained} }}}}"));
