@@ -39,7 +39,7 @@ impl Compiler<'_> {
         }
         let message = format!("expected {wanted}, and the expression gives {}", gives.named());
         let help = mend(tree, takes, gives);
-        self.error(Code::WrongType, &first_line(&tree.span), message).help = help;
+        self.error(Code::ExpressionType, &first_line(&tree.span), message).help = help;
     }
 
     /// Checks the expressions of `with:` against the node's input schema; keys that the node evaluates are left out.
