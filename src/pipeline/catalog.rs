@@ -1,5 +1,6 @@
 //! The pipelines of a project: found by name or by file, compiled with what they use.
 
+use std::cell::OnceCell;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,6 +13,7 @@ use super::compile::Child;
 use super::compile::Schemas;
 use super::compile::World;
 use super::compile::compile;
+use super::declared::Declared;
 use super::project;
 use super::prompts;
 use super::prompts::PromptFile;
@@ -33,6 +35,7 @@ pub struct Catalog {
     root: PathBuf,
     registry: Registry,
     schemas: Schemas,
+    declared: OnceCell<Declared>,
     /// What has been compiled, by path.
     done: RefCell<BTreeMap<PathBuf, Compiled>>,
     /// The files that are being compiled, outermost first.
@@ -67,6 +70,7 @@ impl Catalog {
             root: root.to_owned(),
             registry,
             schemas: Schemas::default(),
+            declared: OnceCell::new(),
             done: RefCell::default(),
             open: RefCell::default(),
             sources: RefCell::default(),
@@ -90,7 +94,7 @@ impl Catalog {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let only_comments = diagnostics.iter().all(|diagnostic| diagnostic.code == Code::EmptyFile);
         let project = match tree {
-            Some(tree) => project::read(&tree, &mut diagnostics),
+            Some(tree) => project::read(&tree, &text, &mut diagnostics),
             None if only_comments => return Ok(Project::default()),
             None => Project::default(),
         };
@@ -228,7 +232,13 @@ impl Catalog {
         self.open.borrow_mut().push(path.to_owned());
         let child = |name: &str| self.child(name);
         let prompt = |name: &str| self.prompt(path, name);
-        let world = World { registry: &self.registry, child: &child, schemas: &self.schemas, prompt: &prompt };
+        let world = World {
+            registry: &self.registry,
+            child: &child,
+            schemas: &self.schemas,
+            declared: self.declared.get_or_init(|| Declared::read(&self.root)),
+            prompt: &prompt,
+        };
         let compiled = compile(&file, &text, &world);
         self.open.borrow_mut().pop();
         self.done.borrow_mut().insert(path.to_owned(), compiled.clone());
@@ -303,5 +313,7 @@ pub fn compile_text(file: &str, text: &str, registry: &Registry) -> (Option<Arc<
     let schemas = Schemas::default();
     let child = |_: &str| Child::Unknown { near: None };
     let prompt = |name: &str| Err(format!("there is no file `{name}`"));
-    compile(&file.into(), text, &World { registry, child: &child, schemas: &schemas, prompt: &prompt })
+    let declared = Declared::default();
+    let world = World { registry, child: &child, schemas: &schemas, declared: &declared, prompt: &prompt };
+    compile(&file.into(), text, &world)
 }

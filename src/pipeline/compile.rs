@@ -10,6 +10,7 @@ use super::Graph;
 use super::Guard;
 use super::Pipeline;
 use super::Step;
+use super::declared::Declared;
 use super::definition;
 use super::expressions::Place;
 use super::graph;
@@ -77,6 +78,7 @@ pub(super) struct World<'w> {
     /// Finds child pipelines by name.
     pub(super) child: &'w dyn Fn(&str) -> Child,
     pub(super) schemas: &'w Schemas,
+    pub(super) declared: &'w Declared,
     /// Finds the files of prompts, by paths relative to the pipeline's file; else says why there is none.
     pub(super) prompt: &'w dyn Fn(&str) -> Result<PromptFile, String>,
 }

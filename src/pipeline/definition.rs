@@ -12,6 +12,7 @@ use super::compile::Child;
 use super::compile::Schemas;
 use super::compile::World;
 use super::compile::compile;
+use super::declared::Declared;
 use super::prompts::PromptFile;
 use crate::diag::Diagnostic;
 use crate::diag::Sources;
@@ -92,7 +93,15 @@ impl Pool<'_> {
             Some(text) => Ok(PromptFile { shown: path.into(), text: text.into() }),
             None => Err(format!("there is no file `{path}`")),
         };
-        let world = World { registry: self.registry, child: &child, schemas: &self.schemas, prompt: &prompt };
+        // A run that was started with a version goes on, whatever the project file says by now.
+        let declared = Declared::default();
+        let world = World {
+            registry: self.registry,
+            child: &child,
+            schemas: &self.schemas,
+            declared: &declared,
+            prompt: &prompt,
+        };
         Some(compile(&file.into(), source, &world))
     }
 

@@ -177,6 +177,7 @@ impl Compiler<'_> {
                 self.error(Code::SecretShown, span, format!("secret `{name}` would flow into a log")).help =
                     Some("log something else: secrets are for connections and requests".to_owned());
             }
+            ("secrets", Some(name)) => self.known_secret(name, span),
             ("run", Some(key)) => {
                 let known = ["id", "pipeline", "slot", "state", "error"];
                 if !known.contains(&key) {

@@ -4,6 +4,7 @@ mod catalog;
 mod child;
 mod compile;
 mod conditions;
+mod declared;
 mod definition;
 mod expressions;
 mod fits;

@@ -1,8 +1,10 @@
 //! The project's settings: `pipewright.yaml`.
 
+use super::compile::first_line;
 use crate::diag::Code;
 use crate::diag::Diagnostic;
 use crate::diag::did_you_mean;
+use crate::template::Template;
 use crate::yaml::Tree;
 use crate::yaml::TreeKind;
 
@@ -43,11 +45,14 @@ impl Default for Project {
     }
 }
 
+/// The name of the project file.
+pub(super) const FILE: &str = "pipewright.yaml";
+
 pub(super) const KEYS: &[&str] =
     &["store", "secrets", "connections", "server", "limits", "allow", "retention", "catalog"];
 
 /// Reads the settings; every fault is told.
-pub(super) fn read(tree: &Tree, diagnostics: &mut Vec<Diagnostic>) -> Project {
+pub(super) fn read(tree: &Tree, source: &str, diagnostics: &mut Vec<Diagnostic>) -> Project {
     let mut project = Project::default();
     known(tree, KEYS, diagnostics);
     if let Some(store) = tree.get("store") {
@@ -78,6 +83,12 @@ pub(super) fn read(tree: &Tree, diagnostics: &mut Vec<Diagnostic>) -> Project {
         project.files_outside = flag(allow, "files_outside", diagnostics);
         project.shell = flag(allow, "shell", diagnostics);
     }
+    if let Some(connections) = tree.get("connections") {
+        check_connections(connections, diagnostics);
+    }
+    for entry in tree.entries().iter().filter(|entry| &*entry.key != "secrets") {
+        check_templates(&entry.value, source, diagnostics);
+    }
     for entry in tree.get("connections").map(Tree::entries).unwrap_or_default() {
         let url = entry.value.get("url").and_then(Tree::as_text);
         if let Some(url) =
@@ -89,12 +100,92 @@ pub(super) fn read(tree: &Tree, diagnostics: &mut Vec<Diagnostic>) -> Project {
     project
 }
 
+/// A connection is a mapping: what stands in it depends on its connector, but a `connector` and a `url` are texts.
+fn check_connections(tree: &Tree, diagnostics: &mut Vec<Diagnostic>) {
+    if !matches!(tree.kind, TreeKind::Mapping(_)) {
+        let message = format!("expected a mapping of connections by name, found {}", tree.describe());
+        diagnostics.push(
+            Diagnostic::error(Code::WrongType, first_line(&tree.span), message)
+                .with_help("write `connections: { shop: { url: \"sqlite://data/shop.db\" } }`"),
+        );
+    }
+    for entry in tree.entries() {
+        let connection = &entry.value;
+        if !matches!(connection.kind, TreeKind::Mapping(_)) {
+            let message = format!("expected the keys of a connection, found {}", connection.describe());
+            let told = Diagnostic::error(Code::WrongType, first_line(&connection.span), message);
+            let url = connection.as_text().filter(|text| text.contains("://"));
+            diagnostics.push(match url {
+                Some(url) => told.with_help(format!("write `{}: {{ url: \"{url}\" }}`", entry.key)),
+                None => told,
+            });
+            continue;
+        }
+        if connection.entries().is_empty() {
+            let message = format!("connection `{}` says nothing", entry.key);
+            diagnostics.push(
+                Diagnostic::error(Code::MissingKey, entry.key_span.clone(), message)
+                    .with_help("add `url:` or `connector:`"),
+            );
+        }
+        for key in ["connector", "url"] {
+            if let Some(value) = connection.get(key).filter(|value| value.as_text().is_none() || value.is_null()) {
+                let message = format!("expected a text, found {}", value.describe());
+                diagnostics.push(Diagnostic::error(Code::WrongType, first_line(&value.span), message));
+            }
+        }
+    }
+}
+
+/// Expressions of the project file read secrets and nothing else.
+fn check_templates(tree: &Tree, source: &str, diagnostics: &mut Vec<Diagnostic>) {
+    match &tree.kind {
+        TreeKind::Sequence(items) => items.iter().for_each(|item| check_templates(item, source, diagnostics)),
+        TreeKind::Mapping(entries) => {
+            entries.iter().for_each(|entry| check_templates(&entry.value, source, diagnostics));
+        }
+        TreeKind::Scalar { text, .. } => match Template::parse(text) {
+            Ok(template) => {
+                for reference in template.references() {
+                    let root = reference.path.first().map_or("", |root| &**root);
+                    if root != "secrets" {
+                        let span = tree.span_within(source, reference.range.clone());
+                        let message = format!("`{root}` is not known here");
+                        diagnostics.push(
+                            Diagnostic::error(Code::UnknownName, span, message)
+                                .with_help("the project file reads `secrets` only"),
+                        );
+                    }
+                }
+            }
+            Err(error) => {
+                let (message, near) = match error.message.split_once("; did you mean") {
+                    Some((message, near)) => (message.to_owned(), Some(near)),
+                    None => (error.message.clone(), None),
+                };
+                let code = if message.starts_with("there is no") { Code::UnknownFilter } else { Code::TemplateSyntax };
+                let mut told = Diagnostic::error(code, tree.span_within(source, error.range.clone()), message);
+                told.help = near.map(|near| format!("did you mean{near}"));
+                diagnostics.push(told);
+            }
+        },
+    }
+}
+
 fn secret_place(item: &Tree, diagnostics: &mut Vec<Diagnostic>) -> Option<SecretPlace> {
     let path = |key: &str| item.get(key).and_then(Tree::as_text).map(str::to_owned);
     match item.as_text() {
         Some("env") => return Some(SecretPlace::Environment),
         Some("store") => return Some(SecretPlace::Store),
         _ => {}
+    }
+    if matches!(item.kind, TreeKind::Mapping(_)) && item.entries().len() > 1 {
+        let message = "one place of secrets has one key".to_owned();
+        diagnostics.push(
+            Diagnostic::error(Code::WrongType, first_line(&item.span), message)
+                .with_help("write one item of the list for each place"),
+        );
+        return None;
     }
     if let Some(path) = path("env_file") {
         return Some(SecretPlace::EnvFile(path));

@@ -86,7 +86,10 @@ impl Defaults {
         };
         let timeout = reader.duration("timeout");
         let max_parallel = reader.number("max_parallel", 1, 10_000);
-        reader.text("connection");
+        let connection = reader.text("connection");
+        if let Some((name, span)) = connection {
+            compiler.known_connection(name, span);
+        }
         let retry = tree.get("retry").map(|tree| read_retry(compiler, tree, &Retry::default()));
         Self { retry, timeout, max_parallel }
     }

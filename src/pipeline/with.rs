@@ -36,6 +36,7 @@ pub(super) fn compile(
         let tree = compiler.template(with, place).map_or(TemplateTree::Literal(Value::Null), TemplateTree::Template);
         return Body { tree, expressions: Vec::new(), effect: node.effect(&Value::map::<&str>([])) };
     }
+    compiler.known_connections(with);
     let before = compiler.diagnostics.len();
     check(compiler, with, schema, schema, Some(node.name()), uses);
     let sound = compiler.diagnostics.len() == before;

@@ -1,0 +1,109 @@
+//! What the project file declares: the names that pipelines may read of it.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::compile::Compiler;
+use super::project;
+use crate::diag::Code;
+use crate::diag::Span;
+use crate::yaml;
+use crate::yaml::Tree;
+use crate::yaml::TreeKind;
+
+/// Keys of `with:` that name a connection of the project.
+const CONNECTION_KEYS: [&str; 2] = ["connection", "database"];
+
+/// The names of the project file; nothing where they cannot be known.
+#[derive(Debug, Default)]
+pub(super) struct Declared {
+    connections: Option<Vec<String>>,
+    /// All secrets there are. Of the environment and of the store nobody knows before a run.
+    secrets: Option<BTreeSet<String>>,
+}
+
+impl Declared {
+    /// Reads the names of a project's file; faults are told elsewhere.
+    pub(super) fn read(root: &Path) -> Self {
+        let Ok(text) = std::fs::read_to_string(root.join("pipewright.yaml")) else { return Self::default() };
+        let (Some(tree), _) = yaml::parse(&"pipewright.yaml".into(), &text) else { return Self::default() };
+        if !matches!(tree.kind, TreeKind::Mapping(_)) {
+            return Self::default();
+        }
+        let connections = match tree.get("connections") {
+            Some(connections) if !matches!(connections.kind, TreeKind::Mapping(_)) => None,
+            Some(connections) => Some(connections.entries().iter().map(|entry| entry.key.to_string()).collect()),
+            None => Some(Vec::new()),
+        };
+        let secrets = tree.get("secrets").and_then(|places| secrets(root, places));
+        Self { connections, secrets }
+    }
+}
+
+/// Lists the secrets of files and folders; nothing where another place may have more.
+fn secrets(root: &Path, places: &Tree) -> Option<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    if places.items().is_empty() {
+        return None;
+    }
+    for place in places.items() {
+        if let Some(path) = place.get("env_file").and_then(Tree::as_text) {
+            let text = std::fs::read_to_string(root.join(path)).ok()?;
+            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+            for line in lines {
+                let (name, _) = line.strip_prefix("export ").unwrap_or(line).split_once('=')?;
+                names.insert(name.trim().to_owned());
+            }
+        } else if let Some(path) = place.get("dir").and_then(Tree::as_text) {
+            for entry in std::fs::read_dir(root.join(path)).ok()? {
+                names.insert(entry.ok()?.file_name().to_string_lossy().into_owned());
+            }
+        } else {
+            return None;
+        }
+    }
+    Some(names)
+}
+
+impl Compiler<'_> {
+    /// Says so where a secret is read that no place of the project has.
+    pub(super) fn known_secret(&mut self, name: &str, span: &Span) {
+        let Some(secrets) = &self.world.declared.secrets else { return };
+        if secrets.contains(name) {
+            return;
+        }
+        let names: Vec<String> = secrets.iter().cloned().collect();
+        let what = "no place of `secrets` in the project file has a secret {}";
+        self.unknown(Code::UnknownSecret, span, what, name, names.iter().map(String::as_str));
+    }
+
+    /// Says so where `with:` names a connection that the project file does not have.
+    pub(super) fn known_connections(&mut self, with: &Tree) {
+        for key in CONNECTION_KEYS {
+            let Some(value) = with.get(key) else { continue };
+            let name = value.as_text().filter(|name| !name.contains("{{") && !name.contains(':') && !value.is_null());
+            if let Some(name) = name {
+                self.known_connection(name, &value.span);
+            }
+        }
+    }
+
+    pub(super) fn known_connection(&mut self, name: &str, span: &Span) {
+        let Some(connections) = &self.world.declared.connections else { return };
+        if connections.iter().any(|known| known == name) {
+            return;
+        }
+        let names = connections.clone();
+        self.unknown(
+            Code::UnknownConnection,
+            span,
+            "connection {} is not in the project file",
+            name,
+            names.iter().map(String::as_str),
+        );
+        if let Some(told) = self.diagnostics.last_mut() {
+            let help = format!("add it to `{}`: `connections: {{ {name}: {{ … }} }}`", project::FILE);
+            told.help.get_or_insert(help);
+        }
+    }
+}
