@@ -85,7 +85,7 @@ pub(super) fn compile(source: &str) -> Result<Compiled, SyntaxError> {
         check_calls(&rewriter)?;
         no_includes(&rewriter)?;
         let mut own = shared().clone();
-        own.add_template_owned("<template>", text).map_err(|error| syntax(source, &error))?;
+        own.add_template_owned("<template>", text).map_err(|error| rewritten(source, &error))?;
         return Ok(done(rewriter.references, Code::Statements(Box::new(own))));
     }
     let emitted: Vec<_> = template.children.iter().filter(|child| matches!(child, Stmt::EmitExpr(_))).collect();
@@ -123,7 +123,7 @@ pub(super) fn compile(source: &str) -> Result<Compiled, SyntaxError> {
             check_calls(&rewriter)?;
         }
     }
-    let expression = shared().compile_expression_owned(text).map_err(|error| syntax(source, &error))?;
+    let expression = shared().compile_expression_owned(text).map_err(|error| rewritten(source, &error))?;
     Ok(done(rewriter.references, Code::Expression(expression)))
 }
 
@@ -158,6 +158,15 @@ pub(super) fn check_calls(rewriter: &Rewriter<'_>) -> Result<(), SyntaxError> {
 pub(super) fn syntax(source: &str, error: &minijinja::Error) -> SyntaxError {
     let range = error.range().map_or(0..source.len(), |range| within(source, range));
     SyntaxError { message: message_of(error), range }
+}
+
+/// Says why what a template was rewritten to does not compile: its places are not those of the source.
+pub(super) fn rewritten(source: &str, error: &minijinja::Error) -> SyntaxError {
+    let mut message = message_of(error);
+    if message.contains("recursion") {
+        "the expression nests too deep; split it up".clone_into(&mut message);
+    }
+    SyntaxError { message, range: 0..source.len() }
 }
 
 impl Compiled {

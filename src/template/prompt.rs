@@ -14,6 +14,7 @@ use super::compile::check_calls;
 use super::compile::finish;
 use super::compile::message_of;
 use super::compile::render;
+use super::compile::rewritten;
 use super::compile::syntax;
 use super::environment::Root;
 use super::environment::shared;
@@ -149,7 +150,7 @@ impl Loading<'_> {
         }
         self.open.pop();
         let added = self.environment.add_template_owned(name.to_owned(), text);
-        added.map_err(|error| (name.to_owned(), syntax(source, &error)))?;
+        added.map_err(|error| (name.to_owned(), rewritten(source, &error)))?;
         self.done.insert(name.to_owned(), levels);
         self.finished.push(name.to_owned());
         Ok(levels)

@@ -258,6 +258,31 @@ fn chains_of_comparisons_evaluate_the_middle_once() {
 }
 
 #[test]
+fn loops_know_where_they_are() {
+    for (source, expected) in [
+        (
+            "{% for x in [5, 6, 7] %}{{ loop.index }}{{ loop.cycle('a', 'b') }}{{ loop.last }} {% endfor %}",
+            "\"1afalse 2bfalse 3atrue \"",
+        ),
+        ("{% for k in {'a': 1, 'b': 2} %}{{ k }}{{ loop.length }}{{ loop.first }} {% endfor %}", "\"a2true b2false \""),
+        ("{% for k, v in {'a': 1} | items %}{{ k }}={{ v }}{% endfor %}", "\"a=1\""),
+        ("{% for x in [] %}{{ x }}{% else %}none{% endfor %}", "\"none\""),
+        ("{% for x in [1, none, 2] if x is not none %}{{ x }}{% if loop.last %}.{% endif %}{% endfor %}", "\"12.\""),
+        (
+            "{% for x in range(9) %}{% if x == 2 %}{% continue %}{% elif x > 3 %}{% break %}{% endif %}{{ x }}{% endfor %}",
+            "\"013\"",
+        ),
+        ("{% for x in 5 %}{% endfor %}", "error: number is not iterable"),
+        ("{{ loop.changed(1) }}", "syntax 3..15: values have no methods; use a filter: `x | name(…)`"),
+    ] {
+        assert_eq!(eval(source), expected, "{source}");
+    }
+    // Rewritten it nests deeper than it was written.
+    let deep = format!("{{{{ {}1{} }}}}", "[not ".repeat(48), "]".repeat(48));
+    assert_eq!(eval(&deep), "syntax 0..295: the expression nests too deep; split it up");
+}
+
+#[test]
 fn parts_of_lists_and_texts_are_taken_as_in_python() {
     for (source, expected) in [
         ("{{ [1, 2, 3][1:] }}", "[2,3]"),

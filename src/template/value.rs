@@ -180,8 +180,9 @@ impl Object for Wrapped {
         match &self.value {
             Value::List(items) => Enumerator::Seq(items.len()),
             // One by one: a loop may break off after the first.
-            Value::Map(_) => self.mapped_enumerator(|this| {
-                Box::new(this.value.as_map().into_iter().flat_map(Map::keys).cloned().map(minijinja::Value::from))
+            Value::Map(_) => self.mapped_enumerator(|this| match &this.value {
+                Value::Map(map) => Box::new(map.keys().cloned().map(minijinja::Value::from)),
+                _ => Box::new(std::iter::empty()),
             }),
             _ => Enumerator::NonEnumerable,
         }
