@@ -162,6 +162,10 @@ impl SecretSource for ProjectSecrets {
         self.0.mask().hide(&text)
     }
 
+    fn learn(&self, value: &Value) {
+        self.0.mask().learn_value(value);
+    }
+
     fn scan(&self, value: Value) -> Value {
         self.0.mask().scan(&value)
     }

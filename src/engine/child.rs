@@ -7,13 +7,16 @@ use super::Engine;
 use super::Error;
 use super::ExecuteOptions;
 use super::Execution;
+use super::Signal;
 use super::driver;
 use super::driver::Driver;
 use super::finish::Done;
+use super::machine::Child;
 use super::machine::UnitKey;
 use crate::model::ErrorClass;
 use crate::model::Phase;
 use crate::model::RunId;
+use crate::model::RunState;
 use crate::model::Timestamp;
 use crate::model::Value;
 use crate::pipeline::check_values;
@@ -44,11 +47,17 @@ impl Driver {
             if let Err(error) = journal.commit().await {
                 return (key, Done::Failed(error));
             }
-            let result = match engine.create(&pipeline, child, inputs, Some((run, path))).await {
-                Ok(()) => execute(engine, child, pipeline, driver::Mode::Forward, options).await,
-                Err(error) => Err(error),
+            let result = async {
+                engine.create(&pipeline, child, inputs, Some((run, path))).await?;
+                let mode = match engine.finished(child).await? {
+                    None => driver::Mode::Forward,
+                    Some(done @ Execution::Finished { state: RunState::Succeeded, .. }) => return Ok(done),
+                    // The step is tried again, so the child is: what succeeded in it stays.
+                    Some(_) => driver::Mode::Retry { from: None },
+                };
+                execute(engine, child, pipeline, mode, options).await
             };
-            (key, Done::Child(started, result))
+            (key, Done::Child(started, result.await))
         });
     }
 
@@ -74,7 +83,23 @@ impl Driver {
     }
 
     fn child_options(&self) -> ExecuteOptions {
-        ExecuteOptions { deadline: self.deadline, ..self.options.clone() }
+        ExecuteOptions { deadline: self.must_end(), ..self.options.clone() }
+    }
+
+    /// Cancels child runs. One that sleeps is executed to its end here: nobody else would.
+    pub(super) async fn cancel_children(&mut self, children: Vec<Child>, undo: bool) -> Result<(), Error> {
+        for child in children {
+            self.engine.signal(child.run, &Signal::Cancel { undo }).await?;
+            let Some(pipeline) = self.machine.definition(child.key).child.clone().filter(|_| !child.flies) else {
+                continue;
+            };
+            let options = ExecuteOptions { deadline: None, ..self.child_options() };
+            match execute(self.engine.clone(), child.run, pipeline, driver::Mode::Forward, options).await {
+                Ok(_) | Err(Error::WrongState { .. } | Error::Taken(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }
 

@@ -12,6 +12,7 @@ use super::ExecuteOptions;
 use super::Execution;
 use super::Machine;
 use super::Parts;
+use super::SecretSource;
 use super::Signal;
 use super::UnitKey;
 use super::finish::Done;
@@ -26,6 +27,7 @@ use crate::model::RunState;
 use crate::model::StepError;
 use crate::model::Timestamp;
 use crate::model::Value;
+use crate::model::Verdict;
 use crate::pipeline::Durability;
 use crate::pipeline::Pipeline;
 use crate::store::Fence;
@@ -71,7 +73,9 @@ pub(super) struct Driver {
     pub(super) options: ExecuteOptions,
     /// Reaches running steps when the run is canceled, times out or is stopped.
     pub(super) canceled: CancellationToken,
-    /// When all work must have ended.
+    /// When the run's `timeout` is over; moves on while everything sleeps.
+    pub(super) work_ends: Option<Timestamp>,
+    /// When all must have ended, asleep or not.
     pub(super) deadline: Option<Timestamp>,
     pub(super) failure: Option<Error>,
 }
@@ -110,13 +114,13 @@ pub(super) async fn execute(
     let length = u64::try_from(events.len()).unwrap_or(u64::MAX);
     let journal = Journal::new(&parts.store, run, fence, length, &machine, parts.probe.clone());
     let watch = options.observer.clone().map(|observer| Watch::start(run, &journal, observer));
+    // What was secret to whoever ran it before is secret here, though nobody has read its source yet.
+    parts.secrets.learn(&record.inputs);
+    events.iter().for_each(|event| learn(event, &*parts.secrets));
     drop(events);
     let published = Arc::new(Published::new(pipeline.clone(), parts.secrets.clone()));
-    let deadline = [
-        pipeline.timeout.map(|timeout| now.plus(timeout)),
-        pipeline.deadline.map(|deadline| record.created_at.plus(deadline)),
-        options.deadline,
-    ];
+    let work_ends = pipeline.timeout.map(|timeout| now.plus(timeout));
+    let deadline = [pipeline.deadline.map(|deadline| record.created_at.plus(deadline)), options.deadline];
     let mut driver = Driver {
         engine: engine.clone(),
         run,
@@ -130,6 +134,7 @@ pub(super) async fn execute(
         slot: record.slot.map_or(Value::Null, Value::from),
         jobs: JoinSet::new(),
         canceled: CancellationToken::new(),
+        work_ends,
         deadline: deadline.into_iter().flatten().min(),
         options,
         failure: None,
@@ -151,6 +156,24 @@ pub(super) async fn execute(
     let execution = execution?;
     closed?;
     Ok(execution)
+}
+
+fn learn(event: &RunEvent, secrets: &dyn SecretSource) {
+    let value = match event {
+        RunEvent::Items { items: value, .. }
+        | RunEvent::Succeeded { output: value, .. }
+        | RunEvent::Round { output: value, .. }
+        | RunEvent::Waiting { then: Some(value), .. } => value,
+        RunEvent::Intent { intent, .. } => &intent.request,
+        RunEvent::Settled { verdict, .. } => match &**verdict {
+            Verdict::Happened { output, .. } => output,
+            _ => return,
+        },
+        _ => return,
+    };
+    if value.is_tainted() {
+        secrets.learn(value);
+    }
 }
 
 impl Driver {
@@ -216,7 +239,9 @@ impl Driver {
         let now = clock.now();
         let mut due = now.plus(INBOX);
         let mut look = true;
-        for moment in [self.machine.next_wake(), self.deadline.filter(|_| !self.machine.is_halting())] {
+        let asleep = self.machine.flying() == 0;
+        let end = if asleep { self.deadline } else { self.must_end() };
+        for moment in [self.machine.next_wake(), end.filter(|_| !self.machine.is_halting())] {
             if let Some(moment) = moment.filter(|moment| *moment <= due) {
                 due = moment;
                 look = false;
@@ -234,18 +259,30 @@ impl Driver {
                 }
             }
         }
-        self.check_deadline();
-        Ok(())
+        if let (true, Some(end)) = (asleep, &mut self.work_ends) {
+            *end = end.plus(clock.now().since(now));
+        }
+        self.check_deadline().await
     }
 
-    fn check_deadline(&mut self) {
+    /// Returns when work that starts now must have ended.
+    pub(super) fn must_end(&self) -> Option<Timestamp> {
+        [self.work_ends, self.deadline].into_iter().flatten().min()
+    }
+
+    async fn check_deadline(&mut self) -> Result<(), Error> {
         let now = self.now();
-        if self.machine.phase() == Phase::Main && self.deadline.is_some_and(|deadline| deadline <= now) {
+        if self.machine.phase() == Phase::Main && self.must_end().is_some_and(|end| end <= now) {
             let message = "the run took longer than its `timeout` or `deadline` allows".to_owned();
+            let children = self.machine.children();
             self.machine.halt(StepError { class: ErrorClass::Timeout, message }, now);
             self.canceled.cancel();
-            self.deadline = None;
+            (self.work_ends, self.deadline) = (None, None);
+            // Those that run have the deadline themselves.
+            let asleep = children.into_iter().filter(|child| !child.flies).collect();
+            self.cancel_children(asleep, false).await?;
         }
+        Ok(())
     }
 
     /// Goes to sleep where nothing can go on soon and nobody waits here.
@@ -296,8 +333,10 @@ impl Driver {
         for signal in &signals {
             match Signal::from_stored(&signal.kind, &signal.payload) {
                 Some(Signal::Cancel { undo }) => {
+                    let children = self.machine.children();
                     self.machine.cancel(undo, now);
                     self.canceled.cancel();
+                    self.cancel_children(children, undo).await?;
                 }
                 Some(Signal::Resolve { effect, verdict }) => self.resolve(&effect, verdict, now),
                 None => tracing::warn!(run = %self.run, kind = signal.kind, "unknown signal"),
@@ -313,7 +352,8 @@ impl Driver {
     /// Makes the outputs of ended steps visible to expressions.
     fn publish(&mut self) {
         for (phase, step) in self.machine.take_ended() {
-            if let Some(view) = self.machine.view(phase, step) {
+            // A replay tells of every end, also of those that a retry took back.
+            if let Some(view) = self.machine.view(phase, step).filter(|view| view.state.is_final()) {
                 self.published.publish(phase, step, view);
             }
         }

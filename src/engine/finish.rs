@@ -318,7 +318,7 @@ impl Driver {
             Ok(Execution::Finished { error, .. }) => {
                 let error =
                     error.unwrap_or(StepError { class: ErrorClass::Bug, message: "the child run failed".into() });
-                self.give_up(key, started, error);
+                self.retry_or_give_up(key, started, error, None);
             }
             Ok(Execution::Waiting { until, reason, .. }) => self.machine.sleep(key, until, &reason, None, now),
             Ok(Execution::Stopped) => self.machine.abandon(key, now),

@@ -294,7 +294,7 @@ impl Driver {
             self.machine.intend(key, intent, started);
             send_within = Some(self.parts().system.clock.monotonic().plus(self.parts().send_window));
         }
-        let deadline = [deadline, self.deadline.filter(|_| key.phase == Phase::Main)].into_iter().flatten().min();
+        let deadline = [deadline, self.must_end().filter(|_| key.phase == Phase::Main)].into_iter().flatten().min();
         let attempt = Attempt {
             parts: self.parts().clone(),
             run: self.run,

@@ -17,6 +17,8 @@ pub trait SecretSource: Send + Sync + std::fmt::Debug {
     fn get(&self, name: &str) -> Result<Value, String>;
     /// Replaces every known secret in a text by `***`.
     fn mask(&self, text: String) -> String;
+    /// Learns the secrets in a value that another process read, so that `mask` and `scan` know them.
+    fn learn(&self, value: &Value);
     /// Marks every string as secret that holds a known secret.
     fn scan(&self, value: Value) -> Value;
 }
@@ -26,6 +28,8 @@ pub trait SecretSource: Send + Sync + std::fmt::Debug {
 pub struct NoSecrets;
 
 impl SecretSource for NoSecrets {
+    fn learn(&self, _: &Value) {}
+
     fn get(&self, name: &str) -> Result<Value, String> {
         Err(format!("there is no secret `{name}`"))
     }

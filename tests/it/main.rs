@@ -8,6 +8,7 @@ mod examples;
 mod hostile;
 mod http;
 mod nodes;
+mod run;
 mod schemas;
 mod store;
 mod support;

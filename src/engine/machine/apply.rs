@@ -71,6 +71,7 @@ impl Machine {
                 unit.attempt = *attempt;
                 if let Some(rare) = &mut unit.rare {
                     rare.unanswered = false;
+                    rare.child = None;
                 }
                 match retry_at {
                     Some(until) => self.put_asleep(key, Some(*until), None),

@@ -18,6 +18,7 @@ use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+pub(super) use self::state::Child;
 use self::state::StepRecord;
 pub use self::state::Task;
 use self::state::Unit;

@@ -89,6 +89,15 @@ pub(super) struct Rare {
     pub(super) questions: u32,
 }
 
+/// The child run of a step run that has not ended.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::engine) struct Child {
+    pub(in crate::engine) key: UnitKey,
+    pub(in crate::engine) run: RunId,
+    /// Whether it is executed at this moment.
+    pub(in crate::engine) flies: bool,
+}
+
 /// The step runs of a step.
 #[derive(Clone, Debug)]
 pub(super) enum Work {

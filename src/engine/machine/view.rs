@@ -1,6 +1,8 @@
 //! What the driver may ask the machine.
 
+use super::Child;
 use super::Machine;
+use super::state::Unit;
 use super::state::UnitKey;
 use super::state::UnitState;
 use super::state::Work;
@@ -97,6 +99,31 @@ impl Machine {
     #[must_use]
     pub fn attempt(&self, key: UnitKey) -> u32 {
         self.unit(key).map_or(1, |unit| unit.attempt.max(1))
+    }
+
+    /// Lists the child runs of step runs that have not ended.
+    #[must_use]
+    pub(in crate::engine) fn children(&self) -> Vec<Child> {
+        let mut children = Vec::new();
+        let mut add = |key: UnitKey, unit: &Unit| {
+            if let Some(run) = unit.rare.as_ref().and_then(|rare| rare.child).filter(|_| !unit.is_done()) {
+                children.push(Child { key, run, flies: unit.state == UnitState::Flying });
+            }
+        };
+        for phase in [Phase::Main, Phase::OnFailure, Phase::Finally] {
+            for (step, record) in self.part(phase).steps.iter().enumerate() {
+                match &record.work {
+                    Work::None => {}
+                    Work::Single(unit) => add(UnitKey { phase, step, item: None }, unit),
+                    Work::Items(items) => {
+                        for (item, unit) in (0..).zip(&items.units) {
+                            add(UnitKey { phase, step, item: Some(item) }, unit);
+                        }
+                    }
+                }
+            }
+        }
+        children
     }
 
     /// Lists the writes whose outcome is not known, with their effects.
