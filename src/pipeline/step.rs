@@ -189,7 +189,8 @@ pub(super) fn compile(
     let until = tree.get("until").and_then(|until| read_until(compiler, until, id, &roots, &proven));
     let effect = body.effect;
     only_writes(compiler, tree, effect, &node, child.is_some());
-    let cache = tree.get("cache").and_then(|cache| read_cache(compiler, cache, &place, effect));
+    let changes = effect.is_write() || node.name() == "pipeline.run";
+    let cache = tree.get("cache").and_then(|cache| read_cache(compiler, cache, &place, changes));
     let at = tree.get("at").and_then(|at| compiler.template(at, &place));
     let delay = tree.get("delay").and_then(|delay| compiler.template(delay, &place));
     for (key, takes, wanted) in [("at", fits::MOMENT, "a moment"), ("delay", fits::LENGTH, "a duration")] {
@@ -402,11 +403,11 @@ fn read_until(
     Some(Until { holds: holds?, every, limit })
 }
 
-fn read_cache(compiler: &mut Compiler<'_>, tree: &Tree, place: &Place<'_>, effect: Effect) -> Option<Cache> {
+fn read_cache(compiler: &mut Compiler<'_>, tree: &Tree, place: &Place<'_>, changes: bool) -> Option<Cache> {
     let mut reader = Reader::new(compiler, tree, &["key", "ttl"])?;
     let has = reader.require("ttl");
     let ttl = reader.duration("ttl");
-    if effect.is_write() {
+    if changes {
         compiler
             .error(Code::CachedEffect, &first_line(&tree.span), "a step that changes the world cannot be cached")
             .help = Some("take `cache` away; `key` keeps an effect from happening twice".to_owned());
