@@ -1,6 +1,7 @@
 //! Templates in a file: their syntax, and the names that they read.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use super::compile::Compiler;
 use super::compile::first_line;
@@ -12,6 +13,7 @@ use crate::diag::Severity;
 use crate::diag::Span;
 use crate::diag::did_you_mean;
 use crate::model::Value;
+use crate::template::Prompt;
 use crate::template::Reference;
 use crate::template::Template;
 use crate::template::TemplateTree;
@@ -110,15 +112,27 @@ impl Compiler<'_> {
     fn infer(&mut self, template: &Template, tree: &Tree, place: &Place<'_>) {
         let scope = Scope { compiler: self, own: place.own, roots: &place.roots, given: &place.given };
         let (kind, findings) = infer::template(template, &scope);
+        let source = self.source;
+        self.tell(findings, |range| tree.span_within(source, range));
+        self.inferred.templates.insert(tree.span.start.offset, kind);
+    }
+
+    /// Infers the text of a prompt's file for the faults that show.
+    pub(super) fn infer_prompt(&mut self, text: &str, place: &Place<'_>, span: impl Fn(Range<usize>) -> Span) {
+        let scope = Scope { compiler: self, own: place.own, roots: &place.roots, given: &place.given };
+        let (_, findings) = infer::parts(text, &Prompt::parts_of(text), &scope);
+        self.tell(findings, span);
+    }
+
+    fn tell(&mut self, findings: Vec<infer::Finding>, span: impl Fn(Range<usize>) -> Span) {
         for finding in findings {
-            let span = tree.span_within(self.source, finding.range);
+            let span = span(finding.range);
             let told = match finding.severity {
                 Severity::Error => self.error(finding.code, &span, finding.message),
                 Severity::Warning => self.warning(finding.code, &span, finding.message),
             };
             told.help = finding.help;
         }
-        self.inferred.templates.insert(tree.span.start.offset, kind);
     }
 
     /// Compiles a value with templates in it.

@@ -42,9 +42,13 @@ pub(super) fn template(template: &Template, names: &dyn Names) -> (Type, Vec<Fin
     if let Some(text) = template.literal() {
         return (Type::of_value(&text.into()), Vec::new());
     }
-    let mut inference = Inference { source: template.source(), names, findings: Vec::new(), bound: Vec::new() };
-    let parts = template.parts();
-    let gives = match parts.as_slice() {
+    parts(template.source(), &template.parts(), names)
+}
+
+/// Infers what the parts of a source give.
+pub(super) fn parts(source: &str, parts: &[Part], names: &dyn Names) -> (Type, Vec<Finding>) {
+    let mut inference = Inference { source, names, findings: Vec::new(), bound: Vec::new() };
+    let gives = match parts {
         [Part::Value(whole)] => inference.expr(whole),
         parts => {
             inference.parts(parts);

@@ -101,6 +101,8 @@ pub(super) struct Type {
     shape: Option<Arc<Shape>>,
     /// The currency of money, where it is certain.
     pub(super) currency: Option<Arc<str>>,
+    /// How many types it is made of, itself included.
+    size: usize,
 }
 
 /// The fields of an object.
@@ -133,6 +135,9 @@ pub(super) enum Field {
 
 /// How many items of a written list are looked at.
 const MOST_ITEMS: usize = 100;
+/// Of how many types one is made at most. Parts are shared, so a short text could build one that takes for ever to
+/// compare; of what is larger the inside is not known.
+const MAX_SIZE: usize = 2_000;
 /// How deep a schema or a value is followed.
 const MAX_DEPTH: usize = 32;
 
@@ -140,7 +145,7 @@ impl Type {
     pub(super) const ANY: Self = Self::of(Kinds::ALL);
 
     pub(super) const fn of(kinds: Kinds) -> Self {
-        Self { kinds, item: None, shape: None, currency: None }
+        Self { kinds, item: None, shape: None, currency: None, size: 1 }
     }
 
     pub(super) fn text() -> Self {
@@ -148,12 +153,22 @@ impl Type {
     }
 
     pub(super) fn list(item: Self) -> Self {
-        let item = (item != Self::ANY).then(|| Arc::new(item));
-        Self { item, ..Self::of(Kinds::LIST) }
+        let item = (!item.is_any()).then(|| Arc::new(item));
+        Self { item, ..Self::of(Kinds::LIST) }.measured()
     }
 
     pub(super) fn map(fields: Vec<(Arc<str>, Self)>, rest: Rest) -> Self {
-        Self { shape: Some(Arc::new(Shape { fields, rest })), ..Self::of(Kinds::MAP) }
+        Self { shape: Some(Arc::new(Shape { fields, rest })), ..Self::of(Kinds::MAP) }.measured()
+    }
+
+    /// Counts what it is made of, and forgets the inside of what is too large.
+    fn measured(mut self) -> Self {
+        let fields = self.shape.iter().flat_map(|shape| &shape.fields).map(|(_, kind)| kind.size);
+        self.size = fields.chain(self.item.iter().map(|item| item.size)).sum::<usize>() + 1;
+        if self.size > MAX_SIZE {
+            return Self { currency: self.currency, ..Self::of(self.kinds) };
+        }
+        self
     }
 
     pub(super) fn money(currency: Option<&str>) -> Self {
@@ -197,7 +212,7 @@ impl Type {
             (true, false) => self.currency,
             _ => other.currency,
         };
-        Self { kinds, item, shape, currency }
+        Self { kinds, item, shape, currency, size: 0 }.measured()
     }
 
     /// Returns what the items of a list are; anything where it may be no list.
@@ -386,4 +401,34 @@ fn kind_of_json(value: &Json) -> Type {
         Json::Array(_) => Kinds::LIST,
         Json::Object(_) => Kinds::MAP,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_that_holds_itself_twice_over_and_over_stays_small() {
+        let grown = || {
+            let mut kind = Type::text();
+            for _ in 0..64 {
+                kind = Type::map(vec![("a".into(), kind.clone()), ("b".into(), Type::list(kind))], Rest::Closed);
+            }
+            kind
+        };
+        let (one, two) = (grown(), grown());
+        assert!(one.size <= MAX_SIZE);
+        assert_eq!(one.clone().or(two), one);
+    }
+
+    #[test]
+    fn what_may_be_either_has_the_fields_of_both() {
+        let map = |key: &str, kind| Type::map(vec![(key.into(), kind)], Rest::Closed);
+        let either = map("a", Type::text()).or(map("b", Type::of(Kinds::INTEGER)));
+        assert_eq!(either.field("a"), Field::Known(Type::text()));
+        assert_eq!(either.field("b"), Field::Known(Type::of(Kinds::INTEGER)));
+        assert_eq!(either.field("c"), Field::Missing);
+        assert!(matches!(either.or(Type::of(Kinds::MAP)).field("c"), Field::Known(kind) if kind.is_any()));
+        assert_eq!(Type::money(Some("USD")).or(Type::money(Some("EUR"))).currency, None);
+    }
 }

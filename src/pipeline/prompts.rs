@@ -72,6 +72,10 @@ pub(super) fn compile(compiler: &mut Compiler<'_>, tree: &Tree, place: &Place<'_
                     compiler.reference(reference, &span(file, &reference.range), place);
                 }
             }
+            // What an included file reads may be bound where it is included: only the prompt itself is certain.
+            if let Some(file) = files.get(main) {
+                compiler.infer_prompt(&file.text, place, |range| span(file, &range));
+            }
             for name in prompt.files() {
                 if let Some(file) = files.get(name) {
                     compiler.prompts.insert(within(name), file.text.clone());

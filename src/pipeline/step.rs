@@ -321,7 +321,14 @@ fn for_each(compiler: &mut Compiler<'_>, tree: &Tree, place: &Place<'_>) -> Opti
 
 /// Looks for secrets in what a logging step shows.
 fn shown_secrets(compiler: &mut Compiler<'_>, tree: &Tree, id: &str, roots: &[&'static str]) {
-    let Some(with) = tree.get("with") else { return };
+    fn mentions(tree: &Tree) -> bool {
+        match &tree.kind {
+            crate::yaml::TreeKind::Scalar { text, .. } => text.contains("secrets"),
+            crate::yaml::TreeKind::Sequence(items) => items.iter().any(mentions),
+            crate::yaml::TreeKind::Mapping(entries) => entries.iter().any(|entry| mentions(&entry.value)),
+        }
+    }
+    let Some(with) = tree.get("with").filter(|with| mentions(with)) else { return };
     let before = compiler.diagnostics.len();
     let place = Place { shown: true, ..Place::step(id, roots, &[]) };
     compiler.tree(with, &place);
@@ -527,9 +534,13 @@ fn read_needs(compiler: &mut Compiler<'_>, tree: &Tree, id: &str) -> Vec<(String
 fn reads_previous(tree: &Tree) -> bool {
     fn any(tree: &Tree) -> bool {
         match &tree.kind {
-            crate::yaml::TreeKind::Scalar { text, .. } => Template::parse(text).is_ok_and(|template| {
-                template.references().iter().any(|it| it.path.first().is_some_and(|root| &**root == "previous"))
-            }),
+            // A text is read again only where the word stands in it.
+            crate::yaml::TreeKind::Scalar { text, .. } => {
+                let reads = |template: Template| {
+                    template.references().iter().any(|it| it.path.first().is_some_and(|root| &**root == "previous"))
+                };
+                text.contains("previous") && Template::parse(text).is_ok_and(reads)
+            }
             crate::yaml::TreeKind::Sequence(items) => items.iter().any(any),
             crate::yaml::TreeKind::Mapping(entries) => entries.iter().any(|entry| any(&entry.value)),
         }

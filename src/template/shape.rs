@@ -165,6 +165,14 @@ impl Template {
     }
 }
 
+impl super::Prompt {
+    /// Returns the parts of one file of a prompt; what it includes is not followed.
+    #[must_use]
+    pub fn parts_of(text: &str) -> Vec<Part> {
+        parts(text)
+    }
+}
+
 /// Tells whether a text without braces reads as an expression, for texts that look as if the braces were forgotten.
 #[must_use]
 pub fn expression_of(text: &str) -> Option<Expr> {
