@@ -29,6 +29,7 @@ use crate::node::Reconciled;
 use crate::node::RowSource;
 use crate::node::StepContext;
 use crate::store::Store;
+use crate::system::Clock;
 use crate::template::Scope;
 
 /// All that an attempt needs, owned, so that it can run anywhere.
@@ -137,9 +138,21 @@ impl RowSource for Store {
 }
 
 /// Runs what `run_inline` left.
-pub(super) async fn run_rest(future: AttemptFuture, canceled: CancellationToken) -> AttemptResult {
+pub(super) async fn run_rest(
+    future: AttemptFuture,
+    canceled: CancellationToken,
+    clock: Arc<dyn Clock>,
+    deadline: Option<Timestamp>,
+) -> AttemptResult {
+    let late = async {
+        match deadline {
+            Some(deadline) => clock.sleep_until(deadline).await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         result = guarded(future) => result,
+        () = late => Err(timeout_error(Effect::Pure)),
         () = canceled.cancelled() => Err(canceled_error()),
     }
 }

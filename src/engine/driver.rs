@@ -239,7 +239,7 @@ impl Driver {
         let now = clock.now();
         let mut due = now.plus(INBOX);
         let mut look = true;
-        let asleep = self.machine.flying() == 0;
+        let asleep = self.machine.flying() == 0 && self.jobs.is_empty();
         let end = if asleep { self.deadline } else { self.must_end() };
         for moment in [self.machine.next_wake(), end.filter(|_| !self.machine.is_halting())] {
             if let Some(moment) = moment.filter(|moment| *moment <= due) {
@@ -287,7 +287,8 @@ impl Driver {
 
     /// Goes to sleep where nothing can go on soon and nobody waits here.
     async fn park(&mut self) -> Result<Option<Execution>, Error> {
-        if self.machine.flying() > 0 {
+        // Rows that a `for_each` waits for are under way without a step run.
+        if self.machine.flying() > 0 || !self.jobs.is_empty() {
             return Ok(None);
         }
         let now = self.now();

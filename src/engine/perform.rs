@@ -331,12 +331,13 @@ impl Driver {
     }
 
     fn run_pure(&mut self, key: UnitKey, started: Timestamp, attempt: Attempt) {
-        let canceled = attempt.canceled.clone();
+        let (canceled, deadline) = (attempt.canceled.clone(), attempt.deadline);
+        let clock = self.parts().system.clock.clone();
         match attempt.run_inline() {
             Ok(result) => self.ended(key, started, AttemptEnd::Node(result)),
             Err(rest) => {
                 self.jobs.spawn(async move {
-                    (key, Done::Attempt(started, AttemptEnd::Node(run_rest(rest, canceled).await)))
+                    (key, Done::Attempt(started, AttemptEnd::Node(run_rest(rest, canceled, clock, deadline).await)))
                 });
             }
         }

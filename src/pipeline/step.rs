@@ -89,6 +89,7 @@ impl Defaults {
         let connection = reader.text("connection");
         if let Some((name, span)) = connection {
             compiler.known_connection(name, span);
+            compiler.not_yet.push("`defaults.connection` waits for connectors".to_owned());
         }
         let retry = tree.get("retry").map(|tree| read_retry(compiler, tree, &Retry::default()));
         Self { retry, timeout, max_parallel }

@@ -3,6 +3,7 @@
 use pipewright::engine::ExecuteOptions;
 use pipewright::engine::Execution;
 use pipewright::model::Duration;
+use pipewright::model::Effect;
 use pipewright::model::ErrorClass;
 use pipewright::model::RunEvent;
 use pipewright::model::RunState;
@@ -11,6 +12,7 @@ use pipewright::model::Value;
 use super::Act;
 use super::Stage;
 use super::give;
+use super::held;
 
 #[tokio::test]
 async fn a_retry_backs_off_exponentially_up_to_its_bound() {
@@ -84,6 +86,14 @@ async fn an_attempt_ends_with_its_time_out_and_is_retried() {
     let played = stage.play(&format!("steps:\n  a: {{ uses: t.slow, timeout: 5s, retry: {retry} }}\n")).await;
     played.outputs();
     assert_eq!(stage.world.calls(), ["0 t.slow {}", "15 t.slow {}"]);
+}
+
+#[tokio::test]
+async fn pure_work_has_a_time_out_as_well() {
+    let hang = |_: usize, _: &Value| Act::Hang(Duration::from_secs(5));
+    let stage = Stage::new().node("t.think", Effect::Pure, held(), hang);
+    let played = stage.play("steps:\n  a: { uses: t.think, timeout: 5s }\n").await;
+    assert_eq!(played.failure(), "timeout: step `a`: no result within the time-out");
 }
 
 #[tokio::test]
