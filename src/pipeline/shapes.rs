@@ -1,5 +1,6 @@
 //! What the names in a pipeline are: inputs by their declarations, steps by the outputs of their nodes.
 
+use std::cell::Cell;
 use std::cell::OnceCell;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -23,6 +24,9 @@ use crate::yaml::TreeKind;
 /// Nodes whose output is made of the items that they are given.
 const KEEPS_ITEMS: [&str; 2] = ["data.filter", "data.sort"];
 
+/// Through how many steps a type is followed, from a step to the one that it reads.
+const MAX_DEPTH: usize = 64;
+
 /// What has been inferred of one file.
 #[derive(Debug, Default)]
 pub(super) struct Inferred {
@@ -30,6 +34,8 @@ pub(super) struct Inferred {
     /// The output of one run of a step, by the step's id; while it is being inferred it may be anything.
     outputs: RefCell<HashMap<String, Type>>,
     items: RefCell<HashMap<String, Type>>,
+    /// How many steps are being inferred, one for the other.
+    depth: Cell<usize>,
     /// What the templates of the file give, by the offset at which they begin.
     pub(super) templates: HashMap<usize, Type>,
 }
@@ -91,8 +97,14 @@ impl<'w> Compiler<'w> {
         if let Some(known) = self.inferred.outputs.borrow().get(id) {
             return known.clone();
         }
+        let depth = self.inferred.depth.get();
+        if depth >= MAX_DEPTH {
+            return Type::ANY;
+        }
         self.inferred.outputs.borrow_mut().insert(id.to_owned(), Type::ANY);
+        self.inferred.depth.set(depth + 1);
         let output = self.bodies.get(id).map_or(Type::ANY, |tree| self.infer_output(id, tree));
+        self.inferred.depth.set(depth);
         self.inferred.outputs.borrow_mut().insert(id.to_owned(), output.clone());
         output
     }
@@ -139,9 +151,15 @@ impl<'w> Compiler<'w> {
         if let Some(known) = self.inferred.items.borrow().get(id) {
             return known.clone();
         }
+        let depth = self.inferred.depth.get();
+        if depth >= MAX_DEPTH {
+            return Type::ANY;
+        }
         self.inferred.items.borrow_mut().insert(id.to_owned(), Type::ANY);
+        self.inferred.depth.set(depth + 1);
         let list = self.bodies.get(id).and_then(|tree| tree.get("for_each"));
         let item = list.map_or(Type::ANY, |list| self.type_of(list, id).item());
+        self.inferred.depth.set(depth);
         self.inferred.items.borrow_mut().insert(id.to_owned(), item.clone());
         item
     }

@@ -315,11 +315,12 @@ impl Reader<'_> {
         arguments.iter().map(one).collect()
     }
 
-    /// `a < b < c` is `a < b and b < c`.
+    /// `a < b < c` is `a < b and b < c`; what stands in the middle is told once, lest a nest of these doubles at each
+    /// level.
     fn compare(&self, compare: &ast::Compare<'_>, place: Range<usize>, depth: usize) -> Expr {
         let mut left = self.expr(&compare.expr, depth);
         let mut whole: Option<Expr> = None;
-        for op in &compare.ops {
+        for op in compare.ops.iter().take(MAX_DEPTH) {
             let right = self.expr(&op.expr, depth);
             let operator = match op.op {
                 CompareOpKind::Eq => Operator::Equal,
@@ -332,7 +333,10 @@ impl Reader<'_> {
                 CompareOpKind::NotIn => Operator::NotIn,
             };
             let range = left.range.start..right.range.end;
-            let next = Expr { kind: ExprKind::Binary(operator, Box::new(left), Box::new(right.clone())), range };
+            let plain = matches!(right.kind, ExprKind::Name(_) | ExprKind::Constant(_));
+            let again = if plain { right.kind.clone() } else { ExprKind::Opaque };
+            let again = Expr { kind: again, range: right.range.clone() };
+            let next = Expr { kind: ExprKind::Binary(operator, Box::new(left), Box::new(right)), range };
             whole = Some(match whole {
                 None => next,
                 Some(before) => Expr {
@@ -340,7 +344,7 @@ impl Reader<'_> {
                     kind: ExprKind::Binary(Operator::And, Box::new(before), Box::new(next)),
                 },
             });
-            left = right;
+            left = again;
         }
         whole.unwrap_or(left)
     }

@@ -155,3 +155,20 @@ fn a_written_false_is_no_text() {
     let when = pipeline.main.step("a").and_then(|step| step.when.as_ref()).unwrap();
     assert_eq!((when.literal(), when.source()), (None, "{{ false }}"));
 }
+
+#[test]
+fn types_are_inferred_in_bounded_time_and_depth() {
+    let nested = (0..25).fold("1".to_owned(), |inner, _| format!("(0 < ({inner}) < 3)"));
+    let mut text = format!("steps:\n  nested: {{ uses: log.write, with: {{ message: \"{{{{ {nested} }}}}\" }} }}\n");
+    // The last step stands first, so that its type is asked for before any other is known.
+    for step in (1..2_000).rev() {
+        let before = step - 1;
+        text.push_str(&format!(
+            "  s{step}: {{ for_each: \"{{{{ steps.s{before}.output }}}}\", uses: data.filter, with: {{ items: \"{{{{ steps.s{before}.output }}}}\", where: \"{{{{ item }}}}\" }} }}\n"
+        ));
+    }
+    text.push_str("  s0: { uses: json.parse, with: { text: \"[]\" } }\n");
+    let (_, diagnostics) = pipewright::pipeline::compile_text("x.yaml", &text, &registry());
+    let codes: BTreeSet<Code> = diagnostics.iter().map(|diagnostic| diagnostic.code).collect();
+    assert!(codes.is_subset(&BTreeSet::from([Code::WrongOperation])), "{codes:?} {:?}", diagnostics.first());
+}
