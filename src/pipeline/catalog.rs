@@ -36,6 +36,8 @@ pub struct Catalog {
     registry: Registry,
     schemas: Schemas,
     declared: OnceCell<Declared>,
+    /// The folder of the project's own pipelines.
+    folder: OnceCell<Option<PathBuf>>,
     /// What has been compiled, by path.
     done: RefCell<BTreeMap<PathBuf, Compiled>>,
     /// The files that are being compiled, outermost first.
@@ -71,6 +73,7 @@ impl Catalog {
             registry,
             schemas: Schemas::default(),
             declared: OnceCell::new(),
+            folder: OnceCell::new(),
             done: RefCell::default(),
             open: RefCell::default(),
             sources: RefCell::default(),
@@ -232,11 +235,15 @@ impl Catalog {
         self.open.borrow_mut().push(path.to_owned());
         let child = |name: &str| self.child(name);
         let prompt = |name: &str| self.prompt(path, name);
+        // A file elsewhere may be meant for another project: what this one declares says nothing of it.
+        let folder = self.folder.get_or_init(|| self.root.join("pipelines").canonicalize().ok());
+        let own = folder.as_ref().is_some_and(|folder| path.canonicalize().is_ok_and(|path| path.starts_with(folder)));
+        let elsewhere = Declared::default();
         let world = World {
             registry: &self.registry,
             child: &child,
             schemas: &self.schemas,
-            declared: self.declared.get_or_init(|| Declared::read(&self.root)),
+            declared: if own { self.declared.get_or_init(|| Declared::read(&self.root)) } else { &elsewhere },
             prompt: &prompt,
         };
         let compiled = compile(&file, &text, &world);
