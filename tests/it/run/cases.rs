@@ -246,3 +246,24 @@ async fn priority_decides_who_starts_first() {
     stage.play(text).await.outputs();
     assert_eq!(stage.world.calls(), [r#"0 t.echo {"n":9}"#, r#"0 t.echo {"n":5}"#, r#"0 t.echo {"n":1}"#]);
 }
+
+#[tokio::test]
+async fn undo_takes_back_the_items_that_succeeded_and_no_others() {
+    let stage = Stage::new()
+        .write("t.make", held(), |_, input| match input.to_string().as_str() {
+            r#"{"n":3}"# => Act::Fail(ErrorClass::Rejected),
+            text => give(format!("made {text}")),
+        })
+        .write("t.drop", held(), |_, _| give("dropped"));
+    let text = "steps:\n  each: { for_each: [1, 2, 3], max_parallel: 1, uses: t.make, with: { n: \"{{ item }}\" }, undo: { uses: t.drop, with: { id: \"{{ output }}\", item: \"{{ item }}\" } } }\n";
+    stage.play(text).await.failure();
+    let calls = stage.world.calls();
+    let expected = [
+        r#"0 t.make {"n":1}"#,
+        r#"0 t.make {"n":2}"#,
+        r#"0 t.make {"n":3}"#,
+        r#"0 t.drop {"id":"made {\"n\":2}","item":2}"#,
+        r#"0 t.drop {"id":"made {\"n\":1}","item":1}"#,
+    ];
+    assert_eq!(calls, expected);
+}

@@ -195,3 +195,13 @@ async fn a_cached_output_is_given_back_until_it_expires() {
     assert_eq!(stage.play(text).await.outputs(), r#"{"a":1}"#);
     assert_eq!(stage.world.calls().len(), 3);
 }
+
+#[tokio::test]
+async fn the_key_of_a_cache_stands_for_the_whole_input() {
+    let stage = Stage::new().read("t.price", |_, input| give(input.to_string()));
+    let text = "steps:\n  a: { uses: t.price, with: { s: X }, cache: { key: \"one\", ttl: 1h } }\noutputs: { a: \"{{ steps.a.output }}\" }\n";
+    let first = stage.play(text).await.outputs();
+    assert_eq!(stage.play(&text.replace("s: X", "s: Y")).await.outputs(), first);
+    stage.play(&text.replace("one", "two")).await.outputs();
+    assert_eq!(stage.world.calls(), [r#"0 t.price {"s":"X"}"#, r#"0 t.price {"s":"X"}"#]);
+}
