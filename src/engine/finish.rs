@@ -137,14 +137,20 @@ impl Driver {
         if key.phase != Phase::Undo
             && let Some(name) = self.machine.definition(key).into.clone()
         {
-            return self.store_rows(key, started, &name, output);
+            return self.store_rows(key, started, &name, &output);
         }
         self.succeed(key, started, output);
     }
 
-    fn store_rows(&mut self, key: UnitKey, started: Timestamp, name: &str, output: Value) {
-        let Value::List(rows) = output else {
-            let message = format!("`into` takes a list of rows, the output is {}", output.kind().name());
+    fn store_rows(&mut self, key: UnitKey, started: Timestamp, name: &str, output: &Value) {
+        // Tables come as `{ rows: […] }`, with their columns or their count beside.
+        let rows = match output {
+            Value::Map(map) => map.get("rows").and_then(Value::as_list),
+            rows => rows.as_list(),
+        };
+        let Some(rows) = rows.map(<[Value]>::to_vec) else {
+            let message =
+                format!("`into` takes a list of rows, or an output with `rows`; here it is {}", output.kind().name());
             let error = self.step_error(ErrorClass::Invalid, message);
             return self.give_up(key, started, error);
         };

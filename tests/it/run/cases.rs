@@ -240,6 +240,18 @@ async fn rows_become_a_dataset_that_the_next_steps_read() {
 }
 
 #[tokio::test]
+async fn the_rows_of_a_table_become_a_dataset() {
+    let stage = Stage::new().read("t.number", |_, _| give(7));
+    let text = "steps:\n  load: { uses: csv.read, with: { text: \"a,b\\n1,2\\n3,4\\n\" }, into: table }\n  sum: { uses: data.reduce, with: { items: \"{{ steps.load.output }}\", initial: 0, to: \"{{ acc + (item.b | int) }}\" } }\n  each: { for_each: \"{{ steps.load.output }}\", uses: data.map, with: { items: [\"{{ item.a }}\"], to: \"{{ item | int }}\" } }\noutputs: { sum: \"{{ steps.sum.output }}\", each: \"{{ steps.each.output }}\" }\n";
+    assert_eq!(stage.play(text).await.outputs(), r#"{"sum":6,"each":[[1],[3]]}"#);
+    let no_rows = stage.play("steps:\n  a: { uses: t.number, into: numbers }\n").await;
+    assert_eq!(
+        no_rows.failure(),
+        "invalid: step `a`: `into` takes a list of rows, or an output with `rows`; here it is integer"
+    );
+}
+
+#[tokio::test]
 async fn priority_decides_who_starts_first() {
     let stage = Stage::new().read("t.echo", echo);
     let text = "steps:\n  low: { uses: t.echo, priority: 1, with: { n: 1 } }\n  high: { uses: t.echo, priority: 9, with: { n: 9 } }\n  middle: { uses: t.echo, with: { n: 5 } }\n";
