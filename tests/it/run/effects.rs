@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use pipewright::engine::Execution;
 use pipewright::engine::SecretSource;
 use pipewright::engine::Signal;
 use pipewright::model::ErrorClass;
+use pipewright::model::RunState;
 use pipewright::model::Value;
 use pipewright::model::Verdict;
 use pipewright::secrets::Mask;
@@ -94,6 +96,46 @@ async fn a_doubt_does_not_keep_the_others_from_going_on() {
     let played = stage.play(&text).await;
     played.waits();
     assert_eq!(played.ends(), ["other succeeded", "more succeeded"]);
+}
+
+#[tokio::test]
+async fn a_write_that_panics_is_in_doubt() {
+    let stage = Stage::new().write("t.order", held(), |_, _| Act::Panic);
+    let played = stage.play(ORDER).await;
+    assert!(played.waits().starts_with("in doubt: `order`"), "{}", played.waits());
+}
+
+#[tokio::test]
+async fn a_write_under_way_ends_before_a_canceled_run_does() {
+    let stage = Stage::new().write("t.order", held(), lost_once(true));
+    let played = stage.play(ORDER).await;
+    played.waits();
+    let engine = stage.engine().await;
+    engine.signal(played.run, &Signal::Cancel { undo: false }).await.unwrap();
+    let again = stage.resume(&engine, played.run, &stage.pipeline(ORDER), Default::default()).await;
+    // Whether it happened is still not known, so the run does not say that it ended.
+    assert!(again.waits().starts_with("in doubt: `order`"), "{}", again.waits());
+    let effect = format!("{}/order", played.run);
+    let verdict = Verdict::Happened { output: Value::Null, remote_id: None };
+    engine.signal(played.run, &Signal::Resolve { effect, verdict }).await.unwrap();
+    let ended = stage.resume(&engine, played.run, &stage.pipeline(ORDER), Default::default()).await;
+    let state = RunState::Canceled;
+    assert!(matches!(ended.execution, Execution::Finished { state: found, .. } if found == state), "{}", ended.told());
+}
+
+#[tokio::test]
+async fn signals_and_retries_that_mean_nothing_are_refused() {
+    let stage = Stage::new().write("t.order", held(), |_, _| Act::Fail(ErrorClass::Rejected));
+    let played = stage.play(ORDER).await;
+    played.failure();
+    let (engine, pipeline) = (stage.engine().await, stage.pipeline(ORDER));
+    let nowhere = engine.retry(played.run, pipeline.clone(), Some("nowhere".into()), Default::default()).await;
+    assert_eq!(nowhere.unwrap_err().to_string(), "there is no step `nowhere`");
+    let unknown = pipewright::model::RunId::new(1, 1);
+    let nobody = engine.signal(unknown, &Signal::Cancel { undo: false }).await;
+    assert_eq!(nobody.unwrap_err().to_string(), format!("there is no run `{unknown}`"));
+    let done = engine.execute(played.run, pipeline, Default::default()).await;
+    assert!(done.unwrap_err().to_string().contains("run it again with `runs retry`"));
 }
 
 /// A source of one secret, as a process knows it: the mask learns it when it is read.
