@@ -90,7 +90,10 @@ pub(super) fn check(global: &Global, paths: &[PathBuf]) -> Result<Checked, Fault
 
 fn catalog(global: &Global, from: &std::path::Path, registry: &Registry) -> Result<Catalog, Fault> {
     let root = app::find_root(global.project.as_deref(), from);
-    Ok(Catalog::open(&root, registry.clone()))
+    let catalog = Catalog::open(&root, registry.clone());
+    // A key that cannot be read is told where it is needed.
+    let has_key = app::master_key(&root).map_or(true, |key| key.is_some());
+    Ok(if has_key { catalog } else { catalog.without_master_key() })
 }
 
 /// Loads the one pipeline that a command names, and opens its project.

@@ -35,6 +35,7 @@ pub struct Catalog {
     root: PathBuf,
     registry: Registry,
     schemas: Schemas,
+    can_seal: bool,
     declared: OnceCell<Declared>,
     /// The folder of the project's own pipelines.
     folder: OnceCell<Option<PathBuf>>,
@@ -72,12 +73,20 @@ impl Catalog {
             root: root.to_owned(),
             registry,
             schemas: Schemas::default(),
+            can_seal: true,
             declared: OnceCell::new(),
             folder: OnceCell::new(),
             done: RefCell::default(),
             open: RefCell::default(),
             sources: RefCell::default(),
         }
+    }
+
+    /// Tells that the project has no master key: then a pipeline that would store a secret is an error.
+    #[must_use]
+    pub fn without_master_key(mut self) -> Self {
+        self.can_seal = false;
+        self
     }
 
     #[must_use]
@@ -242,6 +251,7 @@ impl Catalog {
         let world = World {
             registry: &self.registry,
             child: &child,
+            can_seal: self.can_seal,
             schemas: &self.schemas,
             declared: if own { self.declared.get_or_init(|| Declared::read(&self.root)) } else { &elsewhere },
             prompt: &prompt,
@@ -321,6 +331,7 @@ pub fn compile_text(file: &str, text: &str, registry: &Registry) -> (Option<Arc<
     let child = |_: &str| Child::Unknown { near: None };
     let prompt = |name: &str| Err(format!("there is no file `{name}`"));
     let declared = Declared::default();
-    let world = World { registry, child: &child, schemas: &schemas, declared: &declared, prompt: &prompt };
+    let world =
+        World { registry, child: &child, schemas: &schemas, can_seal: true, declared: &declared, prompt: &prompt };
     compile(&file.into(), text, &world)
 }

@@ -18,6 +18,7 @@ use super::inputs;
 use super::kinds::Type;
 use super::prompts::PromptFile;
 use super::read::Reader;
+use super::sealing;
 use super::shapes::Inferred;
 use super::step;
 use super::triggers;
@@ -78,6 +79,8 @@ pub(super) struct World<'w> {
     /// Finds child pipelines by name.
     pub(super) child: &'w dyn Fn(&str) -> Child,
     pub(super) schemas: &'w Schemas,
+    /// Whether there is a master key, with which secrets can be stored.
+    pub(super) can_seal: bool,
     pub(super) declared: &'w Declared,
     /// Finds the files of prompts, by paths relative to the pipeline's file; else says why there is none.
     pub(super) prompt: &'w dyn Fn(&str) -> Result<PromptFile, String>,
@@ -219,6 +222,10 @@ impl<'w> Compiler<'w> {
         let place = Place::end();
         let outputs = self.outputs(tree.get("outputs"), &place);
         let (guards_before, guards_after) = self.guards(tree.get("guards"));
+        if !self.world.can_seal {
+            let graphs = [("steps", &main), ("on_failure", &on_failure), ("finally", &finally)];
+            sealing::check(self, tree, &graphs, &outputs);
+        }
         let definition = definition::write(file, self.source, &self.prompts, &self.children);
         let version = version(&definition, [&main, &on_failure, &finally]);
         Some(Pipeline {

@@ -99,6 +99,7 @@ impl Pool<'_> {
             registry: self.registry,
             child: &child,
             schemas: &self.schemas,
+            can_seal: true,
             declared: &declared,
             prompt: &prompt,
         };

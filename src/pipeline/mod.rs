@@ -18,6 +18,7 @@ mod project;
 mod prompts;
 mod read;
 mod schema;
+mod sealing;
 mod shapes;
 mod step;
 mod triggers;
