@@ -42,6 +42,7 @@ impl Driver {
         self.flush();
         let (engine, journal, run, options) =
             (self.engine.clone(), self.journal.clone(), self.run, self.child_options());
+        let canceled = self.canceled.clone();
         self.jobs.spawn(async move {
             // A child run is visible outside: what led to it comes first.
             if let Err(error) = journal.commit().await {
@@ -49,6 +50,10 @@ impl Driver {
             }
             let result = async {
                 engine.create(&pipeline, child, inputs, Some((run, path))).await?;
+                // Whoever canceled the parent before this moment found no child to cancel.
+                if canceled.is_cancelled() && !options.stop.is_cancelled() {
+                    engine.signal(child, &Signal::Cancel { undo: false }).await?;
+                }
                 let mode = match engine.finished(child).await? {
                     None => driver::Mode::Forward,
                     Some(done @ Execution::Finished { state: RunState::Succeeded, .. }) => return Ok(done),
@@ -89,7 +94,12 @@ impl Driver {
     /// Cancels child runs. One that sleeps is executed to its end here: nobody else would.
     pub(super) async fn cancel_children(&mut self, children: Vec<Child>, undo: bool) -> Result<(), Error> {
         for child in children {
-            self.engine.signal(child.run, &Signal::Cancel { undo }).await?;
+            match self.engine.signal(child.run, &Signal::Cancel { undo }).await {
+                Ok(()) => {}
+                // It was not made yet. One that is just being made looks for itself, see `start_child`.
+                Err(Error::NoRun(_)) => continue,
+                Err(error) => return Err(error),
+            }
             let Some(pipeline) = self.machine.definition(child.key).child.clone().filter(|_| !child.flies) else {
                 continue;
             };

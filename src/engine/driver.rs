@@ -171,9 +171,7 @@ fn learn(event: &RunEvent, secrets: &dyn SecretSource) {
         },
         _ => return,
     };
-    if value.is_tainted() {
-        secrets.learn(value);
-    }
+    secrets.learn(value);
 }
 
 impl Driver {

@@ -23,13 +23,11 @@ use crate::node::LogLevel;
 use crate::node::LogSink;
 use crate::node::NodeError;
 use crate::node::Outcome;
+use crate::node::ROWS_A_BATCH;
 use crate::pipeline::OnError;
 use crate::store::Record;
 use crate::template::EvalError;
 use crate::template::Scope;
-
-/// How many rows of a dataset lie together: as many as a reader takes at once.
-const PAGE: usize = 1_000;
 
 /// What a job came to.
 pub(super) enum Done {
@@ -162,7 +160,8 @@ impl Driver {
                 // Rows of an attempt that did not end are not mixed with those of this one.
                 store.clear_dataset(run, fence, &id).await?;
                 let mut at = 0;
-                for page in rows.chunks(PAGE) {
+                // A page holds as many rows as a reader takes at once.
+                for page in rows.chunks(ROWS_A_BATCH) {
                     // The cursor says that more is to come.
                     store.append_rows(run, fence, &id, at, page, Some("")).await?;
                     at += u64::try_from(page.len()).unwrap_or(0);

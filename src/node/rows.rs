@@ -16,7 +16,7 @@ use crate::model::ErrorClass;
 use crate::model::Value;
 
 /// How many rows of a dataset are in memory at once.
-pub const ROWS_A_BATCH: u64 = 1_000;
+pub const ROWS_A_BATCH: usize = 1_000;
 
 /// How many rows are worked on before other tasks get their turn.
 const ROWS_A_TURN: u64 = 2_048;
@@ -82,7 +82,7 @@ impl RowReader<'_> {
             Value::List(rows) => rows.get(index).cloned(),
             Value::Dataset(dataset) => {
                 if self.batch.len() == 0 && self.given < dataset.rows {
-                    let limit = ROWS_A_BATCH.min(dataset.rows - self.given);
+                    let limit = u64::try_from(ROWS_A_BATCH).unwrap_or(u64::MAX).min(dataset.rows - self.given);
                     let rows = self.ctx.rows.rows(&dataset.id, self.given, limit).await?;
                     if rows.is_empty() {
                         let message = format!("dataset `{}` ends before row {}", dataset.name, self.given);

@@ -4,8 +4,12 @@ use pipewright::engine::Execution;
 use pipewright::engine::Signal;
 use pipewright::model::Duration;
 use pipewright::model::ErrorClass;
+use pipewright::model::RunEvent;
+use pipewright::model::RunId;
 use pipewright::model::RunState;
+use pipewright::model::StepPath;
 use pipewright::model::Value;
+use pipewright::store::Record;
 
 use super::Act;
 use super::Stage;
@@ -124,4 +128,27 @@ async fn canceling_a_parent_ends_a_child_that_sleeps() {
     let runs = engine.parts().store.runs(&Default::default()).await.unwrap();
     assert!(runs.iter().all(|run| run.state == RunState::Canceled), "{runs:?}");
     assert_eq!(stage.world.calls(), ["0 t.tidy {}"]);
+}
+
+#[tokio::test]
+async fn a_parent_whose_child_was_never_made_can_be_canceled() {
+    let stage = Stage::new();
+    stage.file("child", "inputs: { n: { type: integer } }\nsteps:\n  a: { uses: time.wait, with: { for: 2h } }\noutputs: { twice: 8 }\n");
+    let pipeline = stage.pipeline(PARENT);
+    let engine = stage.engine().await;
+    let run = engine.start(&pipeline, Value::map::<&str>([])).await.unwrap();
+    // A process told its journal of the child, and died before it made it.
+    let store = &engine.parts().store;
+    let fence = store.claim(run, "test").await.unwrap().unwrap();
+    let writer = store.writer(run, fence, 1, []);
+    let (path, at) = ("call".parse::<StepPath>().unwrap(), super::START);
+    writer.append([
+        Record::Event(RunEvent::Started { at }),
+        Record::Event(RunEvent::Child { path, run: RunId::new(1, 1), at }),
+    ]);
+    writer.commit().await.unwrap();
+    store.release(run, fence).await.unwrap();
+    engine.signal(run, &Signal::Cancel { undo: false }).await.unwrap();
+    let canceled = engine.execute(run, pipeline, Default::default()).await.unwrap();
+    assert!(matches!(canceled, Execution::Finished { state: RunState::Canceled, .. }), "{canceled:?}");
 }
