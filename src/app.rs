@@ -18,6 +18,7 @@ use crate::model::Duration;
 use crate::model::Value;
 use crate::node::Access;
 use crate::node::Registry;
+use crate::node::Services;
 use crate::pipeline::Catalog;
 use crate::pipeline::Project;
 use crate::pipeline::SecretPlace;
@@ -119,6 +120,7 @@ pub async fn open(root: PathBuf, registry: Registry, project: Project) -> Result
         owner: owner(),
         owner_is_gone,
         send_window: Duration::from_secs(10),
+        services: Services::default(),
         probe: Probe::default(),
     });
     Ok(App { root, project, registry, engine })

@@ -4,6 +4,7 @@
 
 pub mod app;
 pub mod cli;
+pub mod connector;
 pub mod diag;
 pub mod engine;
 pub mod http;

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::Parts;
 use super::finish::JournalLog;
 use super::perform::Doing;
+use crate::model::Blob;
 use crate::model::Effect;
 use crate::model::ErrorClass;
 use crate::model::RunId;
@@ -23,6 +24,7 @@ use crate::model::StepPath;
 use crate::model::Timestamp;
 use crate::model::Value;
 use crate::node::EffectContext;
+use crate::node::Keep;
 use crate::node::NodeError;
 use crate::node::Outcome;
 use crate::node::Reconciled;
@@ -125,6 +127,9 @@ impl Attempt {
             scope: &self.scope,
             log: &self.log,
             rows: &self.parts.store,
+            into: None,
+            keep: &self.parts.store,
+            services: &self.parts.services,
         }
     }
 }
@@ -134,6 +139,27 @@ impl RowSource for Store {
     async fn rows(&self, dataset: &str, from: u64, limit: u64) -> Result<Vec<Value>, NodeError> {
         let rows = Self::rows(self, dataset, from, limit).await;
         rows.map_err(|error| NodeError::new(ErrorClass::Unavailable, error))
+    }
+}
+
+#[async_trait]
+impl Keep for Store {
+    async fn read_blob(&self, blob: &Blob) -> Result<Vec<u8>, NodeError> {
+        self.get_blob(&blob.address).await.map_err(|error| NodeError::new(ErrorClass::Unavailable, error))
+    }
+
+    async fn put_blob(
+        &self,
+        bytes: Vec<u8>,
+        media_type: Option<&str>,
+        file_name: Option<&str>,
+    ) -> Result<Blob, NodeError> {
+        let put = Self::put_blob(self, bytes, media_type, file_name).await;
+        put.map_err(|error| NodeError::new(ErrorClass::Unavailable, error))
+    }
+
+    async fn stream(&self, _key: &str) -> Result<Option<Value>, NodeError> {
+        Ok(None)
     }
 }
 

@@ -110,6 +110,11 @@ impl Driver {
             AttemptEnd::Node(Ok(Outcome::Created { output, remote_id })) => {
                 self.created(key, started, output, remote_id)
             }
+            AttemptEnd::Node(Ok(Outcome::Read { output, .. })) => self.got(key, started, output),
+            AttemptEnd::Node(Ok(Outcome::Later { until, reason })) => {
+                let error = StepError { class: ErrorClass::Throttled, message: reason };
+                self.machine.fail(key, started, error, Some(until.max(now)), now);
+            }
             AttemptEnd::Node(Ok(Outcome::Wait { until, reason, then })) => {
                 self.machine.sleep(key, Some(until.max(now)), &reason, Some(then), now);
             }

@@ -35,6 +35,7 @@ use crate::model::StepPath;
 use crate::model::Timestamp;
 use crate::model::Value;
 use crate::node::Access;
+use crate::node::Services;
 use crate::pipeline::Pipeline;
 use crate::store::Fence;
 use crate::store::NewRun;
@@ -56,6 +57,8 @@ pub struct Parts {
     pub owner_is_gone: fn(&str) -> bool,
     /// How long after an intent its first byte may leave.
     pub send_window: Duration,
+    /// What rooms above share with their own nodes.
+    pub services: Services,
     /// Told of the points between which a crash must do no harm; for tests.
     pub probe: Probe,
 }

@@ -286,13 +286,15 @@ impl Driver {
         if let Effect::Write(kind) = doing.effect() {
             let intent = self.intent(key, kind, &doing, &input, &scope, started)?;
             deadline = Some(intent.answer_before);
+            send_within = Some(self.parts().system.clock.monotonic().plus(self.parts().send_window));
             effect = Some(EffectContext {
                 id: intent.id.clone(),
                 key: intent.key.clone(),
                 started_at: self.machine.first_intended(key).unwrap_or(started),
+                send_within,
+                doubted: self.machine.is_unproven(key),
             });
             self.machine.intend(key, intent, started);
-            send_within = Some(self.parts().system.clock.monotonic().plus(self.parts().send_window));
         }
         let deadline = [deadline, self.must_end().filter(|_| key.phase == Phase::Main)].into_iter().flatten().min();
         let attempt = Attempt {
@@ -432,6 +434,8 @@ impl Driver {
                 id: intent.id.clone(),
                 key: intent.key.clone(),
                 started_at: self.machine.first_intended(key).unwrap_or(now),
+                send_within: None,
+                doubted: true,
             }),
             deadline: Some(now.plus(timeout)),
             canceled: Default::default(),

@@ -5,8 +5,13 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use super::Keep;
+use super::RowSink;
 use super::RowSource;
+use super::Services;
+use super::WireRecord;
 use crate::http::Transport;
+use crate::model::Duration;
 use crate::model::Effect;
 use crate::model::EffectId;
 use crate::model::RunId;
@@ -42,11 +47,19 @@ pub struct StepContext<'a> {
     pub log: &'a dyn LogSink,
     /// Reads datasets; see `Rows`.
     pub rows: &'a dyn RowSource,
+    /// Takes the rows of a step that says `into`.
+    pub into: Option<&'a dyn RowSink>,
+    /// Keeps files, and where incremental reads stand.
+    pub keep: &'a dyn Keep,
+    /// What rooms above share with their own nodes.
+    pub services: &'a Services,
 }
 
 /// Takes lines for the run's log; secrets in them are masked on the way.
 pub trait LogSink: Send + Sync + std::fmt::Debug {
     fn log(&self, level: LogLevel, message: &str);
+    /// Keeps what went over the wire.
+    fn wire(&self, _record: WireRecord) {}
 }
 
 /// The ledger's entry of a write.
@@ -57,6 +70,10 @@ pub struct EffectContext {
     pub key: Arc<str>,
     /// When the effect was first intended.
     pub started_at: Timestamp,
+    /// The first byte must leave before this reading of the monotonic clock; a question has none.
+    pub send_within: Option<Duration>,
+    /// Whether an earlier sending of this effect is in doubt.
+    pub doubted: bool,
 }
 
 /// What the project allows.

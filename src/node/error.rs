@@ -12,6 +12,8 @@ pub struct NodeError {
     pub happened: Happened,
     /// What the server's Retry-After says.
     pub retry_after: Option<Duration>,
+    /// How many attempts this failure allows in all, where it is fewer than the step allows.
+    pub attempts: Option<u32>,
     /// Tells the user what is wrong; holds no secret that the node knows of.
     pub cause: anyhow::Error,
 }
@@ -20,7 +22,7 @@ impl NodeError {
     /// Makes an error after which the world is unchanged: nothing was sent, or the answer proves it.
     #[must_use]
     pub fn new(class: ErrorClass, cause: impl Into<anyhow::Error>) -> Self {
-        Self { class, happened: Happened::No, retry_after: None, cause: cause.into() }
+        Self { class, happened: Happened::No, retry_after: None, attempts: None, cause: cause.into() }
     }
 
     /// Makes an error from a message; see `new`.

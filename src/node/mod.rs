@@ -2,9 +2,13 @@
 
 mod context;
 mod error;
+mod operations;
 mod registry;
 mod rows;
+mod services;
+mod sink;
 mod typed;
+mod wire;
 
 use async_trait::async_trait;
 
@@ -14,17 +18,27 @@ pub use self::context::LogLevel;
 pub use self::context::LogSink;
 pub use self::context::StepContext;
 pub use self::error::NodeError;
+pub use self::operations::Composite;
+pub use self::operations::Found;
+pub use self::operations::Operations;
 pub use self::registry::Registry;
 pub use self::rows::ROWS_A_BATCH;
 pub use self::rows::RowReader;
 pub use self::rows::RowSource;
 pub use self::rows::Rows;
+pub use self::services::Services;
+pub use self::sink::Keep;
+pub use self::sink::RowSink;
+pub use self::sink::StreamState;
 pub use self::typed::NodeType;
 pub use self::typed::Typed;
+pub use self::wire::WireAnswer;
+pub use self::wire::WireRecord;
 use crate::model::Effect;
 use crate::model::Settlement;
 use crate::model::Timestamp;
 use crate::model::Value;
+use crate::template::TemplateTree;
 
 /// Something a step can run: a built-in node or, later, a connector's operation. One object for each name.
 ///
@@ -52,6 +66,18 @@ pub trait Node: Send + Sync + std::fmt::Debug {
     /// renders it.
     fn prompts(&self) -> &'static [ExpressionKey] {
         &[]
+    }
+    /// The steps of a composite operation, which run as a child.
+    fn composite(&self) -> Option<Composite> {
+        None
+    }
+    /// Whether it is an operation of a connector: such a one is retried where the step does not say.
+    fn is_operation(&self) -> bool {
+        false
+    }
+    /// The undo that `undo: auto` takes: the operation's name and its `with:`, over `input` and `output`.
+    fn undo(&self) -> Option<(String, TemplateTree)> {
+        None
     }
     /// The keys of `with:` that must be literal because they decide the effect, or what must be known before a run.
     fn literals(&self) -> &'static [&'static str];
@@ -86,6 +112,17 @@ pub enum Outcome {
     Created {
         output: Value,
         remote_id: String,
+    },
+    /// A read that came to where it stands in its stream, which is kept with the output.
+    Read {
+        output: Value,
+        stream: StreamState,
+    },
+    /// Nothing was sent because a limit does not allow it before `until`: the attempt is made again then, and does not
+    /// count.
+    Later {
+        until: Timestamp,
+        reason: String,
     },
     /// Ends the attempt and frees the worker; at `until` the step ends with `then`.
     Wait {

@@ -321,6 +321,7 @@ async fn drive(folder: &Path, text: &str, die_at: &str) -> String {
         owner: "crash".to_owned(),
         owner_is_gone: |_| true,
         send_window: pipewright::model::Duration::from_millis(60),
+        services: pipewright::node::Services::default(),
         probe: Probe::new(deadly(die_at)),
     });
     let (pipeline, diagnostics) = compile_text("crash.yaml", text, &pipewright::nodes::registry());

@@ -304,6 +304,7 @@ impl Stage {
             owner: "test".to_owned(),
             owner_is_gone: |_| true,
             send_window: Duration::from_secs(10),
+            services: pipewright::node::Services::default(),
             probe: Probe::default(),
         })
     }

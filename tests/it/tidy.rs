@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["node"],
     &["store", "pipeline"],
     &["secrets"],
-    &["portfolio"],
+    &["connector", "portfolio"],
     &["nodes", "engine"],
     &["app"],
     &["cli"],

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 
 use pipewright::http::ReqwestTransport;
 use pipewright::http::Transport;
+use pipewright::model::Blob;
 use pipewright::model::Dataset;
 use pipewright::model::Effect;
 use pipewright::model::EffectId;
@@ -16,6 +17,7 @@ use pipewright::model::Value;
 use pipewright::node::Access;
 use pipewright::node::EffectContext;
 use pipewright::node::ExpressionKey;
+use pipewright::node::Keep;
 use pipewright::node::LogLevel;
 use pipewright::node::LogSink;
 use pipewright::node::Node;
@@ -23,6 +25,7 @@ use pipewright::node::NodeError;
 use pipewright::node::Outcome;
 use pipewright::node::Reconciled;
 use pipewright::node::RowSource;
+use pipewright::node::Services;
 use pipewright::node::StepContext;
 use pipewright::nodes::registry;
 use pipewright::system::System;
@@ -43,6 +46,7 @@ pub(crate) struct Bench {
     pub(crate) canceled: CancellationToken,
     log: Log,
     rows: NumberedRows,
+    services: Services,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +66,22 @@ struct NumberedRows;
 impl RowSource for NumberedRows {
     async fn rows(&self, _: &str, from: u64, limit: u64) -> Result<Vec<Value>, NodeError> {
         Ok((from..from + limit).map(|number| Value::map([("n", Value::from(number))])).collect())
+    }
+}
+
+/// Keeps nothing.
+#[async_trait::async_trait]
+impl Keep for NumberedRows {
+    async fn read_blob(&self, blob: &Blob) -> Result<Vec<u8>, NodeError> {
+        Err(NodeError::invalid(format!("there is no blob `{}`", blob.address)))
+    }
+
+    async fn put_blob(&self, _: Vec<u8>, _: Option<&str>, _: Option<&str>) -> Result<Blob, NodeError> {
+        Err(NodeError::invalid("nothing is kept here"))
+    }
+
+    async fn stream(&self, _: &str) -> Result<Option<Value>, NodeError> {
+        Ok(None)
     }
 }
 
@@ -96,6 +116,7 @@ impl Bench {
             canceled: CancellationToken::new(),
             log: Log::default(),
             rows: NumberedRows,
+            services: Services::default(),
         }
     }
 
@@ -159,7 +180,13 @@ impl Bench {
         };
         let keys: Vec<&str> = expressions.iter().map(|(key, _)| *key).collect();
         let input = templates(&with, "", &keys).eval(&scope).unwrap();
-        let effect = EffectContext { id: EffectId("run/step".into()), key: "order-7".into(), started_at: Timestamp(0) };
+        let effect = EffectContext {
+            id: EffectId("run/step".into()),
+            key: "order-7".into(),
+            started_at: Timestamp(0),
+            send_within: None,
+            doubted: false,
+        };
         Prepared { node, input, declared, expressions, scope, path: StepPath::step("step"), effect }
     }
 }
@@ -205,6 +232,9 @@ impl Prepared {
             scope: &self.scope,
             log: &bench.log,
             rows: &bench.rows,
+            into: None,
+            keep: &bench.rows,
+            services: &bench.services,
         }
     }
 }

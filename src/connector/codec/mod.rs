@@ -1,0 +1,1 @@
+//! Wire formats that YAML cannot express: bytes ⇄ values, pure.

@@ -1,0 +1,1 @@
+//! Budgets, learned limits, pauses, circuit breakers: what may leave, and when.

@@ -1,0 +1,357 @@
+//! The manifest of a connector: one YAML file, read once, every expression compiled, every fault told.
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use crate::model::Duration;
+use crate::model::Effect;
+use crate::model::Repeat;
+use crate::model::Value;
+use crate::template::Template;
+use crate::template::TemplateTree;
+use crate::yaml::Tree;
+
+/// A manifest.
+#[derive(Debug)]
+pub struct Manifest {
+    pub name: Arc<str>,
+    pub title: Option<Arc<str>>,
+    pub docs: Option<Arc<str>>,
+    /// The file and its text: a version keeps the text, and diagnostics name the file.
+    pub file: Arc<str>,
+    pub source: Arc<str>,
+    /// By name; the first is the default.
+    pub base_url: IndexMap<Arc<str>, Template>,
+    /// Patterns of further hosts, `*.example.com`.
+    pub hosts: Vec<Arc<str>>,
+    /// JSON Schema of what a connection says.
+    pub config: serde_json::Value,
+    /// The section `auth`, `session`, `limits` as they are written; their own modules read them into types.
+    pub send: Patch,
+    pub session: Option<Session>,
+    pub account: Option<Account>,
+    /// The connector's error rules, which follow an operation's own.
+    pub errors: Vec<Rule>,
+    pub explain: Explain,
+    pub tables: Value,
+    /// Of one request, whole.
+    pub timeout: Option<Duration>,
+    pub operations: IndexMap<Arc<str>, Arc<Operation>>,
+    /// How the sandbox stands in for the system.
+    pub sandbox: Option<Tree>,
+}
+
+/// One callable thing.
+#[derive(Debug)]
+pub struct Operation {
+    pub name: Arc<str>,
+    pub title: Option<Arc<str>>,
+    pub description: Option<Arc<str>>,
+    /// Nothing for a hidden operation that has its caller's.
+    pub effect: Option<Effect>,
+    pub hidden: bool,
+    /// JSON Schemas, with the further words of the vocabulary (`count`, `blob`, `secret`).
+    pub input: serde_json::Value,
+    pub returns: Option<serde_json::Value>,
+    pub act: Act,
+    pub output: Option<TemplateTree>,
+    pub answer: Option<Answer>,
+    pub items: Option<Template>,
+    pub item: Option<TemplateTree>,
+    pub paging: Option<Paging>,
+    pub batch: Option<Batch>,
+    pub sync: Option<Sync>,
+    pub repeat: Repeat,
+    pub reconcile: Reconcile,
+    pub undo: Option<Call>,
+    pub predict: Option<TemplateTree>,
+    /// Budget → amount.
+    pub cost: Vec<(Arc<str>, TemplateTree)>,
+    pub spent: Vec<(Arc<str>, TemplateTree)>,
+    pub errors: Vec<Rule>,
+    pub explain: Explain,
+    pub checks: Vec<Check>,
+    pub session: SessionUse,
+    pub timeout: Option<Duration>,
+    pub examples: Vec<Example>,
+    /// How the sandbox answers it.
+    pub sandbox: Option<Tree>,
+}
+
+/// What an operation does.
+#[derive(Debug)]
+pub enum Act {
+    Request(Box<RequestSpec>),
+    /// Another operation of the manifest; the name may depend on `config` and `tables`.
+    Uses {
+        operation: Template,
+        with: TemplateTree,
+    },
+    /// Several, as in a pipeline.
+    Steps {
+        steps: Tree,
+        output: Option<Tree>,
+    },
+}
+
+/// What is sent.
+#[derive(Debug)]
+pub struct RequestSpec {
+    /// Upper case.
+    pub method: Arc<str>,
+    /// A path below the base, percent-encoded where it is computed; or one expression that gives a whole URL.
+    pub path: Template,
+    /// Names one of `base_url`.
+    pub base: Option<Arc<str>>,
+    pub query: Query,
+    pub headers: TemplateTree,
+    pub body: Body,
+    /// Sent without credentials.
+    pub bare: bool,
+    pub redirects: u32,
+}
+
+/// The query of a request.
+#[derive(Debug)]
+pub enum Query {
+    None,
+    /// Each value is encoded.
+    Map(TemplateTree),
+    /// As it is written; what is computed in it is encoded.
+    Text(Template),
+}
+
+/// The body of a request.
+#[derive(Debug)]
+pub enum Body {
+    None,
+    Json(TemplateTree),
+    Form(TemplateTree),
+    Multipart(Vec<Part>),
+    Text(TemplateTree),
+    Bytes(TemplateTree),
+    Xml(TemplateTree),
+    Csv(TemplateTree),
+    /// A codec of the closed list and what it is given.
+    Codec(Arc<str>, TemplateTree),
+}
+
+/// A part of a multipart body.
+#[derive(Debug)]
+pub struct Part {
+    pub each: Option<Template>,
+    pub name: TemplateTree,
+    pub filename: Option<TemplateTree>,
+    pub content: PartContent,
+}
+
+#[derive(Debug)]
+pub enum PartContent {
+    Text(TemplateTree),
+    Json(TemplateTree),
+    Bytes(TemplateTree),
+}
+
+/// How an answer is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Json,
+    Text,
+    Bytes,
+    Xml,
+    Csv,
+    Ndjson,
+    Codec(Arc<str>),
+}
+
+/// What is laid over a request: later wins, null removes.
+#[derive(Debug, Default)]
+pub struct Patch {
+    pub headers: Option<TemplateTree>,
+    pub query: Option<TemplateTree>,
+    pub json: Option<TemplateTree>,
+    pub form: Option<TemplateTree>,
+}
+
+#[derive(Debug)]
+pub enum Paging {
+    /// Any value; the next request sees it as `next`. Null ends.
+    Next(Template),
+    /// Followed verbatim.
+    Url(Template),
+}
+
+/// Splits a list into requests, and judges each result by its own rules.
+#[derive(Debug)]
+pub struct Batch {
+    pub over: Template,
+    pub max: u32,
+    pub results: Template,
+    /// Expressions over `item` and over `row` that meet; by position without.
+    pub matching: Option<(Template, Template)>,
+    pub missing: Option<Then>,
+    pub output: Option<TemplateTree>,
+    pub errors: Vec<Rule>,
+}
+
+/// Incremental reading.
+#[derive(Debug)]
+pub struct Sync {
+    pub id: Option<Template>,
+    pub changed_at: Option<Template>,
+    pub version: Option<Template>,
+    pub deleted: Option<Template>,
+    pub window: Option<Window>,
+    pub cursor: Option<Template>,
+    /// How long a cursor is good for.
+    pub valid: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    pub overlap: Duration,
+    pub settle: Duration,
+    pub resolution: Duration,
+}
+
+/// How to find out afterwards whether a write happened.
+#[derive(Debug)]
+pub enum Reconcile {
+    /// Nobody can tell.
+    None,
+    /// The remote itself refuses a second.
+    Resend,
+    Ask(Box<Ask>),
+}
+
+#[derive(Debug)]
+pub struct Ask {
+    pub operation: Arc<str>,
+    pub with: TemplateTree,
+    pub after: Duration,
+    pub found: Template,
+    pub output: TemplateTree,
+}
+
+/// An operation and its input.
+#[derive(Debug)]
+pub struct Call {
+    pub operation: Arc<str>,
+    pub with: TemplateTree,
+}
+
+/// What an answer means.
+#[derive(Debug)]
+pub struct Rule {
+    pub status: Statuses,
+    pub when: Option<Template>,
+    pub then: Then,
+    /// A duration or a moment.
+    pub wait: Option<TemplateTree>,
+    /// What is paused; `host` is built in.
+    pub budget: Option<Arc<str>>,
+    pub attempts: Option<u32>,
+    /// Whether a write happened all the same.
+    pub happened: Option<bool>,
+    pub message: Option<TemplateTree>,
+    pub output: Option<TemplateTree>,
+    /// Where it stands in the manifest, for the contract suite.
+    pub line: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Statuses {
+    Any,
+    /// From the first to the last, each.
+    Ranges(Vec<(u16, u16)>),
+}
+
+/// The outcome of a rule.
+#[derive(Clone, Debug)]
+pub enum Then {
+    Word(OutcomeKind),
+    /// From `tables`.
+    Computed(Template),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutcomeKind {
+    Done,
+    Duplicate,
+    Throttled,
+    Unavailable,
+    Locked,
+    Conflict,
+    NotFound,
+    Rejected,
+    Exhausted,
+    RefreshAuth,
+    RenewSession,
+    AuthBroken,
+    CursorLost,
+}
+
+/// Where a refusal says why.
+#[derive(Debug, Default)]
+pub struct Explain {
+    pub message: Option<TemplateTree>,
+    pub code: Option<TemplateTree>,
+    pub request_id: Option<TemplateTree>,
+}
+
+/// A condition over `input`, before anything is sent.
+#[derive(Debug)]
+pub struct Check {
+    pub that: Template,
+    pub message: Arc<str>,
+}
+
+/// What is opened beside `auth` before requests.
+#[derive(Debug)]
+pub struct Session {
+    pub open: Vec<Arc<str>>,
+    pub keep: TemplateTree,
+    pub cookies: bool,
+    pub send: Patch,
+    pub when: Option<Template>,
+    pub lifetime: Option<Duration>,
+}
+
+/// How an operation uses the session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SessionUse {
+    #[default]
+    Full,
+    Cookies,
+    None,
+}
+
+/// Who we are to the system.
+#[derive(Debug)]
+pub struct Account {
+    pub operation: Arc<str>,
+    pub id: Template,
+}
+
+/// Exchanges that a test replays, and that the sandbox and the reference show.
+#[derive(Debug)]
+pub struct Example {
+    pub title: Option<Arc<str>>,
+    pub config: Value,
+    pub input: Value,
+    pub exchanges: Vec<ExchangeSpec>,
+    /// What comes out; nothing where an error is expected.
+    pub output: Option<Value>,
+    /// The class of the error that comes out.
+    pub error: Option<Arc<str>>,
+    /// The first line of the example.
+    pub line: u32,
+}
+
+/// A request that is expected and the answer to it, as they are written.
+#[derive(Debug)]
+pub struct ExchangeSpec {
+    pub expect: Value,
+    pub reply: Value,
+}

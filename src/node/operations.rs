@@ -1,0 +1,62 @@
+//! Operations of connectors, as the checker finds them.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use super::Node;
+use crate::diag::Diagnostic;
+use crate::diag::Sources;
+use crate::model::Value;
+use crate::yaml::Tree;
+
+/// Finds operations by name, `CONNECTOR.OPERATION`; a manifest is loaded when it is first named.
+pub trait Operations: Send + Sync + Debug {
+    /// Finds an operation, hidden ones too.
+    fn find(&self, name: &str) -> Found;
+    /// Lists the operations that pipelines may use, by name. Loads every manifest.
+    fn names(&self) -> Vec<String>;
+    /// Returns what a version must keep so that this connector's operations mean the same later: the manifest and the
+    /// settings (not the secrets) of its connections. Null where there is no such connector.
+    fn kept(&self, connector: &str) -> Value;
+    /// Returns the operations as they were when `kept` was asked, by connector; others are as they are now.
+    fn restored(&self, kept: &Value) -> Arc<dyn Operations>;
+}
+
+/// What a name leads to.
+#[derive(Clone, Debug)]
+pub enum Found {
+    Operation(Arc<dyn Node>),
+    /// There is no connector of this name.
+    NoConnector {
+        near: Option<String>,
+    },
+    /// The connector has no such operation.
+    NoOperation {
+        known: Vec<String>,
+    },
+    /// The manifest has faults.
+    Faulty {
+        diagnostics: Vec<Diagnostic>,
+        sources: Sources,
+    },
+}
+
+/// An operation that is written as steps: compiled like a pipeline, run as a child.
+///
+/// Its expressions read `input`, `steps`, `config` and `tables`; `uses` names operations of the same manifest, hidden ones
+/// too, or `wait`.
+#[derive(Clone, Debug)]
+pub struct Composite {
+    /// The manifest's file and text, for places.
+    pub file: Arc<str>,
+    pub source: Arc<str>,
+    pub connector: Arc<str>,
+    pub operation: Arc<str>,
+    pub steps: Tree,
+    /// What it gives; the output of the last step where there is none.
+    pub output: Option<Tree>,
+    /// JSON Schemas of the roots `input`, `config` and `tables`.
+    pub input: serde_json::Value,
+    pub config: serde_json::Value,
+    pub tables: Value,
+}
