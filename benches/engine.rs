@@ -107,6 +107,7 @@ impl World {
             owner: "bench".to_owned(),
             owner_is_gone: |_| false,
             send_window: pipewright::model::Duration::from_secs(30),
+            services: pipewright::node::Services::default(),
             probe: pipewright::engine::Probe::default(),
         });
         Self { engine, folder }
