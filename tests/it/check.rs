@@ -1,10 +1,11 @@
 //! The checker on files: those in `tests/ok` give no diagnostic, those in `tests/err` exactly the text that stands
-//! beside them. A folder is a project. `UPDATE=1` rewrites the texts; read them as a user would.
+//! beside them; the same for the manifests of connectors in `tests/manifests`. A folder is a project. `UPDATE=1` rewrites the texts; read them as a user would.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use pipewright::diag;
 use pipewright::diag::Code;
@@ -16,7 +17,8 @@ use pipewright::pipeline::Checked;
 /// Lists the cases of a folder: files and projects.
 fn cases(folder: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(Path::new("tests").join(folder)).unwrap();
-    let mut cases: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    let manifests = fs::read_dir(Path::new("tests/manifests").join(folder)).unwrap();
+    let mut cases: Vec<PathBuf> = entries.chain(manifests).map(|entry| entry.unwrap().path()).collect();
     cases.retain(|path| path.is_dir() || path.extension().is_some_and(|extension| extension == "yaml"));
     cases.sort();
     assert!(!cases.is_empty(), "no cases in {folder}");
@@ -24,6 +26,9 @@ fn cases(folder: &str) -> Vec<PathBuf> {
 }
 
 fn check(case: &Path) -> Checked {
+    if let Some(checked) = check_manifest(case) {
+        return checked;
+    }
     if case.is_dir() {
         return Catalog::open(case, registry()).check(&[]);
     }
@@ -31,6 +36,16 @@ fn check(case: &Path) -> Checked {
     let without = case.file_stem().is_some_and(|name| name == "no-master-key");
     let catalog = if without { catalog.without_master_key() } else { catalog };
     catalog.check(&[case.to_owned()])
+}
+
+/// Checks a case that is a connector's manifest.
+fn check_manifest(case: &Path) -> Option<Checked> {
+    let text: Arc<str> = fs::read_to_string(case).ok().filter(|text| text.starts_with("connector:"))?.into();
+    let file: Arc<str> = case.display().to_string().into();
+    let (_, diagnostics) = pipewright::connector::manifest::read(&file, &text);
+    let mut sources = diag::Sources::default();
+    sources.insert(file, text);
+    Some(Checked { diagnostics, sources, files: 1 })
 }
 
 fn text(checked: &Checked) -> String {

@@ -1,9 +1,21 @@
 //! The manifest of a connector: one YAML file, read once, every expression compiled, every fault told.
 
+mod example;
+mod operation;
+mod patch;
+pub mod place;
+mod read;
+mod request;
+mod rules;
+mod schema;
+
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 
+pub use self::patch::read_patch;
+pub use self::read::read;
+use crate::diag::Span;
 use crate::model::Duration;
 use crate::model::Effect;
 use crate::model::Repeat;
@@ -27,7 +39,10 @@ pub struct Manifest {
     pub hosts: Vec<Arc<str>>,
     /// JSON Schema of what a connection says.
     pub config: serde_json::Value,
-    /// The section `auth`, `session`, `limits` as they are written; their own modules read them into types.
+    /// The sections `auth` and `limits`, as they are written.
+    pub auth: Option<Tree>,
+    pub limits: Option<Tree>,
+    /// Goes with every request.
     pub send: Patch,
     pub session: Option<Session>,
     pub account: Option<Account>,
@@ -71,12 +86,16 @@ pub struct Operation {
     pub spent: Vec<(Arc<str>, TemplateTree)>,
     pub errors: Vec<Rule>,
     pub explain: Explain,
+    /// Goes with every request of the operation, over the connector's.
+    pub send: Patch,
     pub checks: Vec<Check>,
     pub session: SessionUse,
     pub timeout: Option<Duration>,
     pub examples: Vec<Example>,
     /// How the sandbox answers it.
     pub sandbox: Option<Tree>,
+    /// Where its name stands.
+    pub span: Span,
 }
 
 /// What an operation does.
@@ -339,6 +358,8 @@ pub struct Account {
 pub struct Example {
     pub title: Option<Arc<str>>,
     pub config: Value,
+    pub account: Value,
+    pub session: Value,
     pub input: Value,
     pub exchanges: Vec<ExchangeSpec>,
     /// What comes out; nothing where an error is expected.

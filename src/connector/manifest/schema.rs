@@ -1,0 +1,138 @@
+//! JSON Schemas in a manifest: their words, and those of the vocabulary beyond them.
+
+use serde_json::Value as Json;
+
+use super::place::Place;
+use crate::connector::notes::Notes;
+use crate::diag::Code;
+use crate::diag::did_you_mean;
+use crate::yaml::Tree;
+use crate::yaml::TreeKind;
+
+/// The words that a schema may use; what is not here would be ignored in silence.
+const WORDS: &[&str] = &[
+    "type",
+    "title",
+    "description",
+    "properties",
+    "required",
+    "additionalProperties",
+    "items",
+    "enum",
+    "const",
+    "default",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "pattern",
+    "format",
+    "examples",
+    "oneOf",
+    "anyOf",
+    "count",
+    "media_types",
+    "maxBytes",
+    "deliver",
+];
+const TYPES: &[&str] = &[
+    "string", "integer", "number", "boolean", "object", "array", "null", "blob", "secret", "decimal", "money", "date",
+    "datetime", "duration",
+];
+const COUNTS: &[&str] = &["chars", "utf16", "bytes", "twitter"];
+
+/// Reads a schema. An object is implied where `properties` or `required` stand without a `type`.
+pub(super) fn read_schema(tree: &Tree, place: &Place<'_>, notes: &mut Notes) -> Json {
+    check(tree, place, notes, 0);
+    to_json(tree)
+}
+
+fn check(tree: &Tree, place: &Place<'_>, notes: &mut Notes, depth: usize) {
+    if depth > 64 || matches!(tree.as_text(), Some("true" | "false")) || !notes.keys(tree, WORDS) {
+        return;
+    }
+    for entry in tree.entries() {
+        let value = &entry.value;
+        // Values may depend on the connection: `maxLength: "{{ config.max_length }}"`.
+        let computed = value.as_text().is_some_and(|text| text.contains("{{"));
+        if computed {
+            place.template(value, notes);
+            continue;
+        }
+        match &*entry.key {
+            "type" => check_type(value, notes),
+            "properties" if notes.mapping(value) => {
+                value.entries().iter().for_each(|property| check(&property.value, place, notes, depth + 1));
+            }
+            "items" | "additionalProperties" => check(value, place, notes, depth + 1),
+            "oneOf" | "anyOf" if notes.sequence(value) => {
+                value.items().iter().for_each(|item| check(item, place, notes, depth + 1));
+            }
+            "required" | "enum" | "media_types" | "examples" => drop(notes.sequence(value)),
+            "count" if !value.as_text().is_some_and(|text| COUNTS.contains(&text)) => {
+                notes.wrong(value, "one of `chars`, `utf16`, `bytes`, `twitter`");
+            }
+            "deliver" if !matches!(value.as_text(), Some("bytes" | "url")) => {
+                notes.wrong(value, "`bytes` or `url`");
+            }
+            _ => {}
+        }
+    }
+    required_exist(tree, notes);
+}
+
+fn check_type(tree: &Tree, notes: &mut Notes) {
+    let single = std::slice::from_ref(tree);
+    let items = if matches!(tree.kind, TreeKind::Sequence(_)) { tree.items() } else { single };
+    for item in items {
+        let text = item.as_text().unwrap_or_default();
+        // YAML reads the word `null` as nothing, which is meant here.
+        if !TYPES.contains(&text) {
+            let near = did_you_mean(text, TYPES.iter().copied()).map(|near| format!("did you mean `{near}`?"));
+            notes.wrong(item, "a type such as `string` or `integer`").help = near;
+        }
+    }
+}
+
+fn required_exist(tree: &Tree, notes: &mut Notes) {
+    let (Some(required), Some(properties)) = (tree.get("required"), tree.get("properties")) else { return };
+    for item in required.items() {
+        let Some(name) = item.as_text().filter(|name| properties.get(name).is_none()) else { continue };
+        let known = properties.entries().iter().map(|entry| &*entry.key);
+        let near = did_you_mean(name, known).map(|near| format!("did you mean `{near}`?"));
+        let message = format!("`required` names `{name}`, which is no property");
+        notes.error(Code::UnknownName, &item.span, message).help = near;
+    }
+}
+
+/// Makes JSON of a tree; an object that does not say so is one.
+fn to_json(tree: &Tree) -> Json {
+    let mut json = plain(tree);
+    imply(&mut json);
+    json
+}
+
+fn plain(tree: &Tree) -> Json {
+    let text = tree.to_value().to_string();
+    serde_json::from_str(&text).unwrap_or(Json::Null)
+}
+
+fn imply(json: &mut Json) {
+    let Json::Object(schema) = json else { return };
+    let is_object = schema.contains_key("properties") || schema.contains_key("required");
+    if is_object && !schema.contains_key("type") {
+        schema.insert("type".to_owned(), "object".into());
+    }
+    for (key, value) in schema.iter_mut() {
+        match (key.as_str(), value) {
+            ("properties", Json::Object(properties)) => properties.values_mut().for_each(imply),
+            ("items" | "additionalProperties", value) => imply(value),
+            ("oneOf" | "anyOf", Json::Array(items)) => items.iter_mut().for_each(imply),
+            _ => {}
+        }
+    }
+}
