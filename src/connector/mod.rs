@@ -12,4 +12,5 @@ pub mod connection;
 pub mod limits;
 pub mod manifest;
 pub mod notes;
+pub mod render;
 pub mod sign;

@@ -8,6 +8,7 @@ use crate::diag::Span;
 use crate::diag::did_you_mean;
 use crate::model::Duration;
 use crate::model::Value;
+use crate::template::SyntaxError;
 use crate::template::Template;
 use crate::template::TemplateTree;
 use crate::yaml::Tree;
@@ -135,7 +136,20 @@ impl Notes {
             self.wrong(tree, "a text or an expression");
             return None;
         };
-        match Template::parse(text) {
+        self.compiled(tree, Template::parse_lenient(text))
+    }
+
+    /// Compiles a part of a URL: what is computed in it is percent-encoded.
+    pub fn url(&mut self, tree: &Tree) -> Option<Template> {
+        let Some(text) = tree.as_text() else {
+            self.wrong(tree, "a text or an expression");
+            return None;
+        };
+        self.compiled(tree, Template::parse_url(text))
+    }
+
+    fn compiled(&mut self, tree: &Tree, compiled: Result<Template, SyntaxError>) -> Option<Template> {
+        match compiled {
             Ok(template) => Some(template),
             Err(error) => {
                 let (message, near) = match error.message.split_once("; did you mean") {

@@ -145,7 +145,7 @@ impl RowSource for Store {
 #[async_trait]
 impl Keep for Store {
     async fn read_blob(&self, blob: &Blob) -> Result<Vec<u8>, NodeError> {
-        self.get_blob(&blob.address).await.map_err(|error| NodeError::new(ErrorClass::Unavailable, error))
+        Self::read_blob(self, blob).await.map_err(|error| NodeError::new(ErrorClass::Unavailable, error))
     }
 
     async fn put_blob(

@@ -1,13 +1,17 @@
 //! Outbound HTTP: the only room that knows reqwest.
 
 mod network;
+mod origin;
 mod stand_ins;
 
 use async_trait::async_trait;
 
 pub use self::network::ReqwestTransport;
 pub use self::network::form;
+pub use self::network::resolve;
 pub use self::network::with_query;
+pub use self::origin::Origin;
+pub use self::origin::is_private;
 pub use self::stand_ins::Fault;
 pub use self::stand_ins::FaultyTransport;
 pub use self::stand_ins::RecordedTransport;
@@ -28,6 +32,8 @@ pub struct Request {
     pub max_body: u64,
     /// How many redirects to the same origin are followed.
     pub redirects: u32,
+    /// Whether addresses that are not public may be reached: this machine, private networks.
+    pub private: bool,
 }
 
 /// The answer, read whole.
@@ -74,6 +80,7 @@ impl Request {
             timeout: Duration::from_secs(30),
             max_body: 16 * 1024 * 1024,
             redirects: 0,
+            private: true,
         }
     }
 }

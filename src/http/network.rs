@@ -19,6 +19,10 @@ use http_body::SizeHint;
 use reqwest::Client;
 use reqwest::Method;
 use reqwest::Url;
+use reqwest::dns::Addrs;
+use reqwest::dns::Name;
+use reqwest::dns::Resolve;
+use reqwest::dns::Resolving;
 use reqwest::header::HeaderName;
 use reqwest::header::HeaderValue;
 use reqwest::header::LOCATION;
@@ -27,9 +31,12 @@ use super::Request;
 use super::Response;
 use super::Transport;
 use super::TransportError;
+use super::origin::is_private;
 
 /// How long a connection may take to come about, and how long a server may say nothing.
 const CONNECT_TIMEOUT: StdDuration = StdDuration::from_secs(10);
+/// Why an address is refused.
+const NOT_PUBLIC: &str = "its address is not public; a connection to it must say `private: true`";
 const READ_TIMEOUT: StdDuration = StdDuration::from_secs(120);
 
 /// Sends requests over the network, with one pool of connections. Clones share it.
@@ -48,6 +55,8 @@ struct ClientKind {
     tls: bool,
     /// This machine: never through a proxy.
     loopback: bool,
+    /// Public addresses only.
+    public: bool,
 }
 
 impl ReqwestTransport {
@@ -87,6 +96,9 @@ fn build(kind: ClientKind) -> Result<Client, reqwest::Error> {
     if kind.loopback {
         builder = builder.no_proxy();
     }
+    if kind.public {
+        builder = builder.dns_resolver(Arc::new(PublicAddresses));
+    }
     builder.build()
 }
 
@@ -106,6 +118,30 @@ impl Transport for ReqwestTransport {
     }
 }
 
+/// Resolves names to public addresses only, at the moment of connecting: a name that was checked before could lead
+/// elsewhere by then.
+#[derive(Debug)]
+struct PublicAddresses;
+
+impl Resolve for PublicAddresses {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let public: Vec<_> = found.filter(|address| !is_private(address.ip())).collect();
+            if public.is_empty() {
+                return Err(NOT_PUBLIC.into());
+            }
+            Ok(Box::new(public.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// Tells whether a URL names an address that is not public. Of names the resolver tells.
+fn names_private_address(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    host.parse().is_ok_and(is_private)
+}
+
 fn is_read(method: &str) -> bool {
     matches!(method, "GET" | "HEAD")
 }
@@ -122,9 +158,12 @@ fn redirect(url: &Url, answer: &Response) -> Option<Url> {
 async fn exchange(clients: &Clients, request: &Request, url: &Url) -> Result<Response, TransportError> {
     let host = url.host_str().unwrap_or_default().to_owned();
     let refuse = |reason: String| not_sent(&host, reason);
-    let kind = ClientKind { tls: url.scheme() == "https", loopback: is_loopback(url) };
+    let kind = ClientKind { tls: url.scheme() == "https", loopback: is_loopback(url), public: !request.private };
     if !kind.tls && url.scheme() != "http" {
         return Err(refuse(format!("`{}` is not a scheme for HTTP", url.scheme())));
+    }
+    if kind.public && names_private_address(url) {
+        return Err(refuse(NOT_PUBLIC.to_owned()));
     }
     let client = clients.get(kind).map_err(refuse)?;
     let method = Method::from_bytes(request.method.as_bytes()).map_err(|error| refuse(error.to_string()))?;
@@ -196,6 +235,12 @@ fn reason(error: &reqwest::Error) -> String {
         innermost = Some(deeper);
     }
     innermost.map_or_else(|| "the request is unusable".to_owned(), ToString::to_string)
+}
+
+/// Resolves a link against the URL at which it stood; nothing where that gives no URL.
+#[must_use]
+pub fn resolve(base: &str, link: &str) -> Option<String> {
+    Url::parse(base).ok()?.join(link).ok().map(Into::into)
 }
 
 /// Appends a query to a URL, percent-encoded.

@@ -124,16 +124,22 @@ fn tag(out: &mut String, tag: &str, payload: &str) {
 
 fn blob_text(blob: &Blob) -> String {
     let media_type = blob.media_type.as_deref().unwrap_or("-");
-    format!("{} {} {media_type} {}", blob.address, blob.size, blob.file_name.as_deref().unwrap_or(""))
+    let part = blob.offset.map(|offset| format!("@{offset}")).unwrap_or_default();
+    format!("{}{part} {} {media_type} {}", blob.address, blob.size, blob.file_name.as_deref().unwrap_or(""))
 }
 
 fn parse_blob(text: &str) -> Option<Blob> {
     let mut parts = text.splitn(4, ' ');
-    let address = parts.next()?.to_owned();
+    let address = parts.next()?;
+    let (address, offset) = match address.split_once('@') {
+        Some((address, offset)) => (address, Some(offset.parse().ok()?)),
+        None => (address, None),
+    };
+    let address = address.to_owned();
     let size = parts.next()?.parse().ok()?;
     let media_type = parts.next().filter(|text| *text != "-").map(str::to_owned);
     let file_name = parts.next().filter(|text| !text.is_empty()).map(str::to_owned);
-    Some(Blob { address, size, media_type, file_name })
+    Some(Blob { address, size, offset, media_type, file_name })
 }
 
 #[cfg(test)]
@@ -149,7 +155,13 @@ mod tests {
 
     #[test]
     fn every_kind_survives_the_store() {
-        let blob = Blob { address: "sha256:ab".into(), size: 3, media_type: None, file_name: Some("a b.txt".into()) };
+        let blob = Blob {
+            address: "sha256:ab".into(),
+            size: 3,
+            offset: Some(7),
+            media_type: None,
+            file_name: Some("a b.txt".into()),
+        };
         let dataset = Dataset { name: "rows of x".into(), id: "01A/x".into(), rows: 7 };
         let value = Value::map([
             ("float", Value::Float(0.1)),

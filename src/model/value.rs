@@ -46,8 +46,10 @@ pub enum Value {
 pub struct Blob {
     /// Content address, `sha256:` and 64 hexadecimal digits.
     pub address: String,
-    /// Length in bytes.
+    /// Length in bytes, of the part where it is one.
     pub size: u64,
+    /// Where the part begins within the file; nothing for the whole file.
+    pub offset: Option<u64>,
     pub media_type: Option<String>,
     pub file_name: Option<String>,
 }

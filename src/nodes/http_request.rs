@@ -331,6 +331,7 @@ impl HttpRequest {
             timeout: left.map_or(self.timeout, |left| left.min(self.timeout)),
             max_body: self.max_body,
             redirects: self.redirects,
+            private: true,
         })
     }
 

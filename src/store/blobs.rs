@@ -90,6 +90,41 @@ impl Blobs {
     }
 }
 
+impl Blobs {
+    /// Returns a part of the bytes under an address.
+    fn get_part(&self, address: &str, offset: u64, size: u64) -> Result<Vec<u8>, Error> {
+        use std::io::Read;
+        use std::io::Seek;
+        let missing = || Error::NoBlob { address: address.to_owned() };
+        let digits = address.strip_prefix(PREFIX).filter(|digits| is_digest(digits)).ok_or_else(missing)?;
+        let Self::Folder(folder) = self else {
+            let bytes = self.get(address)?;
+            let start = usize::try_from(offset).unwrap_or(usize::MAX);
+            let end = start.saturating_add(usize::try_from(size).unwrap_or(usize::MAX));
+            return bytes.get(start..end).map(<[u8]>::to_vec).ok_or_else(|| cut_short(address));
+        };
+        let path = file_of(folder, digits);
+        let mut file = File::open(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => missing(),
+            _ => failed("read", &path, error),
+        })?;
+        let mut bytes = Vec::new();
+        let read = file.seek(io::SeekFrom::Start(offset)).and_then(|_| file.take(size).read_to_end(&mut bytes));
+        read.map_err(|error| failed("read", &path, error))?;
+        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) != size {
+            return Err(cut_short(address));
+        }
+        Ok(bytes)
+    }
+}
+
+fn cut_short(address: &str) -> Error {
+    Error::Damaged {
+        what: format!("blob `{address}`"),
+        reason: "it ends before the part that was asked for".to_owned(),
+    }
+}
+
 /// An address comes from a row or from a user: it must not lead out of the folder.
 fn is_digest(digits: &str) -> bool {
     digits.len() == 64 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
@@ -153,7 +188,23 @@ impl Store {
         let shared = self.0.shared.clone();
         let put = tokio::task::spawn_blocking(move || shared.codec.blobs.put(&bytes)).await;
         let address = put.map_err(|_| Error::Closed)??;
-        Ok(Blob { address, size, media_type: media_type.map(str::to_owned), file_name: file_name.map(str::to_owned) })
+        Ok(Blob {
+            address,
+            size,
+            offset: None,
+            media_type: media_type.map(str::to_owned),
+            file_name: file_name.map(str::to_owned),
+        })
+    }
+
+    /// Returns the bytes of a file, or of the part that its handle names. Of a part the length alone is checked.
+    pub async fn read_blob(&self, blob: &Blob) -> Result<Vec<u8>, Error> {
+        let Some(offset) = blob.offset else { return self.get_blob(&blob.address).await };
+        let shared = self.0.shared.clone();
+        let (address, size) = (blob.address.clone(), blob.size);
+        tokio::task::spawn_blocking(move || shared.codec.blobs.get_part(&address, offset, size))
+            .await
+            .map_err(|_| Error::Closed)?
     }
 
     /// Returns the bytes under an address, checked against it.

@@ -41,6 +41,21 @@ pub(super) struct Compiled {
     pub(super) source: Arc<str>,
     pub(super) references: Vec<Reference>,
     code: Code,
+    /// Whether what is missing is null.
+    lenient: bool,
+    /// Whether it is one expression and nothing else.
+    single: bool,
+}
+
+/// How a text is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// What is missing is an error.
+    Strict,
+    /// What is missing is null.
+    Lenient,
+    /// Lenient, and what is computed is percent-encoded, unless it is the whole text.
+    Url,
 }
 
 enum Code {
@@ -68,8 +83,10 @@ impl std::fmt::Debug for Code {
     }
 }
 
-pub(super) fn compile(source: &str) -> Result<Compiled, SyntaxError> {
-    let done = |references, code| Compiled { source: source.into(), references, code };
+pub(super) fn compile(source: &str, mode: Mode) -> Result<Compiled, SyntaxError> {
+    let lenient = mode != Mode::Strict;
+    let environment = if lenient { super::environment::lenient() } else { shared() };
+    let done = |references, code| Compiled { source: source.into(), references, code, lenient, single: false };
     if !["{{", "{%", "{#"].iter().any(|open| source.contains(open)) {
         return Ok(done(Vec::new(), Code::Literal(Value::from(source))));
     }
@@ -77,14 +94,14 @@ pub(super) fn compile(source: &str) -> Result<Compiled, SyntaxError> {
     let tree =
         machinery::parse(source, "<template>", super::environment::syntax()).map_err(|error| syntax(source, &error))?;
     let Stmt::Template(template) = &tree else { return Ok(done(Vec::new(), Code::Literal(Value::from(source)))) };
-    let mut rewriter = Rewriter::new(source);
+    let mut rewriter = if lenient { Rewriter::lenient(source) } else { Rewriter::new(source) };
     let plain = template.children.iter().all(|child| matches!(child, Stmt::EmitRaw(_) | Stmt::EmitExpr(_)));
     if !plain || template.children.len() > MAX_PARTS {
         let mut text = String::new();
         rewriter.stmts(&template.children, &mut text)?;
         check_calls(&rewriter)?;
         no_includes(&rewriter)?;
-        let mut own = shared().clone();
+        let mut own = environment.clone();
         own.add_template_owned("<template>", text).map_err(|error| rewritten(source, &error))?;
         return Ok(done(rewriter.references, Code::Statements(Box::new(own))));
     }
@@ -94,8 +111,8 @@ pub(super) fn compile(source: &str) -> Result<Compiled, SyntaxError> {
         ([Stmt::EmitExpr(emit)], _) => {
             rewriter.expr(&emit.expr, &mut text)?;
             check_calls(&rewriter)?;
-            if let Some(path) = path(source, &text, &rewriter.references) {
-                return Ok(done(rewriter.references, Code::Path(path)));
+            if let Some(path) = path(source, &rewriter.references) {
+                return Ok(Compiled { single: true, ..done(rewriter.references, Code::Path(path)) });
             }
         }
         (_, []) => {
@@ -115,6 +132,11 @@ pub(super) fn compile(source: &str) -> Result<Compiled, SyntaxError> {
                 }
                 match child {
                     Stmt::EmitRaw(raw) => quote(raw.raw, &mut text),
+                    Stmt::EmitExpr(emit) if mode == Mode::Url && !is_encoded(&emit.expr) => {
+                        text.push('(');
+                        rewriter.expr(&emit.expr, &mut text)?;
+                        text.push_str(")|__encode");
+                    }
                     Stmt::EmitExpr(emit) => rewriter.expr(&emit.expr, &mut text)?,
                     _ => {}
                 }
@@ -123,17 +145,24 @@ pub(super) fn compile(source: &str) -> Result<Compiled, SyntaxError> {
             check_calls(&rewriter)?;
         }
     }
-    let expression = shared().compile_expression_owned(text).map_err(|error| rewritten(source, &error))?;
-    Ok(done(rewriter.references, Code::Expression(expression)))
+    let expression = environment.compile_expression_owned(text).map_err(|error| rewritten(source, &error))?;
+    let single = matches!(template.children.as_slice(), [Stmt::EmitExpr(_)]);
+    Ok(Compiled { single, ..done(rewriter.references, Code::Expression(expression)) })
+}
+
+/// Tells whether an author says how an expression is encoded in a URL.
+fn is_encoded(expr: &machinery::ast::Expr<'_>) -> bool {
+    matches!(expr, machinery::ast::Expr::Filter(filter) if matches!(filter.name, "path" | "safe"))
 }
 
 /// Returns the keys of an expression that is a plain path, `steps.a.output.x`.
-fn path(source: &str, rewritten: &str, references: &[Reference]) -> Option<Vec<Arc<str>>> {
+fn path(source: &str, references: &[Reference]) -> Option<Vec<Arc<str>>> {
     let [reference] = references else { return None };
     let inner = source.trim().strip_prefix("{{")?.strip_suffix("}}")?;
     let inner = inner.trim_start_matches('-').trim_end_matches('-').trim();
     let plain = reference.path.join(".");
-    (inner == plain && rewritten == plain && &*reference.path.first()?.clone() != "now").then(|| reference.path.clone())
+    // A word of the syntax, as in `{{ true }}`, leaves no reference.
+    (inner == plain && &*reference.path.first()?.clone() != "now").then(|| reference.path.clone())
 }
 
 /// Refuses filters, tests and functions that do not exist.
@@ -179,18 +208,29 @@ impl Compiled {
 
     pub(super) fn prompt(prompt: Prompt) -> Self {
         let references = prompt.references().iter().map(|(_, reference)| reference.clone()).collect();
-        Self { source: prompt.name().into(), references, code: Code::Prompt(Box::new(prompt)) }
+        Self {
+            source: prompt.name().into(),
+            references,
+            code: Code::Prompt(Box::new(prompt)),
+            lenient: false,
+            single: false,
+        }
+    }
+
+    pub(super) fn is_one_expression(&self) -> bool {
+        self.single
     }
 
     pub(super) fn eval(&self, scope: &Scope) -> Result<Value, EvalError> {
         match &self.code {
             Code::Literal(value) => Ok(value.clone()),
+            Code::Path(path) if self.lenient => Ok(found(path, scope)),
             Code::Path(path) => follow(path, scope),
             Code::Expression(expression) => {
                 let root = minijinja::Value::from_object(Root(scope.clone()));
                 let (result, touched) = watch(|| {
                     let value = expression.eval(root).map_err(|error| self.explain(&error, scope))?;
-                    if value.is_undefined() {
+                    if value.is_undefined() && !self.lenient {
                         return Err(self.undefined(scope));
                     }
                     result_of(&value).map_err(|message| EvalError { message })
@@ -303,6 +343,34 @@ impl std::io::Write for Bounded {
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
+}
+
+/// Reads a path without the engine; what is missing is null.
+fn found(path: &[Arc<str>], scope: &Scope) -> Value {
+    let Some((first, rest)) = path.split_first() else { return Value::Null };
+    if matches!(&**first, "steps" | "secrets") {
+        return follow(path, scope).unwrap_or_default();
+    }
+    let mut value = match root(scope, first) {
+        Some(value) => value,
+        None => return Value::Null,
+    };
+    for (depth, key) in rest.iter().enumerate() {
+        value = match value {
+            Value::Map(map) => match map.get(key) {
+                Some(next) => next,
+                None => return Value::Null,
+            },
+            Value::Null => return Value::Null,
+            // Handles, money and lists have keys of their own kind.
+            _ => {
+                let inner: Vec<_> = std::iter::once(first).chain(rest).take(depth + 1).cloned().collect();
+                let tail = rest.get(depth..).unwrap_or_default();
+                return follow(&[&inner[..], tail].concat(), scope).unwrap_or_default();
+            }
+        };
+    }
+    value.clone()
 }
 
 /// Reads a path without the engine.

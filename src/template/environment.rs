@@ -25,10 +25,25 @@ use crate::model::Value;
 const FUEL: u64 = 5_000_000;
 
 static SHARED: LazyLock<Environment<'static>> = LazyLock::new(environment);
+static LENIENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    let mut environment = environment();
+    environment.set_undefined_behavior(UndefinedBehavior::Chainable);
+    environment
+});
 
 /// Returns the environment that all expressions share.
 pub(super) fn shared() -> &'static Environment<'static> {
     &SHARED
+}
+
+/// Returns the environment of lenient expressions: what is missing is null there, and a filter over null gives null.
+pub(super) fn lenient() -> &'static Environment<'static> {
+    &LENIENT
+}
+
+/// Tells whether an evaluation is a lenient one.
+pub(super) fn is_lenient(state: &State<'_, '_>) -> bool {
+    state.env().undefined_behavior() == UndefinedBehavior::Chainable
 }
 
 /// Returns the syntax: Jinja's own, but a newline at the end of a text stays, as YAML's block scalars mean it.
@@ -55,7 +70,7 @@ fn environment() -> Environment<'static> {
 
 /// Writes a value as the rest of the language does: null as nothing, lists and objects as JSON.
 fn format(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &minijinja::Value) -> Result<(), Error> {
-    if value.is_undefined() {
+    if value.is_undefined() && !is_lenient(state) {
         return Err(Error::from(ErrorKind::UndefinedError));
     }
     match value.as_str() {

@@ -1,11 +1,15 @@
 //! Filters, tests and functions of expressions: one table, from which the documentation and its test come too.
 
+mod blobs;
 mod call;
 mod choices;
 mod kinds;
 mod lists;
 mod numbers;
 mod objects;
+mod patterns;
+mod prices;
+mod rows;
 mod texts;
 mod times;
 
@@ -50,8 +54,10 @@ entries! {
     Filter "base64" "text | base64" "The text in base64." "'hi' | base64" => "\"aGk=\"";
     Filter "batch" "list | batch(n, fill_with=none)" "The list in lists of n; the last filled up, if told so." "[1, 2, 3] | batch(2)" => "[[1,2],[3]]";
     Filter "bool" "x | bool" "Whether the value counts as true." "[] | bool" => "false";
+    Filter "by_prefix" "object | by_prefix(text)" "The first member whose name begins so." "{'a (x)': 1} | by_prefix('a')" => "1";
     Filter "capitalize" "text | capitalize" "The first letter large, the rest small." "'aBC' | capitalize" => "\"Abc\"";
     Filter "chain" "list | chain(other, …)" "Lists, one behind the other." "[1] | chain([2]) | list" => "[1,2]";
+    Filter "chunks" "file | chunks('4MiB')" "The parts of a file, by handle." "none | default([])" => "[]";
     Filter "count" "x | count" "How many items, members or letters." "[1, 2] | count" => "2";
     Filter "currency" "money | currency" "The three letters of money's currency." "'2.50 USD' | money | currency" => "\"USD\"";
     Filter "d" "x | d(value)" "Short for `default`." "none | d(1)" => "1";
@@ -60,8 +66,11 @@ entries! {
     Filter "decimal" "x | decimal" "An exact number from its text." "'1.10' | decimal" => "1.10";
     Filter "default" "x | default(value, also_false=false)" "The value where x is not there or null (or, with true, counts as false)." "none | default('a')" => "\"a\"";
     Filter "dictsort" "object | dictsort(by='key', reverse=false)" "Pairs of key and value, sorted by `key` or by `value`." "{'b': 1, 'a': 2} | dictsort" => "[[\"a\",2],[\"b\",1]]";
+    Filter "drop" "object | drop('a', …)" "The object without these members." "{'a': 1, 'b': 2} | drop('a')" => "{\"b\":2}";
     Filter "duration" "text | duration" "A length of time from its text." "'90s' | duration" => "\"1m30s\"";
-    Filter "escape" "text | escape" "The text with HTML's letters escaped." "'<' | escape" => "\"&lt;\"";
+    Filter "escape" "text | escape` or `text | escape(letters, keep=none)" "The text with HTML's letters escaped; or with a backslash before these letters, but not in what a pattern keeps." "'<' | escape" => "\"&lt;\"";
+    Filter "estimate_tokens" "x | estimate_tokens" "About how many tokens the texts in a value make." "'abcdef' | estimate_tokens" => "2";
+    Filter "file_name" "file | file_name" "The name of a file." "none | default('file')" => "\"file\"";
     Filter "first" "list | first" "The first item." "[1, 2] | first" => "1";
     Filter "float" "x | float" "A binary float; the only way to one." "'0.5' | float" => "0.5";
     Filter "format_time" "moment | format_time(pattern, zone='UTC')" "A moment by a strftime pattern in a time zone." "'2026-03-01T12:00:00Z' | datetime | format_time('%d.%m.%Y %H:%M')" => "\"01.03.2026 12:00\"";
@@ -70,6 +79,8 @@ entries! {
     Filter "from_json" "text | from_json" "The value of a JSON text, digits kept." "'[1.10]' | from_json" => "[1.10]";
     Filter "groupby" "list | groupby('key')" "Pairs of a value of `key` and the items that have it, sorted." "[{'a': 2}, {'a': 1}] | groupby('a') | map('first') | list" => "[1,2]";
     Filter "hmac_sha256" "text | hmac_sha256(key)" "The HMAC-SHA256 of a text, in hexadecimal." "('a' | hmac_sha256('b'))[:8]" => "\"cb448b44\"";
+    Filter "http_date" "moment | http_date" "A moment as HTTP headers write it." "0 | from_epoch | http_date" => "\"Thu, 01 Jan 1970 00:00:00 GMT\"";
+    Filter "in_zone" "moment | in_zone(zone)" "A moment as text in a time zone; `date` gives its day there." "0 | from_epoch | in_zone('Asia/Tokyo') | date" => "\"1970-01-01\"";
     Filter "indent" "text | indent(width=4, first=false, blank=false)" "Every line moved to the right, but the first and blank ones, unless told so." "'a\\nb' | indent(2)" => "\"a\\n  b\"";
     Filter "int" "x | int" "The whole number; a fraction is cut off." "'7.9' | int" => "7";
     Filter "iso" "moment | iso" "A moment as RFC 3339 text in UTC." "0 | from_epoch | iso" => "\"1970-01-01T00:00:00Z\"";
@@ -77,40 +88,61 @@ entries! {
     Filter "join" "list | join(between='', attribute=none)" "The texts of the items, or of a member of each, joined." "[1, 2] | join(', ')" => "\"1, 2\"";
     Filter "keys" "object | keys" "The names of the members." "{'a': 1} | keys" => "[\"a\"]";
     Filter "last" "list | last" "The last item." "[1, 2] | last" => "2";
+    Filter "last_line" "text | last_line" "The last line that is not empty." "'a\\nb\\n' | last_line" => "\"b\"";
     Filter "length" "x | length" "How many items, members or letters." "'abc' | length" => "3";
     Filter "lines" "text | lines" "The lines of a text." "'a\\nb' | lines" => "[\"a\",\"b\"]";
     Filter "list" "x | list" "A list of the items." "range(2) | list" => "[0,1]";
+    Filter "listed" "x | listed" "A list: of nothing none, of one thing one." "none | listed" => "[]";
     Filter "lower" "text | lower" "Small letters." "'A' | lower" => "\"a\"";
     Filter "map" "list | map(attribute='key', default=none)` or `list | map('filter', …)" "Of each item its member, or what a filter gives." "[{'a': 1}] | map(attribute='a') | list" => "[1]";
     Filter "max" "list | max(attribute=none)" "The greatest item, exactly compared." "[0.1, 0.3, 0.2] | max" => "0.3";
+    Filter "media_type" "file | media_type" "The media type of a file." "none | default('image/png')" => "\"image/png\"";
     Filter "merge" "object | merge(other)" "Both objects in one; the other wins." "{'a': 1} | merge({'b': 2})" => "{\"a\":1,\"b\":2}";
     Filter "min" "list | min(attribute=none)" "The smallest item, exactly compared." "[0.1, 0.3, 0.2] | min" => "0.1";
     Filter "money" "x | money(currency=none)" "Money from `12.50 USD`, or from a number and a currency." "12.5 | money('USD')" => "\"12.5 USD\"";
-    Filter "pluck" "object | pluck('a', 'b')" "The object with these members only." "{'a': 1, 'b': 2} | pluck('b')" => "{\"b\":2}";
+    Filter "name" "text | name" "The text, if it is a plain name; else an error." "'Account' | name" => "\"Account\"";
+    Filter "next_midnight" "moment | next_midnight(zone='UTC')" "When the next day begins in a time zone." "0 | from_epoch | next_midnight('UTC')" => "\"1970-01-02T00:00:00Z\"";
+    Filter "path" "text | path" "The text for the path of a URL; slashes stay." "'a b/c' | path" => "\"a%20b/c\"";
+    Filter "pluck" "object | pluck('a', 'b')` or `list | pluck('a.b', 'c.*.d')" "The object with these members only; of a list the values at these paths." "{'a': 1, 'b': 2} | pluck('b')" => "{\"b\":2}";
+    Filter "prefix_keys" "object | prefix_keys(text)" "The object with a text before every name." "{'a': 1} | prefix_keys('x-')" => "{\"x-a\":1}";
+    Filter "price" "row | price(usage)` or `row | price(tokens_in=, tokens_out=)" "The price of tokens by a row of a price table, for a million each; null where it is not known." "{'in': '2', 'out': '10'} | price(tokens_in=1000, tokens_out=500)" => "0.007";
+    Filter "quoted" "x | quoted(style='odata')" "A literal of a query language: `odata`, `sql`, `soql`, `double`." "'O\\'Neil' | quoted" => "\"'O''Neil'\"";
+    Filter "regex_count" "text | regex_count(pattern)" "How often a pattern is found." "'a1b22' | regex_count('[0-9]+')" => "2";
+    Filter "regex_find" "text | regex_find(pattern, group=0)" "What a pattern, or a group of it, finds first; null where it finds nothing." "'id=42' | regex_find('id=([0-9]+)', 1)" => "\"42\"";
+    Filter "regex_replace" "text | regex_replace(pattern, to)" "The text with what a pattern finds replaced." "'a1b2' | regex_replace('[0-9]', '')" => "\"ab\"";
     Filter "reject" "list | reject('test', …)" "The items for which a test does not hold." "[1, 2, 3] | reject('odd') | list" => "[2]";
     Filter "rejectattr" "list | rejectattr('key', 'test', …)" "The items whose member fails a test." "[{'a': 1}, {'a': 2}] | rejectattr('a', 'eq', 1) | list" => "[{\"a\":2}]";
+    Filter "rename_keys" "object | rename_keys(pattern, to)" "The object with what a pattern finds in names replaced." "{'1. open': 5} | rename_keys('^[0-9]+[.] ', '')" => "{\"open\":5}";
     Filter "replace" "text | replace(from, to)" "The text with one part replaced by another." "'a-b' | replace('-', '+')" => "\"a+b\"";
+    Filter "replace_each" "text | replace_each(list, from, to)" "The text with a member of each item replaced by another of its members." "'x t.co' | replace_each([{'u': 't.co', 'e': 'example.com'}], 'u', 'e')" => "\"x example.com\"";
     Filter "reverse" "x | reverse" "The list or text from its end." "[1, 2] | reverse | list" => "[2,1]";
     Filter "round" "x | round(places=0, mode='half_even')" "Rounded to decimal places: half_even, half_up, up, down, floor, ceil." "2.345 | round(2)" => "2.34";
+    Filter "safe" "text | safe" "In a URL: the text as it is, nothing encoded." "'a b' | safe" => "\"a b\"";
     Filter "select" "list | select('test', …)" "The items for which a test holds." "[1, 2, 3] | select('gt', 1) | list" => "[2,3]";
     Filter "selectattr" "list | selectattr('key', 'test', …)" "The items whose member passes a test." "[{'a': 1}, {'a': 2}] | selectattr('a', 'gt', 1) | list" => "[{\"a\":2}]";
     Filter "sha256" "text | sha256" "The SHA-256 of a text, in hexadecimal." "('' | sha256)[:8]" => "\"e3b0c442\"";
-    Filter "slice" "list | slice(n)" "The list in n lists." "[1, 2, 3] | slice(2)" => "[[1,2],[3]]";
+    Filter "size" "file | size" "The length of a file in bytes." "none | default(0)" => "0";
+    Filter "slice" "list | slice(n)` or `file | slice(first, length)" "The list in n lists; a part of a file, by handle." "[1, 2, 3] | slice(2)" => "[[1,2],[3]]";
     Filter "sort" "list | sort(attribute=none, reverse=false)" "Sorted, exactly compared." "[2, 0.5, 1] | sort" => "[0.5,1,2]";
     Filter "split" "text | split(between=none, most=none)" "The parts of a text: at a text, or at any space; cut so many times at most." "'a,b' | split(',') | list" => "[\"a\",\"b\"]";
     Filter "string" "x | string" "The text of a value." "1.50 | string" => "\"1.50\"";
     Filter "sum" "list | sum(attribute=none, start=0)" "The exact sum." "[0.1, 0.2] | sum" => "0.3";
     Filter "title" "text | title" "Every word with a large letter." "'a b' | title" => "\"A B\"";
+    Filter "to_rows" "object | to_rows(key)" "Rows of a keyed object, the name of each under `key`." "{'d1': {'v': 1}} | to_rows('day')" => "[{\"day\":\"d1\",\"v\":1}]";
     Filter "tojson" "x | tojson" "JSON text, digits kept." "{'a': 1.10} | tojson" => "\"{\\\"a\\\":1.10}\"";
     Filter "trim" "text | trim(letters=none)" "The text without space, or these letters, around it." "' a ' | trim" => "\"a\"";
     Filter "truncate" "text | truncate(length=255, end='…')" "The text cut to so many letters, the end included." "'abcdef' | truncate(4)" => "\"abc…\"";
+    Filter "typed" "x | typed(types, nulls=[], zone=none)" "An object's members, or those of each of a list, as decimal, integer, percent, boolean, date, datetime." "{'a': '1.50', 'b': 'T'} | typed({'a': 'decimal', 'b': 'boolean'})" => "{\"a\":1.50,\"b\":true}";
+    Filter "unescape_html" "text | unescape_html" "The text with HTML's escapes replaced by their letters." "'a &amp; b' | unescape_html" => "\"a & b\"";
     Filter "unique" "list | unique(attribute=none)" "Each item once, in order." "[1, 2, 1.0] | unique" => "[1,2]";
     Filter "upper" "text | upper" "Large letters." "'a' | upper" => "\"A\"";
     Filter "urlencode" "text | urlencode" "The text for a URL." "'a b&c' | urlencode" => "\"a%20b%26c\"";
+    Filter "utc_text" "moment | utc_text" "A moment as `2026-03-01 11:00:00` in UTC." "0 | from_epoch | utc_text" => "\"1970-01-01 00:00:00\"";
     Filter "values" "object | values" "The members without their names." "{'a': 1} | values" => "[1]";
+    Filter "with_columns" "list | with_columns(names)" "Rows of lists of cells." "[[1, 2]] | with_columns(['a', 'b'])" => "[{\"a\":1,\"b\":2}]";
     Filter "zip" "list | zip(other, …)" "Pairs of the items of both; of more lists, longer rows." "[1, 2] | zip([3, 4]) | list" => "[[1,3],[2,4]]";
     Test "boolean" "x is boolean" "A boolean." "true is boolean" => "true";
-    Test "containing" "text is containing(part)" "The text or list has the part." "'abc' is containing('b')" => "true";
+    Test "containing" "x is containing(part)" "The text or list has the part, the object all members of the part." "'abc' is containing('b')" => "true";
     Test "defined" "x is defined" "It is there." "[1][5] is defined" => "false";
     Test "divisibleby" "x is divisibleby(n)" "No remainder." "6 is divisibleby(3)" => "true";
     Test "endingwith" "text is endingwith(part)" "The text ends with it." "'abc' is endingwith('c')" => "true";
@@ -119,11 +151,13 @@ entries! {
     Test "false" "x is false" "The value false." "false is false" => "true";
     Test "ge" "x is ge(y)" "Greater or equal." "2 is ge(2)" => "true";
     Test "gt" "x is gt(y)" "Greater." "0.3 is gt(0.2)" => "true";
+    Test "has_url" "text is has_url" "There is a link in it." "'see https://example.com' is has_url" => "true";
     Test "in" "x is in(list)" "Among the items." "1 is in([1, 2])" => "true";
     Test "integer" "x is integer" "A whole number." "1 is integer" => "true";
     Test "le" "x is le(y)" "Less or equal." "2 is le(2)" => "true";
     Test "lt" "x is lt(y)" "Less." "1 is lt(2)" => "true";
     Test "mapping" "x is mapping" "An object." "{} is mapping" => "true";
+    Test "matching" "text is matching(pattern)" "A pattern is found in it." "'abc' is matching('^a')" => "true";
     Test "ne" "x is ne(y)" "Not equal." "1 is ne(2)" => "true";
     Test "none" "x is none" "Null." "none is none" => "true";
     Test "number" "x is number" "A number of any kind." "1.5 is number" => "true";
@@ -133,6 +167,7 @@ entries! {
     Test "string" "x is string" "A text." "'a' is string" => "true";
     Test "true" "x is true" "The value true." "true is true" => "true";
     Test "undefined" "x is undefined" "It is not there." "[1][5] is undefined" => "true";
+    Function "columns" "columns({'a': list, …})" "Rows of lists that stand side by side." "columns({'a': [1, 2], 'b': [3]})" => "[{\"a\":1,\"b\":3},{\"a\":2,\"b\":null}]";
     Function "duration" "duration('1h')" "A length of time." "duration('1h30m')" => "\"1h30m\"";
     Function "now" "now()" "The moment of this evaluation, in UTC." "now()" => "\"1970-01-01T00:00:00Z\"";
     Function "range" "range(end)` or `range(start, end, step=1)" "Whole numbers from start, before end." "range(2, 5) | list" => "[2,3,4]";
@@ -153,6 +188,10 @@ pub(super) fn names(sort: Sort) -> Vec<&'static str> {
 pub(super) fn register(environment: &mut Environment<'static>) {
     // None of minijinja's own are here: they walk data without bounds, know no secret, and go through binary floats.
     call::register_pickers(environment);
+    blobs::register(environment);
+    patterns::register(environment);
+    prices::register(environment);
+    rows::register(environment);
     choices::register(environment);
     kinds::register(environment);
     lists::register(environment);
@@ -165,6 +204,19 @@ pub(super) fn register(environment: &mut Environment<'static>) {
 /// Tells whether there is one of this name.
 fn is_known(sort: Sort, name: &str) -> bool {
     ENTRIES.iter().any(|entry| entry.sort == sort && entry.name == name)
+}
+
+/// Percent-encodes all but the unreserved letters of RFC 3986, and slashes where they are kept.
+pub(super) fn percent(text: &str, keep_slashes: bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || (keep_slashes && byte == b'/') {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
 }
 
 /// Returns the member of an item by a dotted path.

@@ -2,6 +2,7 @@
 
 mod budget;
 mod compile;
+mod count;
 mod environment;
 mod filters;
 mod guards;
@@ -17,6 +18,8 @@ mod value;
 use std::ops::Range;
 use std::sync::Arc;
 
+pub use self::count::Count;
+pub use self::count::count_text;
 pub use self::filters::Entry;
 pub use self::filters::Sort;
 pub use self::filters::catalog;
@@ -110,7 +113,25 @@ pub const MAX_SOURCE: usize = 1 << 20;
 impl Template {
     /// Compiles a text. A text without `{{` or `{%` is a template too, and gives itself.
     pub fn parse(source: &str) -> Result<Self, SyntaxError> {
-        compile::compile(source).map(|compiled| Self(Arc::new(compiled)))
+        compile::compile(source, compile::Mode::Strict).map(|compiled| Self(Arc::new(compiled)))
+    }
+
+    /// Compiles a text of which everything that is missing is null, at any depth, and a filter over null gives null: for
+    /// expressions over answers of outside systems.
+    pub fn parse_lenient(source: &str) -> Result<Self, SyntaxError> {
+        compile::compile(source, compile::Mode::Lenient).map(|compiled| Self(Arc::new(compiled)))
+    }
+
+    /// Compiles a part of a URL: the text stays as it is written, what is computed in it is percent-encoded, unless
+    /// `| path` (slashes stay) or `| safe` (all stays) says otherwise. One expression alone is not encoded. Lenient.
+    pub fn parse_url(source: &str) -> Result<Self, SyntaxError> {
+        compile::compile(source, compile::Mode::Url).map(|compiled| Self(Arc::new(compiled)))
+    }
+
+    /// Tells whether it is one `{{ … }}` and nothing else, so that its value keeps its kind.
+    #[must_use]
+    pub fn is_one_expression(&self) -> bool {
+        self.0.is_one_expression()
     }
 
     /// Evaluates: one `{{ … }}` and nothing else keeps its kind, anything else gives a string. What is computed from a

@@ -10,6 +10,8 @@ use minijinja::value::Rest;
 
 use super::MAX_TEXT;
 use super::budget;
+use super::environment::is_lenient;
+use super::filters;
 use super::value::from_jinja;
 use super::value::made;
 use super::value::name_of_member;
@@ -69,6 +71,11 @@ pub(super) fn register(environment: &mut Environment<'_>) {
     environment.add_filter("__get", |value: minijinja::Value, key: minijinja::Value| -> minijinja::Value {
         value.get_item(&key).unwrap_or(minijinja::Value::UNDEFINED)
     });
+    environment.add_filter("__find", |value: minijinja::Value, key: minijinja::Value| -> minijinja::Value {
+        let found = value.get_item(&key).ok().filter(|found| !found.is_undefined());
+        found.unwrap_or_else(|| minijinja::Value::from(()))
+    });
+    environment.add_filter("__encode", |state: &State<'_, '_>, value: minijinja::Value| encode(state, &value));
     environment.add_filter(
         "__keep",
         |state: &mut State<'_, '_>, value: minijinja::Value, place: usize| -> minijinja::Value {
@@ -92,8 +99,10 @@ fn binary(
               left: minijinja::Value,
               right: minijinja::Value|
               -> Result<minijinja::Value, Error> {
-            defined("the left side", symbol(name), &left)?;
-            defined("the right side", symbol(name), &right)?;
+            if !is_lenient(state) {
+                defined("the left side", symbol(name), &left)?;
+                defined("the right side", symbol(name), &right)?;
+            }
             let levels = made(&left).max(made(&right));
             let (left, right) = (ours(&left)?, ours(&right)?);
             let result = match apply(state, &left, &right, &operate) {
@@ -311,6 +320,16 @@ pub(super) fn contains(state: &State<'_, '_>, container: &Value, item: &Value) -
     }
 }
 
+/// Writes a value as a part of a URL: all but the unreserved letters of RFC 3986 percent-encoded.
+fn encode(state: &State<'_, '_>, value: &minijinja::Value) -> Result<minijinja::Value, Error> {
+    if value.is_undefined() || value.is_none() {
+        return Ok(minijinja::Value::from(""));
+    }
+    let (text, is_secret) = budget::text(state, &ours(value)?)?;
+    let encoded = Value::from(filters::percent(&text, false));
+    Ok(to_jinja(&if is_secret { encoded.tainted() } else { encoded }))
+}
+
 fn is_scalar(value: &Value) -> bool {
     match value {
         Value::List(_) | Value::Map(_) => false,
@@ -321,7 +340,7 @@ fn is_scalar(value: &Value) -> bool {
 
 /// Appends the text of a value; the whole is bounded. Tells whether there was a secret in it.
 fn append(state: &State<'_, '_>, part: &minijinja::Value, joined: &mut String) -> Result<bool, Error> {
-    if part.is_undefined() {
+    if part.is_undefined() && !is_lenient(state) {
         return Err(Error::new(ErrorKind::UndefinedError, "a part of the text is undefined"));
     }
     let is_secret = match part.as_str() {

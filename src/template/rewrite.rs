@@ -45,6 +45,8 @@ pub(super) struct Rewriter<'s> {
     proven: Vec<Path>,
     /// How many values have been kept for a second reading.
     kept: usize,
+    /// Whether what is missing is null.
+    lenient: bool,
 }
 
 /// A file that a template includes.
@@ -86,7 +88,13 @@ impl<'s> Rewriter<'s> {
             bound: vec![BTreeSet::new()],
             proven: Vec::new(),
             kept: 0,
+            lenient: false,
         }
+    }
+
+    /// Writes what is missing as null, at any depth.
+    pub(super) fn lenient(source: &'s str) -> Self {
+        Self { lenient: true, ..Self::new(source) }
     }
 
     /// Writes an expression that filters and operators may follow; `operand` is for what members may follow.
@@ -132,6 +140,8 @@ impl<'s> Rewriter<'s> {
                 if let Some(otherwise) = &choice.false_expr {
                     out.push_str(" else ");
                     self.under(proven(&choice.test_expr, false), |it| it.expr(otherwise, out))?;
+                } else if self.lenient {
+                    out.push_str(" else none");
                 }
                 out.push(')');
             }
@@ -144,7 +154,11 @@ impl<'s> Rewriter<'s> {
                     _ => self.expr(&test.expr, out)?,
                 }
                 out.push_str(" is ");
-                out.push_str(test.name);
+                out.push_str(match test.name {
+                    "defined" if self.lenient => "not none",
+                    "undefined" if self.lenient => "none",
+                    name => name,
+                });
                 if !test.args.is_empty() {
                     self.arguments(&test.args, out)?;
                 }
@@ -439,8 +453,8 @@ impl<'s> Rewriter<'s> {
         match expr {
             Expr::GetAttr(attr) => {
                 self.keys(&attr.expr, tolerant, out)?;
-                if tolerant {
-                    out.push_str("|__get(");
+                if tolerant || self.lenient {
+                    out.push_str(if self.lenient { "|__find(" } else { "|__get(" });
                     quote(attr.name, out);
                     out.push(')');
                 } else {
@@ -451,9 +465,10 @@ impl<'s> Rewriter<'s> {
             }
             Expr::GetItem(item) => {
                 self.keys(&item.expr, tolerant, out)?;
-                out.push_str(if tolerant { "|__get(" } else { "[" });
+                let filter = if self.lenient { Some("|__find(") } else { tolerant.then_some("|__get(") };
+                out.push_str(filter.unwrap_or("["));
                 self.expr(&item.subscript_expr, out)?;
-                out.push(if tolerant { ')' } else { ']' });
+                out.push(if filter.is_some() { ')' } else { ']' });
                 Ok(())
             }
             _ => Ok(()),

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod fuzz;
+mod lenient;
 mod secrets;
 
 use std::collections::BTreeMap;

@@ -86,7 +86,9 @@ impl<'m> Place<'m> {
 
     /// Compiles a text whose computed parts are percent-encoded.
     pub fn url(&self, tree: &Tree, notes: &mut Notes) -> Option<Template> {
-        self.template(tree, notes)
+        let template = notes.url(tree)?;
+        self.check(&template, tree, notes);
+        Some(template)
     }
 
     /// Compiles a value with templates anywhere in it.
@@ -99,7 +101,7 @@ impl<'m> Place<'m> {
         match &tree.kind {
             TreeKind::Scalar { text, .. } if text.contains("{{") || text.contains("{%") => {
                 // What is no template is told when it is compiled.
-                if let Ok(template) = Template::parse(text) {
+                if let Ok(template) = Template::parse_lenient(text) {
                     self.check(&template, tree, notes);
                 }
             }

@@ -48,7 +48,6 @@ const OF_LISTS: &[&str] = &[
     "rejectattr",
     "select",
     "selectattr",
-    "slice",
     "sort",
     "sum",
     "unique",
@@ -75,16 +74,20 @@ fn row(name: &str) -> Option<Gives> {
         "abs" | "round" => Gives::Same(Kinds::NUMBER.or(Kinds::MONEY)),
         "amount" => Gives::Kinds(Kinds::DECIMAL),
         "attr" | "d" | "default" | "map" | "money" | "sum" => Gives::Special,
-        "merge" | "pluck" => Gives::Kinds(Kinds::MAP),
-        "from_json" => Gives::Any,
-        "chain" | "dictsort" | "groupby" | "items" | "values" | "zip" => Gives::List,
+        "drop" | "merge" | "prefix_keys" | "rename_keys" => Gives::Kinds(Kinds::MAP),
+        "by_prefix" | "from_json" | "pluck" | "price" | "regex_find" | "slice" | "typed" => Gives::Any,
+        "chain" | "dictsort" | "groupby" | "items" | "listed" | "chunks" | "to_rows" | "values" | "with_columns"
+        | "zip" => Gives::List,
         "base64" | "capitalize" | "currency" | "date" | "escape" | "format_time" | "hmac_sha256" | "indent" | "iso"
         | "join" | "lower" | "replace" | "sha256" | "string" | "title" | "tojson" | "trim" | "truncate" | "upper"
-        | "urlencode" => Gives::Kinds(Kinds::TEXT),
-        "batch" | "slice" => Gives::ListOfLists,
+        | "file_name" | "http_date" | "in_zone" | "last_line" | "media_type" | "name" | "path" | "quoted"
+        | "regex_replace" | "replace_each" | "safe" | "unescape_html" | "urlencode" | "utc_text" => {
+            Gives::Kinds(Kinds::TEXT)
+        }
+        "batch" => Gives::ListOfLists,
         "bool" => Gives::Kinds(Kinds::BOOL),
-        "count" | "int" | "length" => Gives::Kinds(Kinds::INTEGER),
-        "datetime" | "from_epoch" | "from_epoch_ms" => Gives::Kinds(Kinds::TIME),
+        "count" | "estimate_tokens" | "int" | "length" | "regex_count" | "size" => Gives::Kinds(Kinds::INTEGER),
+        "datetime" | "from_epoch" | "from_epoch_ms" | "next_midnight" => Gives::Kinds(Kinds::TIME),
         "decimal" => Gives::Kinds(Kinds::EXACT),
         "duration" => Gives::Kinds(Kinds::DURATION),
         "first" | "last" | "max" | "min" => Gives::Item,

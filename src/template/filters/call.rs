@@ -11,6 +11,7 @@ use minijinja::value::Rest;
 use minijinja::value::ValueOrKwargs;
 
 use super::super::budget;
+use super::super::environment::is_lenient;
 use super::super::operators::invalid;
 use super::super::operators::ours;
 use super::super::value::from_jinja;
@@ -27,13 +28,15 @@ pub(super) struct Arguments {
     opened: Cell<bool>,
     /// The fuel that is left for this call.
     left: Cell<u64>,
+    /// Whether what is missing is null.
+    lenient: bool,
 }
 
 impl Arguments {
     pub(super) fn of(rest: Rest<ValueOrKwargs>) -> Result<Self, Error> {
         let mut positional = rest.into_values();
         let named = positional.pop_if(|last| last.is_kwargs()).map(Kwargs::try_from).transpose()?;
-        Ok(Self { positional, named, opened: Cell::new(false), left: Cell::new(0) })
+        Ok(Self { positional, named, opened: Cell::new(false), left: Cell::new(0), lenient: false })
     }
 
     /// Returns an argument by place or name as minijinja holds it.
@@ -44,8 +47,8 @@ impl Arguments {
         };
         match (self.positional.get(place), by_name) {
             (Some(_), Some(_)) => Err(invalid(format!("`{name}` is given twice"))),
-            (Some(given), None) if given.is_undefined() => undefined_argument(),
-            (None, Some(given)) if given.is_undefined() => undefined_argument(),
+            (Some(given), None) if given.is_undefined() && !self.lenient => undefined_argument(),
+            (None, Some(given)) if given.is_undefined() && !self.lenient => undefined_argument(),
             (given, by_name) => Ok(given.cloned().or(by_name)),
         }
     }
@@ -70,6 +73,19 @@ impl Arguments {
     pub(super) fn text(&self, place: usize, name: &str) -> Result<Option<String>, Error> {
         let given = self.get(place, name)?.filter(|value| !value.is_null());
         given.map(|value| budget::plain_text(&value)).transpose()
+    }
+
+    /// Returns an argument that becomes a part of the names of members.
+    ///
+    /// # Errors
+    /// A secret: names are shown and stored in clear.
+    pub(super) fn name(&self, place: usize, name: &str) -> Result<Option<Value>, Error> {
+        let given = self.kept(place, name)?;
+        if given.as_ref().is_some_and(budget::may_be_tainted) {
+            touch();
+            return Err(invalid("a secret cannot be the name of a member: names are not masked"));
+        }
+        Ok(given)
     }
 
     pub(super) fn flag(&self, place: usize, name: &str) -> Result<bool, Error> {
@@ -181,8 +197,14 @@ fn register(
               input: minijinja::Value,
               rest: Rest<ValueOrKwargs>|
               -> Result<minijinja::Value, Error> {
-            defined(name, &input)?;
-            let arguments = Arguments::of(rest)?;
+            if is_lenient(state) && (input.is_undefined() || input.is_none()) && !takes_null(name) {
+                return Ok(of_null(name));
+            }
+            if !is_lenient(state) {
+                defined(name, &input)?;
+            }
+            let mut arguments = Arguments::of(rest)?;
+            arguments.lenient = is_lenient(state);
             let value = from_jinja(&input).map_err(invalid)?;
             let done = open(state, value.clone(), look.inside).and_then(|(opened, is_secret)| {
                 let fuel = state.fuel_levels().map_or(u64::MAX, |(_, left)| left);
@@ -210,6 +232,19 @@ fn register(
     );
 }
 
+/// Tells whether a filter has something to say of null.
+fn takes_null(name: &str) -> bool {
+    matches!(name, "bool" | "string" | "tojson" | "listed" | "default" | "d")
+}
+
+/// What a filter gives for null where expressions are lenient: null too, but a count is none.
+pub(super) fn of_null(name: &str) -> minijinja::Value {
+    match name {
+        "length" | "count" | "sum" => minijinja::Value::from(0),
+        _ => minijinja::Value::from(()),
+    }
+}
+
 /// Refuses what is not there.
 pub(super) fn defined(name: &str, input: &minijinja::Value) -> Result<(), Error> {
     if input.is_undefined() {
@@ -230,8 +265,12 @@ pub(super) fn register_pickers(environment: &mut Environment<'_>) {
     for name in ["default", "d"] {
         environment.add_filter(
             name,
-            |input: minijinja::Value, rest: Rest<ValueOrKwargs>| -> Result<minijinja::Value, Error> {
-                let arguments = Arguments::of(rest)?;
+            |state: &State<'_, '_>,
+             input: minijinja::Value,
+             rest: Rest<ValueOrKwargs>|
+             -> Result<minijinja::Value, Error> {
+                let mut arguments = Arguments::of(rest)?;
+                arguments.lenient = is_lenient(state);
                 let otherwise = arguments.raw(0, "value")?.unwrap_or_else(|| minijinja::Value::from(""));
                 let also_false = arguments.flag(1, "also_false")?;
                 arguments.finish(2)?;
@@ -247,14 +286,15 @@ pub(super) fn register_pickers(environment: &mut Environment<'_>) {
             input.get_item(&minijinja::Value::from(ours(&key)?.to_text()))
         },
     );
-    environment
-        .add_filter("first", |input: minijinja::Value| -> Result<minijinja::Value, Error> { end(&input, "first", 0) });
-    environment
-        .add_filter("last", |input: minijinja::Value| -> Result<minijinja::Value, Error> { end(&input, "last", -1) });
+    environment.add_filter("first", |state: &State<'_, '_>, input: minijinja::Value| end(state, &input, "first", 0));
+    environment.add_filter("last", |state: &State<'_, '_>, input: minijinja::Value| end(state, &input, "last", -1));
 }
 
 /// Returns the item, or letter, at one end.
-fn end(input: &minijinja::Value, name: &str, place: i64) -> Result<minijinja::Value, Error> {
+fn end(state: &State<'_, '_>, input: &minijinja::Value, name: &str, place: i64) -> Result<minijinja::Value, Error> {
+    if is_lenient(state) && (input.is_undefined() || input.is_none()) {
+        return Ok(of_null(name));
+    }
     defined(name, input)?;
     match ours(input)? {
         Value::List(items) => {

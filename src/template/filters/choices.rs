@@ -7,6 +7,7 @@ use minijinja::value::Rest;
 use minijinja::value::ValueOrKwargs;
 
 use super::super::budget;
+use super::super::environment::is_lenient;
 use super::super::operators::invalid;
 use super::super::value::from_jinja;
 use super::super::value::made;
@@ -15,6 +16,7 @@ use super::super::value::touch;
 use super::Sort;
 use super::call::Arguments;
 use super::call::defined;
+use super::call::of_null;
 use super::is_known;
 use super::list;
 use super::member;
@@ -37,6 +39,9 @@ pub(super) fn register(environment: &mut Environment<'static>) {
                   input: minijinja::Value,
                   rest: Rest<ValueOrKwargs>|
                   -> Result<minijinja::Value, Error> {
+                if is_lenient(state) && (input.is_undefined() || input.is_none()) {
+                    return Ok(of_null(name));
+                }
                 defined(name, &input)?;
                 let arguments = Arguments::of(rest)?;
                 let done = choose(state, &input, &arguments, wanted, by_member);
@@ -96,6 +101,9 @@ fn map(
     input: minijinja::Value,
     rest: Rest<ValueOrKwargs>,
 ) -> Result<minijinja::Value, Error> {
+    if is_lenient(state) && (input.is_undefined() || input.is_none()) {
+        return Ok(of_null("map"));
+    }
     defined("map", &input)?;
     let arguments = Arguments::of(rest)?;
     mapped(state, &input, &arguments).inspect_err(|_| conceal(&input))

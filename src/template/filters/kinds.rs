@@ -8,6 +8,7 @@ use minijinja::State;
 use minijinja::value::Rest;
 
 use super::super::budget;
+use super::super::environment::is_lenient;
 use super::super::operators::contains;
 use super::super::operators::equal;
 use super::super::operators::invalid;
@@ -46,6 +47,15 @@ pub(super) fn register(environment: &mut Environment<'static>) {
     test(environment, "containing", 1, |state, value, others| match (value, others.first()) {
         (Value::String(text), Some(Value::String(part))) => Ok(text.contains(&**part)),
         (Value::List(_), Some(item)) => contains(state, value, item),
+        (Value::Map(whole), Some(Value::Map(part))) => {
+            for (key, wanted) in part.iter() {
+                let found = whole.get(key).unwrap_or(&Value::Null);
+                if !equal(state, found, wanted)? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        }
         _ => Ok(false),
     });
     test(environment, "in", 1, |state, value, others| {
@@ -75,7 +85,7 @@ pub(super) fn register(environment: &mut Environment<'static>) {
 
 /// Registers a test that takes so many values beside its own. A secret among them is laid open, and the result of the
 /// evaluation is secret.
-fn test(
+pub(super) fn test(
     environment: &mut Environment<'static>,
     name: &'static str,
     others: usize,
@@ -84,7 +94,12 @@ fn test(
     environment.add_test(
         name,
         move |state: &State<'_, '_>, value: minijinja::Value, rest: Rest<minijinja::Value>| -> Result<bool, Error> {
-            defined(name, &value)?;
+            if is_lenient(state) && (value.is_undefined() || value.is_none()) && !matches!(name, "eq" | "ne" | "in") {
+                return Ok(false);
+            }
+            if !is_lenient(state) {
+                defined(name, &value)?;
+            }
             if rest.len() != others {
                 let takes = if others == 0 { "nothing".to_owned() } else { "one value".to_owned() };
                 return Err(invalid(format!("`is {name}` takes {takes} behind it")));
@@ -102,7 +117,7 @@ fn test(
 
 /// Returns a value, paid for if it is a text; of a secret what is in it.
 fn bare(state: &State<'_, '_>, value: &minijinja::Value) -> Result<Value, Error> {
-    if value.is_undefined() {
+    if value.is_undefined() && !is_lenient(state) {
         return Err(Error::new(minijinja::ErrorKind::UndefinedError, "what a test compares with is undefined"));
     }
     budget::read(state, value.as_str().map_or(0, str::len))?;

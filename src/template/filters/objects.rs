@@ -6,11 +6,13 @@ use minijinja::Error;
 use super::super::operators::MAX_LIST;
 use super::super::operators::invalid;
 use super::super::operators::too_many;
+use super::blobs::sliced;
 use super::call::Arguments;
 use super::call::making;
 use super::call::moving;
 use super::list;
 use super::lists::sorted;
+use super::rows::plucked;
 use crate::model::Map;
 use crate::model::Value;
 
@@ -40,6 +42,9 @@ pub(super) fn register(environment: &mut Environment<'static>) {
         Ok(Value::from(merged))
     });
     moving(environment, "pluck", 64, 0, |value, arguments| {
+        if matches!(value, Value::List(_)) {
+            return plucked(&value, arguments);
+        }
         let object = object(&value)?;
         let mut kept = Map::new();
         for place in 0..arguments.len() {
@@ -107,7 +112,10 @@ pub(super) fn register(environment: &mut Environment<'static>) {
         }
         Ok(Value::list(parts.into_iter().map(Value::list).collect()))
     });
-    moving(environment, "slice", 1, 1, |value, arguments| {
+    moving(environment, "slice", 2, 1, |value, arguments| {
+        if let Value::Blob(blob) = &value {
+            return sliced(blob, arguments);
+        }
         let count =
             arguments.count(0, "")?.filter(|count| *count > 0).ok_or_else(|| invalid("`slice` takes a count"))?;
         let items = list(value)?;

@@ -12,6 +12,8 @@ use super::super::operators::invalid;
 use super::super::operators::too_long;
 use super::super::operators::too_many;
 use super::call::filter;
+use super::patterns::escape_letters;
+use super::percent;
 use crate::model;
 use crate::model::Value;
 
@@ -41,7 +43,10 @@ pub(super) fn register(environment: &mut Environment<'static>) {
             None => text.trim(),
         }))
     });
-    filter(environment, "escape", 0, |value, _| {
+    filter(environment, "escape", 2, |value, arguments| {
+        if let Some(letters) = arguments.text(0, "letters")? {
+            return escape_letters(&text(&value)?, &letters, arguments);
+        }
         let mut out = String::new();
         for letter in text(&value)?.chars() {
             match letter {
@@ -119,7 +124,7 @@ pub(super) fn register(environment: &mut Environment<'static>) {
         }
         Ok(Value::from(out))
     });
-    filter(environment, "urlencode", 0, |value, _| Ok(Value::from(percent(&text(&value)?))));
+    filter(environment, "urlencode", 0, |value, _| Ok(Value::from(percent(&text(&value)?, false))));
     filter(environment, "base64", 0, |value, _| Ok(Value::from(base64(text(&value)?.as_bytes()))));
     filter(environment, "sha256", 0, |value, _| {
         Ok(Value::from(hex(digest::digest(&digest::SHA256, text(&value)?.as_bytes()).as_ref())))
@@ -175,19 +180,6 @@ fn title(text: &str) -> String {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Percent-encodes all but the unreserved letters of RFC 3986.
-fn percent(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
 }
 
 /// Base64 of RFC 4648 with padding.

@@ -109,7 +109,13 @@ fn intent(run: &NewRun, step: &str) -> (EffectId, Record) {
 
 /// A value in which every kind occurs.
 fn every_kind() -> Value {
-    let blob = Blob { address: "sha256:ab".into(), size: 3, media_type: None, file_name: Some("a b.txt".into()) };
+    let blob = Blob {
+        address: "sha256:ab".into(),
+        size: 3,
+        offset: None,
+        media_type: None,
+        file_name: Some("a b.txt".into()),
+    };
     let dataset = Dataset { name: "rows".into(), id: "01A/x".into(), rows: 7 };
     Value::map([
         ("null", Value::Null),
