@@ -7,6 +7,7 @@
 //! ```
 
 pub mod auth;
+pub mod body;
 pub mod codec;
 pub mod connection;
 pub mod limits;
