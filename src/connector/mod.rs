@@ -6,12 +6,29 @@
 //!                                            └─> limits, auth, session, rules, paging: each from its own section
 //! ```
 
+pub mod account;
+pub mod answer;
 pub mod auth;
+mod batch;
 pub mod body;
+pub mod call;
 pub mod codec;
 pub mod connection;
+pub mod contract;
+pub mod credentials;
+mod inline;
+pub mod judge;
+pub mod library;
 pub mod limits;
 pub mod manifest;
 pub mod notes;
+mod operation;
+pub mod read;
 pub mod render;
+pub mod runtime;
+pub mod schema;
+mod send;
+pub mod session;
 pub mod sign;
+mod url;
+mod wire;

@@ -3,6 +3,7 @@
 
 mod check;
 mod cli;
+mod connectors;
 mod crash;
 mod examples;
 mod hostile;

@@ -10,7 +10,7 @@ use crate::yaml::Tree;
 
 /// Reads an example, `{ title, config, auth, input, exchanges, output | error }`.
 pub(super) fn read_example(tree: &Tree, notes: &mut Notes) -> Option<Example> {
-    let keys = ["title", "config", "account", "session", "input", "state", "exchanges", "output", "error"];
+    let keys = ["title", "config", "auth", "account", "session", "input", "state", "exchanges", "output", "error"];
     if !notes.keys(tree, &keys) {
         return None;
     }
@@ -57,6 +57,8 @@ pub(super) fn read_example(tree: &Tree, notes: &mut Notes) -> Option<Example> {
     Some(Example {
         title: tree.get("title").and_then(|title| notes.text(title).map(Into::into)),
         config: value("config").unwrap_or_default(),
+        auth: value("auth").unwrap_or_default(),
+        state: value("state").unwrap_or_default(),
         account: value("account").unwrap_or_default(),
         session: value("session").unwrap_or_default(),
         input: value("input").unwrap_or_else(|| Value::map::<&str>([])),

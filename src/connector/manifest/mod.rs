@@ -42,6 +42,8 @@ pub struct Manifest {
     /// The sections `auth` and `limits`, as they are written.
     pub auth: Option<Tree>,
     pub limits: Option<Tree>,
+    /// The names that expressions read of `auth`.
+    pub auth_keys: Vec<Arc<str>>,
     /// Goes with every request.
     pub send: Patch,
     pub session: Option<Session>,
@@ -92,6 +94,14 @@ pub struct Operation {
     pub session: SessionUse,
     pub timeout: Option<Duration>,
     pub examples: Vec<Example>,
+    /// Whether words of the input's schema depend on the connection.
+    pub computed_input: bool,
+    /// Whether an expression of it reads `account`.
+    pub reads_account: bool,
+    /// Whether an expression beside its rows reads `items`.
+    pub reads_items: bool,
+    /// Whether its output has secrets.
+    pub secret_output: bool,
     /// How the sandbox answers it.
     pub sandbox: Option<Tree>,
     /// Where its name stands.
@@ -358,8 +368,12 @@ pub struct Account {
 pub struct Example {
     pub title: Option<Arc<str>>,
     pub config: Value,
+    /// What the connection says under `auth`; stand-ins for what is not given.
+    pub auth: Value,
     pub account: Value,
     pub session: Value,
+    /// `doubted`: an earlier sending of the same write is in doubt.
+    pub state: Value,
     pub input: Value,
     pub exchanges: Vec<ExchangeSpec>,
     /// What comes out; nothing where an error is expected.
@@ -375,4 +389,44 @@ pub struct Example {
 pub struct ExchangeSpec {
     pub expect: Value,
     pub reply: Value,
+}
+
+impl Manifest {
+    /// Tells whether a budget counts money.
+    #[must_use]
+    pub fn has_unit(&self, budget: &str) -> bool {
+        let budgets = self.limits.as_ref().and_then(|limits| limits.get("budgets"));
+        budgets.and_then(|budgets| budgets.get(budget)).is_some_and(|budget| budget.get("unit").is_some())
+    }
+}
+
+impl Operation {
+    /// Lists the expressions that read its answers.
+    #[must_use]
+    pub fn answer_templates(&self) -> Vec<&Template> {
+        let mut found = Vec::new();
+        let trees = [&self.output, &self.item, &self.explain.message, &self.explain.code];
+        let spent = self.spent.iter().map(|(_, tree)| tree);
+        let rules = self.errors.iter().flat_map(|rule| [&rule.wait, &rule.message, &rule.output]).flatten();
+        for tree in trees.into_iter().flatten().chain(spent).chain(rules) {
+            gather(tree, &mut found);
+        }
+        found.extend(&self.items);
+        match &self.paging {
+            Some(Paging::Next(template) | Paging::Url(template)) => found.push(template),
+            None => {}
+        }
+        found.extend(self.batch.as_ref().map(|batch| &batch.results));
+        found.extend(self.errors.iter().filter_map(|rule| rule.when.as_ref()));
+        found
+    }
+}
+
+fn gather<'t>(tree: &'t TemplateTree, found: &mut Vec<&'t Template>) {
+    match tree {
+        TemplateTree::Literal(_) => {}
+        TemplateTree::Template(template) => found.push(template),
+        TemplateTree::List(items) => items.iter().for_each(|item| gather(item, found)),
+        TemplateTree::Map(entries) => entries.iter().for_each(|(_, tree)| gather(tree, found)),
+    }
 }

@@ -111,6 +111,7 @@ pub(super) fn read_operation(
         notes.error(Code::MissingKey, &entry.key_span, message).help =
             Some("add `effect: read`, or `create`, `update`, `upsert`, `delete`, `message`, `spend`".to_owned());
     }
+    let before = outer.roots_read();
     let input = tree.get("input").map(|it| read_schema(it, outer, notes));
     let place = outer.of_input(input.as_ref());
     let act = read_act(entry, &place, names, notes)?;
@@ -123,7 +124,7 @@ pub(super) fn read_operation(
     let rows = answered.and(&["item", "index"]);
     let steps = matches!(act, Act::Steps { .. });
     let output = tree.get("output").filter(|_| !steps);
-    let operation = Operation {
+    let mut operation = Operation {
         name: entry.key.clone(),
         title: text(tree, "title", notes),
         description: text(tree, "description", notes),
@@ -154,11 +155,19 @@ pub(super) fn read_operation(
             .filter(|it| notes.sequence(it))
             .map(|it| it.items().iter().filter_map(|item| read_example(item, notes)).collect())
             .unwrap_or_default(),
+        computed_input: input.as_ref().is_some_and(super::schema::is_computed),
+        reads_account: false,
+        reads_items: false,
+        secret_output: false,
         sandbox: tree.get("sandbox").cloned(),
         span: entry.key_span.clone(),
         act,
         input: input.unwrap_or(Json::Bool(true)),
     };
+    let read = outer.roots_since(before);
+    operation.reads_account = read.contains("account");
+    operation.reads_items = read.contains("items");
+    operation.secret_output = operation.returns.as_ref().is_some_and(crate::connector::schema::has_secrets);
     check_settlement(&operation, tree, entry, notes);
     check_shape(&operation, tree, notes);
     Some(operation)

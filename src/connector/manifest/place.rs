@@ -48,6 +48,8 @@ pub struct Place<'m> {
 pub struct Seen {
     pub config: RefCell<BTreeSet<String>>,
     pub auth: RefCell<BTreeSet<String>>,
+    /// The roots that were read.
+    roots: RefCell<BTreeSet<String>>,
 }
 
 impl<'m> Place<'m> {
@@ -55,6 +57,18 @@ impl<'m> Place<'m> {
     #[must_use]
     pub fn new(tables: &'m [String], seen: &'m Seen) -> Self {
         Self { roots: BEFORE.to_vec(), input: None, tables, seen }
+    }
+
+    /// Takes out which roots were read so far.
+    #[must_use]
+    pub fn roots_read(&self) -> BTreeSet<String> {
+        self.seen.roots.take()
+    }
+
+    /// Returns which roots were read since `before` was taken out, and puts that back.
+    #[must_use]
+    pub fn roots_since(&self, before: BTreeSet<String>) -> BTreeSet<String> {
+        self.seen.roots.replace(before)
     }
 
     /// The same place with further roots.
@@ -121,6 +135,7 @@ impl<'m> Place<'m> {
                 self.unknown_root(root, reference, tree, notes);
                 continue;
             }
+            self.seen.roots.borrow_mut().insert(root.to_owned());
             let Some(key) = reference.path.get(1).map(|key| &**key) else { continue };
             match root {
                 "config" => drop(self.seen.config.borrow_mut().insert(key.to_owned())),

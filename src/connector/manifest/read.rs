@@ -101,6 +101,7 @@ fn manifest(file: &Arc<str>, tree: &Tree, notes: &mut Notes) -> Option<Manifest>
         hosts: hosts(tree, notes),
         config: known_config(config, &seen),
         auth: tree.get("auth").cloned(),
+        auth_keys: seen.auth.borrow().iter().map(|key| Arc::from(key.as_str())).collect(),
         limits: tree.get("limits").cloned(),
         send: tree.get("send").map(|it| read_patch(it, &place, notes)).unwrap_or_default(),
         session: tree.get("session").and_then(|it| read_session(it, &place, &names, notes)),

@@ -109,6 +109,16 @@ fn required_exist(tree: &Tree, notes: &mut Notes) {
     }
 }
 
+/// Tells whether words of a schema depend on the connection.
+pub(super) fn is_computed(schema: &Json) -> bool {
+    match schema {
+        Json::String(text) => text.contains("{{"),
+        Json::Array(items) => items.iter().any(is_computed),
+        Json::Object(map) => map.values().any(is_computed),
+        _ => false,
+    }
+}
+
 /// Makes JSON of a tree; an object that does not say so is one.
 fn to_json(tree: &Tree) -> Json {
     let mut json = plain(tree);

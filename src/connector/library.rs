@@ -1,0 +1,137 @@
+//! The manifests that there are: those in the binary, and those of the project, which win.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use super::manifest;
+use super::manifest::Manifest;
+use crate::diag::Diagnostic;
+use crate::diag::Severity;
+use crate::diag::Sources;
+
+/// Embeds the manifests of `connectors/`; a test sees that none is forgotten.
+macro_rules! built_in {
+    ($($name:literal),* $(,)?) => {
+        /// The manifests in the binary: name and text.
+        pub const BUILT_IN: &[(&str, &str)] =
+            &[$(($name, include_str!(concat!("../../connectors/", $name, ".yaml")))),*];
+    };
+}
+
+built_in!["discord"];
+
+/// Finds manifests by name; each is read when it is first named.
+#[derive(Debug, Default)]
+pub struct Library {
+    /// The project's own connectors.
+    folder: Option<PathBuf>,
+    loaded: Mutex<HashMap<String, Loaded>>,
+}
+
+/// A manifest, or why there is none.
+#[derive(Clone, Debug)]
+pub enum Loaded {
+    Manifest(Arc<Manifest>),
+    Faulty { diagnostics: Vec<Diagnostic>, sources: Sources },
+    Missing,
+}
+
+/// Where a manifest comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    BuiltIn,
+    Project,
+    /// The project's, of a name that is in the binary too.
+    Override,
+}
+
+impl Library {
+    /// Opens the manifests of a project; nothing is read yet.
+    #[must_use]
+    pub fn open(root: &Path) -> Self {
+        Self { folder: Some(root.join("connectors")), loaded: Mutex::default() }
+    }
+
+    /// Returns a manifest by its name.
+    pub fn get(&self, name: &str) -> Loaded {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = loaded.get(name) {
+            return known.clone();
+        }
+        let found = self.load(name);
+        loaded.insert(name.to_owned(), found.clone());
+        found
+    }
+
+    fn load(&self, name: &str) -> Loaded {
+        // A name is a plain word: it cannot lead out of the folder.
+        if !name.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-')) {
+            return Loaded::Missing;
+        }
+        if let Some(path) = self.own(name) {
+            let file: Arc<str> = shown(&path).into();
+            return match std::fs::read_to_string(&path) {
+                Ok(text) => read(&file, &text.into()),
+                Err(error) => {
+                    let start = crate::diag::Position { line: 1, column: 1, offset: 0 };
+                    let span = crate::diag::Span { file, start, end: start };
+                    let message = format!("the file cannot be read: {error}");
+                    let diagnostics = vec![Diagnostic::error(crate::diag::Code::Unreadable, span, message)];
+                    Loaded::Faulty { diagnostics, sources: Sources::default() }
+                }
+            };
+        }
+        match BUILT_IN.iter().find(|(own, _)| *own == name) {
+            Some((_, text)) => read(&format!("connectors/{name}.yaml").into(), &(*text).into()),
+            None => Loaded::Missing,
+        }
+    }
+
+    fn own(&self, name: &str) -> Option<PathBuf> {
+        let folder = self.folder.as_ref()?;
+        ["yaml", "yml"].into_iter().map(|ending| folder.join(format!("{name}.{ending}"))).find(|path| path.is_file())
+    }
+
+    /// Lists all names with where they come from, sorted.
+    #[must_use]
+    pub fn names(&self) -> Vec<(String, Origin)> {
+        let mut names: std::collections::BTreeMap<String, Origin> =
+            BUILT_IN.iter().map(|(name, _)| ((*name).to_owned(), Origin::BuiltIn)).collect();
+        let entries = self.folder.as_ref().and_then(|folder| std::fs::read_dir(folder).ok());
+        for entry in entries.into_iter().flatten().flatten() {
+            let path = entry.path();
+            let is_yaml = path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
+            let Some(stem) = path.file_stem().and_then(|stem| stem.to_str()).filter(|_| is_yaml) else { continue };
+            let origin = if names.contains_key(stem) { Origin::Override } else { Origin::Project };
+            names.insert(stem.to_owned(), origin);
+        }
+        names.into_iter().collect()
+    }
+}
+
+/// Reads a manifest's text.
+#[must_use]
+pub fn read(file: &Arc<str>, text: &Arc<str>) -> Loaded {
+    let (manifest, diagnostics) = manifest::read(file, text);
+    match manifest {
+        Some(manifest) if !diagnostics.iter().any(|it| it.severity == Severity::Error) => {
+            Loaded::Manifest(Arc::new(manifest))
+        }
+        _ => {
+            let mut sources = Sources::default();
+            sources.insert(file.clone(), text.clone());
+            Loaded::Faulty { diagnostics, sources }
+        }
+    }
+}
+
+/// Returns a path as the user would write it.
+fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().ok();
+    let short = here.as_deref().and_then(|here| path.strip_prefix(here).ok()).unwrap_or(path);
+    short.display().to_string()
+}

@@ -1,0 +1,253 @@
+//! What all calls of a process share: manifests, connections, their sessions and accounts, limits, tokens.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use super::call::Asked;
+use super::call::Means;
+use super::call::Stop;
+use super::call::TIMEOUT;
+use super::connection::Connection;
+use super::credentials::Grant;
+use super::judge::Failure;
+use super::manifest::Manifest;
+use super::manifest::Operation;
+use super::manifest::OutcomeKind;
+use super::render;
+use super::schema;
+use super::session::Opened;
+use super::session::Slot;
+use super::url;
+use crate::http::Request;
+use crate::http::TransportError;
+use crate::model::Duration;
+use crate::model::Map;
+use crate::model::Value;
+use crate::template::Scope;
+
+/// Gives connections by name, with their settings evaluated.
+pub trait Connections: Send + Sync + std::fmt::Debug {
+    /// Returns a connection, or why there is none.
+    fn get(&self, name: &str, manifest: &Manifest) -> Result<Connection, String>;
+}
+
+/// The connector runtime of a process.
+#[derive(Debug)]
+pub struct Runtime {
+    connections: Arc<dyn Connections>,
+    states: Mutex<HashMap<String, Arc<State>>>,
+}
+
+/// What is known of a connection while the process lives.
+#[derive(Debug)]
+pub struct State {
+    pub connection: Connection,
+    pub session: Slot,
+    pub account: tokio::sync::OnceCell<Value>,
+}
+
+/// What was reserved for a request.
+#[derive(Debug)]
+pub struct Permit;
+
+/// A connection at work: its manifest, its settings and its state.
+#[derive(Clone, Debug)]
+pub struct Link {
+    pub manifest: Arc<Manifest>,
+    pub state: Arc<State>,
+    /// The session that is being opened, for the requests that open it.
+    opening: Option<Arc<Opened>>,
+    /// Where the contract suite notes which rules were applied.
+    pub(super) fired: Option<Arc<Mutex<std::collections::BTreeSet<u32>>>>,
+}
+
+impl Runtime {
+    #[must_use]
+    pub fn new(connections: Arc<dyn Connections>) -> Self {
+        Self { connections, states: Mutex::default() }
+    }
+
+    /// Links a connection with the manifest of a version.
+    ///
+    /// # Errors
+    /// There is no such connection, or a secret of it is missing.
+    pub fn link(&self, manifest: &Arc<Manifest>, connection: &str) -> Result<Link, Failure> {
+        // A run that keeps an older manifest has sessions of its own.
+        let key = format!("{connection}\n{:p}", Arc::as_ptr(manifest));
+        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = match states.get(&key) {
+            Some(state) => state.clone(),
+            None => {
+                let made = self.connections.get(connection, manifest);
+                let connection = made.map_err(|reason| Failure::new(OutcomeKind::AuthBroken, reason))?;
+                let state = State { connection, session: Slot::default(), account: tokio::sync::OnceCell::new() };
+                states.entry(key).or_insert(Arc::new(state)).clone()
+            }
+        };
+        Ok(Link { manifest: manifest.clone(), state, opening: None, fired: None })
+    }
+}
+
+/// Completes what a project file says of a connection.
+///
+/// # Errors
+/// What does not fit the manifest's `config`.
+pub fn completed_config(manifest: &Manifest, settings: Value) -> Result<Value, String> {
+    let config = schema::completed(&manifest.config, settings);
+    let faults = schema::check(&manifest.config, &config, false);
+    match faults.first() {
+        None => Ok(config),
+        Some(fault) => Err(format!("`{}` {}", fault.path.replacen("input", "connection", 1), fault.message)),
+    }
+}
+
+impl Link {
+    /// Returns the connection.
+    #[must_use]
+    pub fn connection(&self) -> &Connection {
+        &self.state.connection
+    }
+
+    /// Returns the roots that a connection gives: `config`, `tables`, `base_url`.
+    #[must_use]
+    pub fn settings(&self) -> Vec<(&'static str, Value)> {
+        vec![("config", self.connection().config.clone()), ("tables", self.manifest.tables.clone())]
+    }
+
+    /// Makes a scope of roots.
+    #[must_use]
+    pub fn scope(&self, means: &Means<'_>, roots: Vec<(&'static str, Value)>) -> Scope {
+        render::scope(roots, means.system.clock.now())
+    }
+
+    /// Names an operation for messages.
+    #[must_use]
+    pub fn name_of(&self, operation: &Operation) -> String {
+        format!("{}.{}", self.manifest.name, operation.name)
+    }
+
+    #[must_use]
+    pub fn timeout(&self, operation: &Operation) -> Duration {
+        operation.timeout.or(self.manifest.timeout).unwrap_or(TIMEOUT)
+    }
+
+    /// Returns what the requests of this connection show who they are with.
+    ///
+    /// # Errors
+    /// A token that cannot be had.
+    pub async fn grant(&self, _means: &Means<'_>) -> Result<Grant, Stop> {
+        Ok(Grant::of(self))
+    }
+
+    /// Renews a token that was refused.
+    ///
+    /// # Errors
+    /// There is nothing to renew it with.
+    pub async fn renew(&self, _means: &Means<'_>, _grant: &Grant) -> Result<(), Stop> {
+        Ok(())
+    }
+
+    /// Waits until the limits let a request go, or says until when they do not.
+    ///
+    /// # Errors
+    /// `Later` where the wait is too long to be waited for here.
+    pub async fn reserve(
+        &self,
+        _means: &Means<'_>,
+        _operation: &Operation,
+        _scope: &Scope,
+        _request: &Request,
+    ) -> Result<Permit, Stop> {
+        Ok(Permit)
+    }
+
+    /// Notes that no answer came.
+    pub fn no_answer(&self, _means: &Means<'_>, _permit: Permit, _request: &Request, _error: &TransportError) {}
+
+    /// Notes what an answer teaches of the limits, and what it cost.
+    pub async fn answered(
+        &self,
+        _means: &Means<'_>,
+        _permit: Permit,
+        _operation: &Operation,
+        _scope: &Scope,
+        _request: &Request,
+        _outcome: OutcomeKind,
+    ) {
+    }
+
+    /// Tells whether a URL may be asked by this connection.
+    #[must_use]
+    pub fn is_ours(&self, target: &str, scope: &Scope) -> bool {
+        let bases = self.manifest.base_url.keys().filter_map(|name| url::base(&self.manifest, Some(name), scope).ok());
+        let bases: Vec<String> = bases.map(|base| base.url).collect();
+        url::is_ours(&self.manifest, &bases, target)
+    }
+
+    /// Replaces the secrets of the connection in a text that people see.
+    #[must_use]
+    pub fn masked(&self, mut text: String) -> String {
+        for secret in self.secrets() {
+            if text.contains(&secret) {
+                text = text.replace(&secret, "***");
+            }
+        }
+        text
+    }
+
+    /// Lists the secrets of the connection that are long enough to be told apart from other text.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        gather(&self.connection().auth, &mut found);
+        found
+    }
+
+    /// Returns the session that is being opened, for a request that opens it.
+    #[must_use]
+    pub fn opening(&self, asked: &Asked<'_>) -> Option<Arc<Opened>> {
+        self.opening
+            .clone()
+            .filter(|_| asked.operation.session != super::manifest::SessionUse::None || asked.session.is_some())
+    }
+
+    /// Returns a link that notes which rules were applied.
+    #[must_use]
+    pub(super) fn watched(self, fired: Arc<Mutex<std::collections::BTreeSet<u32>>>) -> Self {
+        Self { fired: Some(fired), ..self }
+    }
+
+    /// Returns a link for the requests that open a session.
+    #[must_use]
+    pub fn while_opening(&self, opened: Opened) -> Self {
+        Self { opening: Some(Arc::new(opened)), ..self.clone() }
+    }
+}
+
+/// Gathers the texts of secrets.
+pub fn gather(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Secret(inner) => {
+            let text = inner.to_text();
+            // What is shorter stands in too many other texts.
+            if text.len() >= 4 {
+                found.push(text);
+            }
+        }
+        Value::List(items) => items.iter().for_each(|item| gather(item, found)),
+        Value::Map(map) => map.values().for_each(|item| gather(item, found)),
+        _ => {}
+    }
+}
+
+/// Returns an object of nulls for names that expressions read and nobody has given.
+#[must_use]
+pub fn with_nulls<'n>(value: &Value, names: impl Iterator<Item = &'n Arc<str>>) -> Value {
+    let mut map: Map = value.as_map().cloned().unwrap_or_default();
+    for name in names {
+        map.entry(name.clone()).or_default();
+    }
+    Value::from(map)
+}

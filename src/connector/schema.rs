@@ -1,0 +1,439 @@
+//! The schemas of a manifest at work: an input is completed from its schema and checked against it.
+
+use std::sync::Arc;
+
+use serde_json::Value as Json;
+
+use crate::model::Map;
+use crate::model::Value;
+use crate::model::compare;
+use crate::model::parse_json;
+use crate::model::parse_number;
+use crate::template::Count;
+use crate::template::Scope;
+use crate::template::Template;
+use crate::template::count_text;
+
+/// How deep a value is looked at.
+const MAX_DEPTH: usize = 64;
+
+/// What is wrong with a value: where, as a path from the input, and what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub path: String,
+    pub message: String,
+}
+
+/// Completes an object from its schema: a declared property that is not given is its default, or null.
+#[must_use]
+pub fn completed(schema: &Json, value: Value) -> Value {
+    let Some(properties) = schema.get("properties").and_then(Json::as_object) else { return value };
+    let given = match &value {
+        Value::Map(map) => Some(map),
+        Value::Null => None,
+        _ => return value,
+    };
+    let missing = |key: &&String| given.is_none_or(|map| !map.contains_key(key.as_str()));
+    if given.is_some() && !properties.keys().any(|key| missing(&key)) {
+        return value;
+    }
+    let mut map = given.map_or_else(Map::new, |map| Map::clone(map));
+    for (key, property) in properties {
+        if !map.contains_key(key.as_str()) {
+            let default = property.get("default").map(|default| parse_json(&default.to_string()).unwrap_or_default());
+            map.insert(key.as_str().into(), default.unwrap_or_default());
+        }
+    }
+    Value::from(map)
+}
+
+/// Computes the words of a schema that depend on the connection.
+#[must_use]
+pub fn computed(schema: &Json, scope: &Scope) -> Json {
+    match schema {
+        Json::String(text) if text.contains("{{") => {
+            let value = Template::parse(text).ok().and_then(|template| template.eval(scope).ok());
+            value.and_then(|value| serde_json::from_str(&value.revealed().to_string()).ok()).unwrap_or(Json::Null)
+        }
+        Json::Array(items) => Json::Array(items.iter().map(|item| computed(item, scope)).collect()),
+        Json::Object(map) => {
+            Json::Object(map.iter().map(|(key, value)| (key.clone(), computed(value, scope))).collect())
+        }
+        other => other.clone(),
+    }
+}
+
+/// Checks a value, and says everything that is wrong. `partial` lets nulls pass: what is not known yet.
+#[must_use]
+pub fn check(schema: &Json, value: &Value, partial: bool) -> Vec<Fault> {
+    let mut checking = Checking { faults: Vec::new(), partial };
+    checking.value(schema, value, &mut String::from("input"), 0);
+    checking.faults
+}
+
+struct Checking {
+    faults: Vec<Fault>,
+    partial: bool,
+}
+
+impl Checking {
+    fn fault(&mut self, path: &str, message: String) {
+        self.faults.push(Fault { path: path.to_owned(), message });
+    }
+
+    fn value(&mut self, schema: &Json, value: &Value, path: &mut String, depth: usize) {
+        let revealed;
+        let value = match value {
+            Value::Secret(inner) => {
+                revealed = Value::clone(inner);
+                &revealed
+            }
+            value => value,
+        };
+        let Some(schema) = schema.as_object().filter(|_| depth < MAX_DEPTH) else { return };
+        if value.is_null() && self.partial {
+            return;
+        }
+        if let Some(choices) = schema.get("anyOf").or_else(|| schema.get("oneOf")).and_then(Json::as_array) {
+            let fits = |choice: &Json| {
+                let mut trial = Self { faults: Vec::new(), partial: self.partial };
+                trial.value(choice, value, &mut path.clone(), depth + 1);
+                trial.faults.is_empty()
+            };
+            if !choices.iter().any(fits) {
+                self.fault(path, "fits none of what is allowed here".to_owned());
+            }
+        }
+        if !self.kind(schema.get("type"), value, path) {
+            return;
+        }
+        self.words(schema, value, path);
+        self.length(schema, value, path);
+        self.range(schema, value, path);
+        match value {
+            Value::Map(map) => self.object(schema, map, path, depth),
+            Value::List(items) => self.items(schema, items, path, depth),
+            Value::Blob(blob) => self.blob(schema, blob, path),
+            _ => {}
+        }
+    }
+
+    fn kind(&mut self, kinds: Option<&Json>, value: &Value, path: &str) -> bool {
+        let kinds: Vec<&str> = match kinds {
+            Some(Json::String(kind)) => vec![kind],
+            Some(Json::Array(kinds)) => kinds.iter().filter_map(Json::as_str).collect(),
+            _ => return true,
+        };
+        if kinds.iter().any(|kind| is_kind(kind, value)) {
+            return true;
+        }
+        self.fault(path, format!("expected {}, found {}", kinds.join(" or "), value.kind().name()));
+        false
+    }
+
+    fn words(&mut self, schema: &serde_json::Map<String, Json>, value: &Value, path: &str) {
+        let same = |word: &Json| {
+            let word = parse_json(&word.to_string()).unwrap_or_default();
+            word == *value || compare(&word, value).is_ok_and(std::cmp::Ordering::is_eq)
+        };
+        if let Some(words) = schema.get("enum").and_then(Json::as_array).filter(|words| !words.iter().any(same)) {
+            let listed = words.iter().map(|word| format!("`{}`", plain(word))).collect::<Vec<_>>().join(", ");
+            self.fault(path, format!("expected one of {listed}, found `{}`", value.to_text()));
+        }
+        if let Some(word) = schema.get("const").filter(|word| !same(word)) {
+            self.fault(path, format!("expected `{}`, found `{}`", plain(word), value.to_text()));
+        }
+    }
+
+    fn length(&mut self, schema: &serde_json::Map<String, Json>, value: &Value, path: &str) {
+        let number = |key: &str| schema.get(key).and_then(|bound| plain(bound).parse::<usize>().ok());
+        let (length, what, least, most) = match value {
+            Value::String(text) => {
+                let count = schema.get("count").and_then(Json::as_str).map_or(Count::Chars, count_by_name);
+                let (least, most) = (number("minLength"), number("maxLength"));
+                if least.is_none() && most.is_none() && !schema.contains_key("pattern") {
+                    return;
+                }
+                self.pattern(schema, text, path);
+                (count_text(text, count), count_name(count), least, most)
+            }
+            Value::List(items) => (items.len(), "items", number("minItems"), number("maxItems")),
+            _ => return,
+        };
+        if let Some(most) = most.filter(|most| length > *most) {
+            self.fault(path, format!("has {length} {what}, at most {most} are allowed"));
+        }
+        if let Some(least) = least.filter(|least| length < *least) {
+            self.fault(path, format!("has {length} {what}, at least {least} are needed"));
+        }
+    }
+
+    fn pattern(&mut self, schema: &serde_json::Map<String, Json>, text: &str, path: &str) {
+        let Some(pattern) = schema.get("pattern").and_then(Json::as_str) else { return };
+        if regex_lite::Regex::new(pattern).is_ok_and(|regex| !regex.is_match(text)) {
+            self.fault(path, format!("does not match `{pattern}`"));
+        }
+    }
+
+    fn range(&mut self, schema: &serde_json::Map<String, Json>, value: &Value, path: &str) {
+        use std::cmp::Ordering;
+        type Allowed = fn(Ordering) -> bool;
+        let bounds: [(&str, &str, Allowed); 4] = [
+            ("minimum", "at least", Ordering::is_ge),
+            ("maximum", "at most", Ordering::is_le),
+            ("exclusiveMinimum", "more than", Ordering::is_gt),
+            ("exclusiveMaximum", "less than", Ordering::is_lt),
+        ];
+        for (key, word, allowed) in bounds {
+            let Some(bound) = schema.get(key).and_then(|bound| parse_number(&plain(bound))) else { continue };
+            if compare(value, &bound).is_ok_and(|order| !allowed(order)) {
+                self.fault(path, format!("expected {word} {bound}, found {}", value.to_text()));
+            }
+        }
+    }
+
+    fn object(&mut self, schema: &serde_json::Map<String, Json>, map: &Map, path: &mut String, depth: usize) {
+        let required = schema.get("required").and_then(Json::as_array);
+        for key in required.into_iter().flatten().filter_map(Json::as_str) {
+            if map.get(key).is_none_or(Value::is_null) && !self.partial {
+                self.fault(path, format!("`{key}` is missing"));
+            }
+        }
+        let properties = schema.get("properties").and_then(Json::as_object);
+        let rest = schema.get("additionalProperties");
+        for (key, value) in map {
+            let length = path.len();
+            path.push('.');
+            path.push_str(key);
+            match (properties.and_then(|properties| properties.get(&**key)), rest) {
+                // What is optional and not given is null after completion.
+                (Some(_), _) if value.is_null() => {}
+                (Some(property), _) => self.value(property, value, path, depth + 1),
+                (None, Some(Json::Bool(false))) => self.fault(path, "is not known here".to_owned()),
+                (None, Some(rest)) => self.value(rest, value, path, depth + 1),
+                (None, None) if properties.is_some() && depth == 0 => self.fault(path, "is not known here".to_owned()),
+                (None, None) => {}
+            }
+            path.truncate(length);
+        }
+    }
+
+    fn items(&mut self, schema: &serde_json::Map<String, Json>, items: &[Value], path: &mut String, depth: usize) {
+        let Some(inner) = schema.get("items") else { return };
+        for (index, item) in items.iter().enumerate() {
+            let length = path.len();
+            path.push_str(&format!("[{index}]"));
+            self.value(inner, item, path, depth + 1);
+            path.truncate(length);
+        }
+    }
+
+    fn blob(&mut self, schema: &serde_json::Map<String, Json>, blob: &crate::model::Blob, path: &str) {
+        if let Some(most) = schema.get("maxBytes").and_then(|most| plain(most).parse::<u64>().ok())
+            && blob.size > most
+        {
+            self.fault(path, format!("has {} bytes, at most {most} are allowed", blob.size));
+        }
+        let allowed = schema.get("media_types").and_then(Json::as_array);
+        if let (Some(allowed), Some(own)) = (allowed, &blob.media_type)
+            && !allowed.iter().filter_map(Json::as_str).any(|kind| fits_media(kind, own))
+        {
+            let listed = allowed.iter().map(plain).collect::<Vec<_>>().join(", ");
+            self.fault(path, format!("is `{own}`, and only {listed} is allowed"));
+        }
+    }
+}
+
+fn fits_media(pattern: &str, own: &str) -> bool {
+    let own = own.split(';').next().unwrap_or(own).trim();
+    pattern == own || pattern.strip_suffix("/*").is_some_and(|family| own.split('/').next() == Some(family))
+}
+
+fn plain(json: &Json) -> String {
+    json.as_str().map_or_else(|| json.to_string(), str::to_owned)
+}
+
+fn is_kind(kind: &str, value: &Value) -> bool {
+    match kind {
+        "null" => value.is_null(),
+        "boolean" => matches!(value, Value::Bool(_)),
+        "integer" => matches!(value, Value::Int(_)),
+        "number" | "decimal" => {
+            matches!(value, Value::Int(_) | Value::Decimal(_) | Value::Number(_) | Value::Float(_))
+                || kind == "decimal" && value.as_str().is_some_and(|text| parse_number(text).is_some())
+        }
+        "string" | "secret" => {
+            matches!(value, Value::String(_) | Value::Time(_) | Value::Money(_) | Value::Duration(_))
+        }
+        "array" => matches!(value, Value::List(_)),
+        "object" => matches!(value, Value::Map(_)),
+        "blob" => matches!(value, Value::Blob(_)),
+        "money" => {
+            matches!(value, Value::Money(_))
+                || value.as_str().is_some_and(|text| text.parse::<crate::model::Money>().is_ok())
+        }
+        "datetime" => {
+            matches!(value, Value::Time(_))
+                || value.as_str().is_some_and(|text| text.parse::<crate::model::Timestamp>().is_ok())
+        }
+        "duration" => {
+            matches!(value, Value::Duration(_))
+                || value.as_str().is_some_and(|text| text.parse::<crate::model::Duration>().is_ok())
+        }
+        "date" => value.as_str().is_some_and(|text| text.parse::<jiff::civil::Date>().is_ok()),
+        _ => true,
+    }
+}
+
+fn count_by_name(name: &str) -> Count {
+    match name {
+        "utf16" => Count::Utf16,
+        "bytes" => Count::Bytes,
+        "twitter" => Count::Twitter,
+        _ => Count::Chars,
+    }
+}
+
+fn count_name(count: Count) -> &'static str {
+    match count {
+        Count::Utf16 => "UTF-16 units",
+        Count::Bytes => "bytes",
+        Count::Twitter => "weighted characters",
+        Count::Chars => "characters",
+    }
+}
+
+/// Returns the schema as JSON Schema alone, for the checker and for editors: the words beyond it become what is nearest.
+#[must_use]
+pub fn standard(schema: &Json) -> Json {
+    match schema {
+        Json::Object(map) => {
+            let mut plain = serde_json::Map::new();
+            for (key, value) in map {
+                match key.as_str() {
+                    "count" | "media_types" | "maxBytes" | "deliver" => {}
+                    "properties" => {
+                        let properties = value.as_object().into_iter().flatten();
+                        let properties = properties.map(|(name, property)| (name.clone(), standard(property)));
+                        plain.insert(key.clone(), Json::Object(properties.collect()));
+                    }
+                    "items" | "additionalProperties" | "oneOf" | "anyOf" => {
+                        plain.insert(key.clone(), standard(value));
+                    }
+                    "type" => {
+                        if let Some(kind) = standard_type(value) {
+                            plain.insert(key.clone(), kind);
+                        }
+                    }
+                    // What depends on the connection is checked when it is known.
+                    _ if value.as_str().is_some_and(|text| text.contains("{{")) => {}
+                    _ => drop(plain.insert(key.clone(), value.clone())),
+                }
+            }
+            Json::Object(plain)
+        }
+        Json::Array(items) => Json::Array(items.iter().map(standard).collect()),
+        other => other.clone(),
+    }
+}
+
+/// Kinds that JSON Schema does not know fit anything in the checker: they are checked when the value is there.
+fn standard_type(kind: &Json) -> Option<Json> {
+    let known = |kind: &Json| {
+        let name = kind.as_str().unwrap_or_default();
+        ["string", "integer", "number", "boolean", "object", "array", "null"].contains(&name)
+    };
+    match kind {
+        Json::String(name) if name == "secret" => Some("string".into()),
+        Json::Array(kinds) if kinds.iter().all(known) => Some(kind.clone()),
+        Json::Array(_) => None,
+        kind if known(kind) => Some(kind.clone()),
+        _ => None,
+    }
+}
+
+/// Puts `kind`s of secrets in: what a schema calls secret is masked wherever it shows.
+#[must_use]
+pub fn with_secrets(schema: &Json, value: Value) -> Value {
+    if schema.get("type").and_then(Json::as_str) == Some("secret") {
+        return value.tainted();
+    }
+    match (&value, schema.get("properties").and_then(Json::as_object), schema.get("items")) {
+        (Value::Map(map), Some(properties), _) => {
+            let entries = map.iter().map(|(key, value)| {
+                let value = value.clone();
+                let value = match properties.get(&**key) {
+                    Some(property) => with_secrets(property, value),
+                    None => value,
+                };
+                (Arc::clone(key), value)
+            });
+            Value::map(entries.collect::<Vec<_>>())
+        }
+        (Value::List(items), _, Some(inner)) => {
+            Value::list(items.iter().map(|item| with_secrets(inner, item.clone())).collect())
+        }
+        _ => value,
+    }
+}
+
+/// Tells whether a schema names a secret anywhere.
+#[must_use]
+pub fn has_secrets(schema: &Json) -> bool {
+    match schema {
+        Json::Object(map) => map.get("type").and_then(Json::as_str) == Some("secret") || map.values().any(has_secrets),
+        Json::Array(items) => items.iter().any(has_secrets),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn show(schema: &str, value: &str, partial: bool) -> String {
+        let schema = serde_json::from_str(schema).unwrap();
+        let value = completed(&schema, parse_json(value).unwrap());
+        let faults = check(&schema, &value, partial);
+        faults.into_iter().map(|fault| format!("{} {}", fault.path, fault.message)).collect::<Vec<_>>().join("; ")
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told_with_its_path() {
+        let schema = r#"{"type":"object","required":["text"],"properties":{
+            "text":{"type":"string","maxLength":5},"n":{"type":"integer","minimum":1,"maximum":3},
+            "kind":{"enum":["a","b"]},"tags":{"type":"array","maxItems":1,"items":{"type":"string"}},
+            "deep":{"type":"object","properties":{"x":{"type":"boolean"}}},"amount":{"type":"decimal"}}}"#;
+        let cases = [
+            (r#"{"text":"hello"}"#, ""),
+            ("{}", "input `text` is missing"),
+            (r#"{"text":"hello!"}"#, "input.text has 6 characters, at most 5 are allowed"),
+            (r#"{"text":5}"#, "input.text expected string, found integer"),
+            (r#"{"text":"a","n":4}"#, "input.n expected at most 3, found 4"),
+            (r#"{"text":"a","n":1.5}"#, "input.n expected integer, found decimal"),
+            (r#"{"text":"a","kind":"c"}"#, "input.kind expected one of `a`, `b`, found `c`"),
+            (
+                r#"{"text":"a","tags":["x",1]}"#,
+                "input.tags has 2 items, at most 1 are allowed; input.tags[1] expected string, found integer",
+            ),
+            (r#"{"text":"a","deep":{"x":1}}"#, "input.deep.x expected boolean, found integer"),
+            (r#"{"text":"a","deep":{"y":1}}"#, ""),
+            (r#"{"text":"a","other":1}"#, "input.other is not known here"),
+            (r#"{"text":"a","amount":"1.10"}"#, ""),
+            (r#"{"text":"a","amount":"x"}"#, "input.amount expected decimal, found string"),
+            (r#"{"text":"a","n":null}"#, ""),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(show(schema, value, false), expected, "{value}");
+        }
+        assert_eq!(show(schema, r#"{"text":null}"#, true), "");
+    }
+
+    #[test]
+    fn an_input_is_completed_from_its_schema() {
+        let schema = serde_json::from_str(r#"{ "properties": { "a": { "default": 1.10 }, "b": {} } }"#).unwrap();
+        assert_eq!(completed(&schema, Value::Null).to_string(), r#"{"a":1.10,"b":null}"#);
+        let given = parse_json(r#"{"b":2}"#).unwrap();
+        assert_eq!(completed(&schema, given).to_string(), r#"{"b":2,"a":1.10}"#);
+    }
+}

@@ -1,0 +1,156 @@
+//! Sessions: what is opened before the first request and kept until it is refused or too old.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use super::call::Asked;
+use super::call::Means;
+use super::call::Stop;
+use super::call::call;
+use super::call::output_of;
+use super::manifest::RequestSpec;
+use super::manifest::SessionUse;
+use super::render;
+use super::runtime::Link;
+use crate::http::Request;
+use crate::http::Response;
+use crate::model::Timestamp;
+use crate::model::Value;
+use crate::template::Scope;
+
+/// An open session: what was kept and its cookies are one unit.
+#[derive(Debug)]
+pub struct Opened {
+    /// Root `session`.
+    pub kept: Value,
+    /// Whether its patch is laid over requests; while it is being opened only its cookies go along.
+    pub sends: bool,
+    cookies: Arc<Mutex<BTreeMap<String, String>>>,
+    expires_at: Option<Timestamp>,
+    number: u64,
+}
+
+/// The session of a connection, if one is open. Its lock is held while one is being opened.
+#[derive(Debug, Default)]
+pub struct Slot {
+    open: tokio::sync::Mutex<(u64, Option<Arc<Opened>>)>,
+}
+
+impl Slot {
+    /// Puts a session in as if it had been opened.
+    pub(super) async fn put(&self, kept: Value) {
+        let opened = Opened { kept: kept.tainted(), sends: true, cookies: Arc::default(), expires_at: None, number: 1 };
+        *self.open.lock().await = (1, Some(Arc::new(opened)));
+    }
+}
+
+/// Returns the session for a request, opened if there is none; nothing where the request needs none.
+pub async fn ensure(
+    link: &Link,
+    means: &Means<'_>,
+    asked: &Asked<'_>,
+    spec: &RequestSpec,
+    scope: &Scope,
+) -> Result<Option<Arc<Opened>>, Stop> {
+    let Some(session) = &link.manifest.session else { return Ok(None) };
+    // What opens the session asks with what is there so far.
+    if asked.session.is_some() || asked.operation.session == SessionUse::None {
+        return Ok(link.opening(asked));
+    }
+    if let Some(when) = &session.when {
+        let mut scope = scope.clone();
+        let method = Value::from(&*spec.method);
+        scope.locals.push(("request", Value::map([("method", method)])));
+        if !when.eval(&scope).is_ok_and(|value| value.is_truthy()) {
+            return Ok(None);
+        }
+    }
+    let mut slot = link.state.session.open.lock().await;
+    let now = means.system.clock.now();
+    if let Some(open) = slot.1.as_ref().filter(|open| open.expires_at.is_none_or(|expires| now < expires)) {
+        return Ok(Some(open.clone()));
+    }
+    let number = slot.0 + 1;
+    let opened = Arc::new(open(link, means, number).await?);
+    *slot = (number, Some(opened.clone()));
+    Ok(Some(opened))
+}
+
+/// Forgets a session that was refused, unless a newer one is there already.
+pub async fn forget(link: &Link, refused: &Opened) {
+    let mut slot = link.state.session.open.lock().await;
+    if slot.0 == refused.number {
+        slot.1 = None;
+    }
+}
+
+async fn open(link: &Link, means: &Means<'_>, number: u64) -> Result<Opened, Stop> {
+    let Some(session) = &link.manifest.session else {
+        return Err(Stop::Failed(super::judge::Failure::invalid("no session")));
+    };
+    let cookies = Arc::new(Mutex::new(BTreeMap::new()));
+    let mut kept = Value::map::<&str>([]);
+    let mut last = None;
+    for name in &session.open {
+        let operation = link.manifest.operation(name)?;
+        let link = link.while_opening(Opened {
+            kept: kept.clone(),
+            sends: false,
+            cookies: cookies.clone(),
+            expires_at: None,
+            number,
+        });
+        let asked = Asked {
+            operation,
+            input: Value::map::<&str>([]),
+            places: vec![("session", kept.clone())],
+            verbatim: None,
+            session: Some(SessionUse::None),
+        };
+        // The request that waits for the session is another one: its effect is not that of the opening.
+        let means = Means { effect: None, ..*means };
+        let success = call(&link, &means, asked).await?;
+        let output = output_of(operation, &success)?;
+        let mut scope = success.scope;
+        scope.locals.push(("output", output));
+        last = Some(scope);
+    }
+    if let Some(scope) = &last {
+        // Whatever opens a session is a secret: tokens, ids, cookies.
+        kept = render::value(&session.keep, scope)?.tainted();
+    }
+    let now = means.system.clock.now();
+    let expires_at = session.lifetime.map(|lifetime| now.plus(lifetime));
+    Ok(Opened { kept, sends: true, cookies, expires_at, number })
+}
+
+impl Opened {
+    /// Adds the cookies to a request, whatever their domain: they go to our own hosts only.
+    pub fn add_cookies(&self, request: &mut Request) {
+        let cookies = self.cookies.lock().unwrap_or_else(PoisonError::into_inner);
+        if !cookies.is_empty() {
+            let text = cookies.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ");
+            request.headers.push(("cookie".to_owned(), text));
+        }
+    }
+
+    /// Keeps the cookies of an answer.
+    pub fn learn_cookies(&self, response: &Response) {
+        for (_, value) in response.headers.iter().filter(|(name, _)| name == "set-cookie") {
+            let pair = value.split(';').next().unwrap_or_default();
+            if let Some((name, value)) = pair.split_once('=') {
+                let mut cookies = self.cookies.lock().unwrap_or_else(PoisonError::into_inner);
+                cookies.insert(name.trim().to_owned(), value.trim().to_owned());
+            }
+        }
+    }
+
+    /// Returns the secrets in it, to be masked.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<String> {
+        let cookies = self.cookies.lock().unwrap_or_else(PoisonError::into_inner);
+        cookies.values().cloned().collect()
+    }
+}

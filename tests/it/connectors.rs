@@ -1,0 +1,87 @@
+//! The manifests that come with the binary, held against their own examples; and the suite itself against bad ones.
+
+use std::sync::Arc;
+
+use pipewright::connector::contract;
+use pipewright::connector::library;
+use pipewright::connector::library::Loaded;
+use pipewright::connector::manifest::Manifest;
+use pipewright::diag;
+use pipewright::diag::Format;
+use pipewright::system::System;
+
+fn manifest(file: &str, text: &str) -> Arc<Manifest> {
+    match library::read(&file.into(), &text.into()) {
+        Loaded::Manifest(manifest) => manifest,
+        Loaded::Faulty { diagnostics, sources } => {
+            let mut text = String::new();
+            diag::render(&diagnostics, &sources, Format::Text, false, &mut text).unwrap();
+            panic!("\n{text}");
+        }
+        Loaded::Missing => panic!("{file} is missing"),
+    }
+}
+
+async fn findings(manifest: &Arc<Manifest>) -> Vec<String> {
+    let report = contract::check(manifest, &System::real()).await;
+    assert!(report.examples > 0, "{} has no example", manifest.file);
+    report.findings.into_iter().map(|it| format!("{}:{}: {}", manifest.file, it.line, it.message)).collect()
+}
+
+#[tokio::test]
+async fn every_built_in_manifest_keeps_its_contract() {
+    let mut all = Vec::new();
+    for (name, text) in library::BUILT_IN {
+        let manifest = manifest(&format!("connectors/{name}.yaml"), text);
+        all.extend(findings(&manifest).await);
+    }
+    assert!(all.is_empty(), "\n{}", all.join("\n"));
+}
+
+const BAD: &str = r#"connector: bad
+base_url: { api: https://api.example.com }
+explain: { message: "{{ body.message }}" }
+errors:
+  - { status: 429, then: throttled }
+  - { when: "{{ body.eror }}", then: rejected }
+operations:
+  list:
+    effect: read
+    input: { properties: { since: {} } }
+    request: { get: /items, query: { since: "{{ input.since }}", next: "{{ next }}" } }
+    items: "{{ body.data }}"
+    item: { id: "{{ item.id }}" }
+    paging: { next: "{{ body.nxt }}" }
+    examples:
+      - { input: { since: 1 }, exchanges: [ { expect: { get: /items, query: { since: "2" } }, reply: { json: { data: [] } } } ], output: [] }
+      - { input: {}, exchanges: [ { expect: { post: /items }, reply: { json: { data: [] } } } ], output: [] }
+      - { input: {}, exchanges: [ { expect: { get: /items }, reply: { json: { data: [ { id: 1 } ] } } } ], output: [ { id: 2 } ] }
+      - { input: {}, exchanges: [ { expect: { get: /items }, reply: { status: 500, text: oops } } ], output: [] }
+      - { input: {}, exchanges: [ { expect: { get: /items }, reply: { json: {} } }, { expect: { get: /items }, reply: {} } ], output: [] }
+      - { input: { sinse: 1 }, exchanges: [], output: [] }
+  create:
+    effect: create
+    request: { post: /items, json: { a: "{{ input.a }}" } }
+    output: { id: "{{ body.id }}", etag: "{{ headers.etag }}" }
+    reconcile: { operation: list, found: "{{ item.id }}", output: { id: "{{ item.id }}" } }
+    examples:
+      - { input: { a: 1.10 }, exchanges: [ { expect: { post: /items, json: { a: 1.1 } }, reply: { json: { id: 5 } } } ], output: { id: 5, etag: null } }
+  plain: { effect: read, request: { get: /plain } }
+"#;
+
+#[tokio::test]
+async fn the_suite_tells_what_a_manifest_does_not_keep() {
+    let found = findings(&manifest("bad.yaml", BAD)).await;
+    insta::assert_snapshot!(found.join("\n"));
+}
+
+#[test]
+fn every_manifest_of_the_folder_is_in_the_binary() {
+    for entry in std::fs::read_dir("connectors").unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|ending| ending == "yaml") {
+            let stem = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            assert!(library::BUILT_IN.iter().any(|(name, _)| *name == stem), "`{stem}` is not in `BUILT_IN`");
+        }
+    }
+}
