@@ -53,6 +53,11 @@ pub(super) fn script(shell: &str) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&script).into_owned())
 }
 
+pub(super) fn connectors() -> Vec<CompletionCandidate> {
+    let names = crate::connector::library::Library::open(&root()).names();
+    names.into_iter().map(|(name, _)| CompletionCandidate::new(name)).collect()
+}
+
 pub(super) fn pipelines() -> Vec<CompletionCandidate> {
     let catalog = Catalog::open(&root(), crate::nodes::registry());
     catalog.names().into_iter().map(CompletionCandidate::new).collect()

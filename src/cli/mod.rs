@@ -4,6 +4,7 @@
 //! is in doubt or waits for a person, 4 a plan no longer holds, 130 stopped by Ctrl-C.
 
 mod complete;
+mod connectors;
 mod effects;
 mod explain;
 mod graph;
@@ -78,6 +79,9 @@ enum Command {
     /// Keep secrets in the store, sealed.
     #[command(subcommand)]
     Secrets(secrets::Secrets),
+    /// List connectors, show what they can do, make one, hold one against its examples.
+    #[command(subcommand)]
+    Connectors(connectors::Connectors),
     /// List what `uses` can name, or explain one node.
     Nodes(nodes::Nodes),
     /// Print a page of the documentation.
@@ -185,6 +189,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Runs(command) => command.execute(&global).await,
         Command::Effects(command) => command.execute(&global).await,
         Command::Secrets(command) => command.execute(&global).await,
+        Command::Connectors(command) => command.execute(&global).await,
         Command::Nodes(command) => command.execute(),
         Command::Docs(command) => command.execute(),
         Command::Explain(command) => command.execute(),
