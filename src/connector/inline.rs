@@ -17,8 +17,11 @@ use super::runtime::Link;
 use super::schema;
 use crate::model::Duration;
 use crate::model::ErrorClass;
+use crate::model::StepState;
 use crate::model::Value;
+use crate::template::Lookup;
 use crate::template::Scope;
+use crate::template::StepView;
 use crate::template::Template;
 use crate::yaml::Tree;
 
@@ -77,23 +80,35 @@ pub(super) fn run_whole<'a>(
         roots.push(("input", input));
         let mut done: BTreeMap<String, Value> = BTreeMap::new();
         let mut last = Value::Null;
-        for step in ordered(steps)? {
-            let mut roots = roots.clone();
-            let views = done.iter().map(|(id, output)| (id.as_str(), Value::map([("output", output.clone())])));
-            roots.push(("steps", Value::map(views)));
-            let scope = link.scope(means, roots);
-            let output = run_step(link, means, step.1, scope).await?;
-            if let Some(output) = output {
-                done.insert(step.0.to_owned(), output.clone());
+        let scope = |done: &BTreeMap<String, Value>| Scope {
+            lookup: Arc::new(Ended(done.clone())),
+            ..link.scope(means, roots.clone())
+        };
+        for (name, step) in ordered(steps)? {
+            if let Some(output) = run_step(link, means, step, scope(&done)).await? {
+                done.insert(name.to_owned(), output.clone());
                 last = output;
             }
         }
         let Some(output) = output else { return Ok(last) };
-        let views = done.iter().map(|(id, output)| (id.as_str(), Value::map([("output", output.clone())])));
-        roots.push(("steps", Value::map(views)));
-        let scope = link.scope(means, roots);
-        Ok(evaluated(output, &scope)?)
+        Ok(evaluated(output, &scope(&done))?)
     })
+}
+
+/// The steps that have ended, as expressions see them.
+#[derive(Debug)]
+struct Ended(BTreeMap<String, Value>);
+
+impl Lookup for Ended {
+    fn step(&self, id: &str) -> Option<StepView> {
+        // A step that was skipped, or has not run, gave nothing.
+        let output = self.0.get(id).cloned().unwrap_or_default();
+        Some(StepView { output, state: StepState::Succeeded, error: None })
+    }
+
+    fn secret(&self, name: &str) -> Result<Value, String> {
+        Err(format!("there is no secret `{name}`"))
+    }
 }
 
 /// Orders the steps so that each stands behind those that it reads or needs.

@@ -22,7 +22,7 @@ macro_rules! built_in {
     };
 }
 
-built_in!["discord"];
+built_in!["discord", "x"];
 
 /// Finds manifests by name; each is read when it is first named.
 #[derive(Debug, Default)]
