@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use super::call::Means;
 use super::call::Stop;
+use super::call::checked_input;
 use super::judge::Failure;
 use super::manifest::Act;
 use super::manifest::Operation;
 use super::read;
 use super::render;
 use super::runtime::Link;
-use super::schema;
 use crate::model::Duration;
 use crate::model::ErrorClass;
 use crate::model::StepState;
@@ -75,7 +75,7 @@ pub(super) fn run_whole<'a>(
         let Act::Steps { steps, output } = &operation.act else {
             return Err(Failure::invalid("the operation is not made of steps").into());
         };
-        let input = schema::completed(&operation.input, input.clone());
+        let input = checked_input(link, operation, input.clone(), means)?;
         let mut roots = link.settings();
         roots.push(("input", input));
         let mut done: BTreeMap<String, Value> = BTreeMap::new();

@@ -220,7 +220,11 @@ fn plain_value(text: &Arc<str>) -> Value {
 
 fn yaml_number(text: &str) -> Option<Value> {
     let (sign, digits) = text.strip_prefix('-').map_or(("", text), |digits| ("-", digits));
-    if !digits.bytes().any(|byte| byte.is_ascii_digit()) {
+    // `e1` is a text, `.5` a number.
+    let mut letters = digits.bytes();
+    let first = letters.next();
+    let fraction = first == Some(b'.') && letters.next().is_some_and(|byte| byte.is_ascii_digit());
+    if !fraction && !first.is_some_and(|byte| byte.is_ascii_digit()) {
         return None;
     }
     let trimmed = digits.trim_start_matches('0');
@@ -257,6 +261,10 @@ mod tests {
             (".inf", "\".inf\""),
             ("-", "[null]"),
             ("1e3", "1000"),
+            ("e1", "\"e1\""),
+            ("-e1", "\"-e1\""),
+            (".e1", "\".e1\""),
+            ("5.", "5"),
         ];
         for (yaml, json) in cases {
             assert_eq!(tree(yaml).to_value().to_string(), json, "{yaml}");

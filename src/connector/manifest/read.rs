@@ -91,7 +91,7 @@ fn manifest(file: &Arc<str>, tree: &Tree, notes: &mut Notes) -> Option<Manifest>
     let base_url = base_urls(tree, &place, notes);
     let config =
         tree.get("config").map_or_else(|| serde_json::json!({ "type": "object" }), |it| read_schema(it, &place, notes));
-    let manifest = Manifest {
+    let mut manifest = Manifest {
         name,
         title: text("title", notes),
         docs: text("docs", notes),
@@ -99,9 +99,9 @@ fn manifest(file: &Arc<str>, tree: &Tree, notes: &mut Notes) -> Option<Manifest>
         source: notes.source.clone(),
         base_url,
         hosts: hosts(tree, notes),
-        config: known_config(config, &seen),
+        config,
         auth: tree.get("auth").cloned(),
-        auth_keys: seen.auth.borrow().iter().map(|key| Arc::from(key.as_str())).collect(),
+        auth_keys: Vec::new(),
         limits: tree.get("limits").cloned(),
         send: tree.get("send").map(|it| read_patch(it, &place, notes)).unwrap_or_default(),
         session: tree.get("session").and_then(|it| read_session(it, &place, &names, notes)),
@@ -113,6 +113,9 @@ fn manifest(file: &Arc<str>, tree: &Tree, notes: &mut Notes) -> Option<Manifest>
         operations: read,
         sandbox: tree.get("sandbox").cloned(),
     };
+    // What expressions read of the connection is known when all of them are.
+    manifest.config = known_config(manifest.config, &seen);
+    manifest.auth_keys = seen.auth.borrow().iter().map(|key| Arc::from(key.as_str())).collect();
     Some(manifest)
 }
 
