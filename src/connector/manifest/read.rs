@@ -91,6 +91,12 @@ fn manifest(file: &Arc<str>, tree: &Tree, notes: &mut Notes) -> Option<Manifest>
     let base_url = base_urls(tree, &place, notes);
     let config =
         tree.get("config").map_or_else(|| serde_json::json!({ "type": "object" }), |it| read_schema(it, &place, notes));
+    for section in ["auth", "limits"] {
+        if let Some(section) = tree.get(section) {
+            // What they read of the connection is known from here on.
+            answered.tree(section, notes);
+        }
+    }
     let mut manifest = Manifest {
         name,
         title: text("title", notes),
