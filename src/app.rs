@@ -7,6 +7,11 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
+use crate::connector::connection::Connection;
+use crate::connector::library::Library;
+use crate::connector::manifest::Manifest;
+use crate::connector::runtime::Connections;
+use crate::connector::runtime::Runtime;
 use crate::diag::Diagnostic;
 use crate::diag::Sources;
 use crate::engine::Engine;
@@ -21,6 +26,7 @@ use crate::node::Registry;
 use crate::node::Services;
 use crate::pipeline::Catalog;
 use crate::pipeline::Project;
+use crate::pipeline::ProjectConnection;
 use crate::pipeline::SecretPlace;
 use crate::secrets::MasterKey;
 use crate::secrets::Secrets;
@@ -29,6 +35,9 @@ use crate::store::OpenOptions;
 use crate::store::Sealer;
 use crate::store::Store;
 use crate::system::System;
+use crate::template::Lookup;
+use crate::template::Scope;
+use crate::template::StepView;
 
 /// Where the master key of a project stands, below its folder.
 pub const MASTER_KEY: &str = ".pipewright/master.key";
@@ -87,6 +96,13 @@ fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
+/// Makes the registry of a project: the built-in nodes, and the operations of connectors, which are loaded when they are
+/// named.
+#[must_use]
+pub fn registry(root: &Path) -> Registry {
+    crate::nodes::registry().with_operations(Arc::new(Library::open(root)))
+}
+
 /// Reads the master key of a project, if it has one.
 ///
 /// # Errors
@@ -111,16 +127,19 @@ pub async fn open(root: PathBuf, registry: Registry, project: Project) -> Result
         shell: project.shell,
         databases: project.databases.clone(),
     };
+    let secrets = Arc::new(ProjectSecrets(secrets));
+    let connections = ProjectConnections { connections: project.connections.clone(), secrets: secrets.clone() };
+    let runtime = Runtime::new(Arc::new(connections));
     let engine = Engine::new(Parts {
         system: System::real(),
         store,
         http: Arc::new(ReqwestTransport::new()),
         access,
-        secrets: Arc::new(ProjectSecrets(secrets)),
+        secrets,
         owner: owner(),
         owner_is_gone,
         send_window: Duration::from_secs(10),
-        services: Services::default(),
+        services: Services::default().with(Arc::new(runtime)),
         probe: Probe::default(),
     });
     Ok(App { root, project, registry, engine })
@@ -170,6 +189,49 @@ impl SecretSource for ProjectSecrets {
 
     fn scan(&self, value: Value) -> Value {
         self.0.mask().scan(&value)
+    }
+}
+
+/// The connections of a project; their secrets are read when they are first used.
+#[derive(Debug)]
+struct ProjectConnections {
+    connections: Vec<ProjectConnection>,
+    secrets: Arc<ProjectSecrets>,
+}
+
+impl Connections for ProjectConnections {
+    fn get(&self, name: &str, manifest: &Manifest) -> Result<Connection, String> {
+        let nothing = || Connection::without_settings(name, manifest);
+        let Some(found) = self.connections.iter().find(|connection| connection.name == name) else {
+            // A system that wants neither settings nor credentials needs no connection.
+            return if name == &*manifest.name { nothing() } else { Err(format!("there is no connection `{name}`")) };
+        };
+        if found.connector != *manifest.name {
+            return Err(format!("connection `{name}` is of connector `{}`, not `{}`", found.connector, manifest.name));
+        }
+        let scope = Scope {
+            lookup: self.secrets.clone(),
+            globals: Arc::default(),
+            locals: Vec::new(),
+            // No setting depends on the time.
+            now: crate::model::Timestamp(0),
+        };
+        let evaluated = |tree: &crate::template::TemplateTree, what: &str| {
+            tree.eval(&scope).map_err(|error| format!("connection `{name}`, {what}: {}", error.message))
+        };
+        let settings = evaluated(&found.settings, "its settings")?;
+        let auth = evaluated(&found.auth, "`auth`")?;
+        Connection::make(name, manifest, settings, &auth, found.private)
+    }
+}
+
+impl Lookup for ProjectSecrets {
+    fn step(&self, _: &str) -> Option<StepView> {
+        None
+    }
+
+    fn secret(&self, name: &str) -> Result<Value, String> {
+        self.get(name)
     }
 }
 

@@ -78,7 +78,7 @@ impl Checked {
 pub(super) fn check(global: &Global, paths: &[PathBuf]) -> Result<Checked, Fault> {
     let from = paths.first().cloned().unwrap_or_else(|| PathBuf::from("."));
     let from = if from.is_dir() { from } else { from.parent().map(PathBuf::from).unwrap_or_default() };
-    let catalog = catalog(global, &from, &crate::nodes::registry())?;
+    let (catalog, _) = catalog(global, &from)?;
     for path in paths {
         if !path.exists() {
             return Err(Fault::Usage(format!("there is no `{}`", path.display())));
@@ -88,20 +88,21 @@ pub(super) fn check(global: &Global, paths: &[PathBuf]) -> Result<Checked, Fault
     Ok(Checked { diagnostics: checked.diagnostics, sources: checked.sources, files: checked.files })
 }
 
-fn catalog(global: &Global, from: &std::path::Path, registry: &Registry) -> Result<Catalog, Fault> {
+fn catalog(global: &Global, from: &std::path::Path) -> Result<(Catalog, Registry), Fault> {
     let root = app::find_root(global.project.as_deref(), from);
+    let registry = app::registry(&root);
     let catalog = Catalog::open(&root, registry.clone());
     // A key that cannot be read is told where it is needed.
     let has_key = app::master_key(&root).map_or(true, |key| key.is_some());
-    Ok(if has_key { catalog } else { catalog.without_master_key() })
+    let catalog = if has_key { catalog } else { catalog.without_master_key() };
+    Ok((catalog, registry))
 }
 
 /// Loads the one pipeline that a command names, and opens its project.
 pub(super) async fn load_one(global: &Global, target: &str) -> Result<(App, Arc<Pipeline>), Fault> {
-    let registry = crate::nodes::registry();
     let path = PathBuf::from(target);
     let from = path.parent().filter(|_| path.is_file()).map(PathBuf::from).unwrap_or_default();
-    let catalog = catalog(global, &from, &registry)?;
+    let (catalog, registry) = catalog(global, &from)?;
     let pipeline = load_from(&catalog, target)?;
     let project = project_of(&catalog)?;
     let app = app::open(catalog.root().to_owned(), registry, project).await?;
@@ -112,7 +113,7 @@ pub(super) async fn load_one(global: &Global, target: &str) -> Result<(App, Arc<
 pub(super) fn load_definition(global: &Global, target: &str) -> Result<Arc<Pipeline>, Fault> {
     let path = PathBuf::from(target);
     let from = path.parent().filter(|_| path.is_file()).map(PathBuf::from).unwrap_or_default();
-    load_from(&catalog(global, &from, &crate::nodes::registry())?, target)
+    load_from(&catalog(global, &from)?.0, target)
 }
 
 fn load_from(catalog: &Catalog, target: &str) -> Result<Arc<Pipeline>, Fault> {
@@ -134,8 +135,7 @@ fn project_of(catalog: &Catalog) -> Result<pipeline::Project, Fault> {
 
 /// Opens the project that a command stands in.
 pub(super) async fn open_project(global: &Global) -> Result<App, Fault> {
-    let registry = crate::nodes::registry();
-    let catalog = catalog(global, &PathBuf::from("."), &registry)?;
+    let (catalog, registry) = catalog(global, &PathBuf::from("."))?;
     let project = project_of(&catalog)?;
     app::open(catalog.root().to_owned(), registry, project).await
 }

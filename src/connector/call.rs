@@ -265,7 +265,7 @@ async fn exchange(
             opened.add_cookies(&mut request);
         }
         if let Some(grant) = &grant {
-            grant.apply(&mut request, means)?;
+            grant.apply(link, &mut request, &scope)?;
         }
         let permit = link.reserve(means, operation, &scope, &request).await?;
         if means

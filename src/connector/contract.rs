@@ -17,6 +17,7 @@ use super::body;
 use super::call::Means;
 use super::call::Stop;
 use super::connection::Connection;
+use super::credentials::KINDS;
 use super::inline;
 use super::manifest::Act;
 use super::manifest::Example;
@@ -202,11 +203,22 @@ fn connection(manifest: &Manifest, example: &Example) -> Result<Connection, Stri
     for name in &manifest.auth_keys {
         auth.entry(name.clone()).or_insert_with(|| Value::from(format!("example-{name}")));
     }
+    let first = manifest.auth.first().map(|kind| kind.name.clone());
+    for key in manifest
+        .auth
+        .iter()
+        .flat_map(|kind| KINDS.iter().filter(|(name, _)| **name == *kind.name))
+        .flat_map(|(_, keys)| *keys)
+    {
+        auth.entry((*key).into()).or_insert_with(|| Value::from(format!("example-{key}")));
+    }
+    // What would have to be fetched or signed is there already.
+    auth.entry("access_token".into()).or_insert_with(|| Value::from("example-access_token"));
     Ok(Connection {
         name: "example".into(),
         connector: manifest.name.clone(),
         config,
-        kind: "".into(),
+        kind: example.auth.get("kind").map(|kind| kind.to_text().into()).or(first).unwrap_or_else(|| "none".into()),
         auth: with_nulls(&Value::from(auth), manifest.auth_keys.iter()).tainted(),
         private: true,
     })

@@ -44,24 +44,8 @@ pub(super) async fn output(
     }
 }
 
-/// Runs the steps of an operation that reads, one after the other in the order of their needs.
-///
-/// # Errors
-/// Those of its steps; a write, which belongs into a run.
-pub(super) async fn run(
-    link: &Link,
-    means: &Means<'_>,
-    operation: &Arc<Operation>,
-    input: &Value,
-) -> Result<Value, Stop> {
-    if means.effect.is_some() || operation.effect.is_some_and(crate::model::Effect::is_write) {
-        let message = format!("`{}` writes in several steps, which only a run can do", link.name_of(operation));
-        return Err(Failure::invalid(message).into());
-    }
-    run_whole(link, means, operation, input).await
-}
-
-/// Runs the steps of any operation: for the contract suite, where nothing is written.
+/// Runs the steps of an operation, one after the other in the order of their needs: what it reads, or, for the contract
+/// suite, what it would write.
 ///
 /// # Errors
 /// Those of its steps.

@@ -9,9 +9,14 @@ use std::sync::PoisonError;
 
 use super::manifest;
 use super::manifest::Manifest;
+use super::operation::OperationNode;
 use crate::diag::Diagnostic;
 use crate::diag::Severity;
 use crate::diag::Sources;
+use crate::model::Value;
+use crate::node::Found;
+use crate::node::Node;
+use crate::node::Operations;
 
 /// Embeds the manifests of `connectors/`; a test sees that none is forgotten.
 macro_rules! built_in {
@@ -30,6 +35,8 @@ pub struct Library {
     /// The project's own connectors.
     folder: Option<PathBuf>,
     loaded: Mutex<HashMap<String, Loaded>>,
+    /// The texts that a version keeps, by connector: file and text.
+    kept: HashMap<String, (Arc<str>, Arc<str>)>,
 }
 
 /// A manifest, or why there is none.
@@ -53,7 +60,7 @@ impl Library {
     /// Opens the manifests of a project; nothing is read yet.
     #[must_use]
     pub fn open(root: &Path) -> Self {
-        Self { folder: Some(root.join("connectors")), loaded: Mutex::default() }
+        Self { folder: Some(root.join("connectors")), loaded: Mutex::default(), kept: HashMap::new() }
     }
 
     /// Returns a manifest by its name.
@@ -71,6 +78,9 @@ impl Library {
         // A name is a plain word: it cannot lead out of the folder.
         if !name.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-')) {
             return Loaded::Missing;
+        }
+        if let Some((file, text)) = self.kept.get(name) {
+            return read(file, text);
         }
         if let Some(path) = self.own(name) {
             let file: Arc<str> = shown(&path).into();
@@ -110,6 +120,71 @@ impl Library {
             names.insert(stem.to_owned(), origin);
         }
         names.into_iter().collect()
+    }
+}
+
+impl Operations for Library {
+    fn find(&self, name: &str) -> Found {
+        let Some((connector, wanted)) = name.split_once('.') else { return Found::NoConnector };
+        match self.get(connector) {
+            Loaded::Missing => Found::NoConnector,
+            Loaded::Faulty { diagnostics, sources } => Found::Faulty { diagnostics, sources },
+            Loaded::Manifest(manifest) => match manifest.operations.get(wanted) {
+                Some(operation) if !operation.hidden => {
+                    Found::Node(Arc::new(OperationNode::new(manifest.clone(), operation.clone())))
+                }
+                found => {
+                    let known = manifest.operations.values().filter(|operation| !operation.hidden);
+                    Found::NoOperation {
+                        known: known.map(|operation| operation.name.to_string()).collect(),
+                        hidden: found.is_some(),
+                    }
+                }
+            },
+        }
+    }
+
+    fn sibling(&self, connector: &str, operation: &str) -> Option<Arc<dyn Node>> {
+        let Loaded::Manifest(manifest) = self.get(connector) else { return None };
+        let operation = manifest.operations.get(operation)?.clone();
+        Some(Arc::new(OperationNode::new(manifest, operation)))
+    }
+
+    fn connectors(&self) -> Vec<String> {
+        self.names().into_iter().map(|(name, _)| name).collect()
+    }
+
+    fn check_connection(&self, connector: &str, settings: &Value, auth: &Value) -> Vec<(Option<String>, String)> {
+        match self.get(connector) {
+            Loaded::Missing => {
+                let names = self.connectors();
+                let near = crate::diag::did_you_mean(connector, names.iter().map(String::as_str));
+                let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+                vec![(Some("connector".to_owned()), format!("there is no connector `{connector}`{near}"))]
+            }
+            // Its faults are told where an operation of it is used.
+            Loaded::Faulty { .. } => Vec::new(),
+            Loaded::Manifest(manifest) => super::connection::check(&manifest, settings, auth),
+        }
+    }
+
+    fn kept(&self, connector: &str) -> Value {
+        match self.get(connector) {
+            Loaded::Manifest(manifest) => {
+                Value::map([("file", Value::from(&*manifest.file)), ("text", Value::from(&*manifest.source))])
+            }
+            _ => Value::Null,
+        }
+    }
+
+    fn restored(&self, kept: &Value) -> Arc<dyn Operations> {
+        let text = |entry: &Value, key: &str| entry.get(key).and_then(Value::as_str).map(Arc::from);
+        let kept = kept
+            .as_map()
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, entry)| Some((name.to_string(), (text(entry, "file")?, text(entry, "text")?))));
+        Arc::new(Self { folder: self.folder.clone(), loaded: Mutex::default(), kept: kept.collect() })
     }
 }
 

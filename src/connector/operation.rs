@@ -56,7 +56,12 @@ impl OperationNode {
         let effect = operation.effect.unwrap_or(Effect::Read);
         // A read that costs money is asked once, and counts as spent after a crash.
         let paid = operation.cost.iter().any(|(budget, _)| manifest.has_unit(budget));
-        let effect = if effect == Effect::Read && paid { Effect::PaidRead } else { effect };
+        let effect = match operation.act {
+            // Each of its steps has its own place in the ledger.
+            Act::Steps { .. } => Effect::Read,
+            _ if effect == Effect::Read && paid => Effect::PaidRead,
+            _ => effect,
+        };
         Self { manifest, operation, name, effect }
     }
 
@@ -81,9 +86,6 @@ impl OperationNode {
         into: Option<&dyn RowSink>,
     ) -> Result<Outcome, Stop> {
         let operation = &self.operation;
-        if let Act::Steps { .. } = &operation.act {
-            return inline::run(link, means, operation, input).await.map(Outcome::Done);
-        }
         if operation.batch.is_some() {
             return read::batched(link, means, operation, input).await.map(Outcome::Done);
         }
@@ -260,7 +262,13 @@ impl Node for OperationNode {
     }
 
     fn output_schema(&self) -> Option<Json> {
-        let returns = schema::standard(self.operation.returns.as_ref()?);
+        let mut returns = schema::standard(self.operation.returns.as_ref()?);
+        if self.operation.sync.is_some()
+            && let Some(properties) = returns.get_mut("properties").and_then(Json::as_object_mut)
+        {
+            properties.insert("@sync".to_owned(), serde_json::json!({ "type": "object" }));
+        }
+        schema::close(&mut returns);
         if self.operation.items.is_some() || self.operation.batch.is_some() {
             return Some(serde_json::json!({ "type": "array", "items": returns }));
         }
@@ -286,8 +294,13 @@ impl Node for OperationNode {
         })
     }
 
-    fn is_operation(&self) -> bool {
-        true
+    fn connector(&self) -> Option<&str> {
+        Some(&self.manifest.name)
+    }
+
+    fn needs_connection(&self) -> bool {
+        let required = self.manifest.config.get("required").and_then(Json::as_array);
+        !self.manifest.auth_keys.is_empty() || required.is_some_and(|required| !required.is_empty())
     }
 
     fn undo(&self) -> Option<(String, TemplateTree)> {
@@ -332,8 +345,20 @@ impl Node for OperationNode {
     }
 
     async fn run(&self, input: Value, ctx: &StepContext<'_>) -> Result<Outcome, NodeError> {
+        let connection = input.get(CONNECTION).cloned().unwrap_or_default();
         let (link, input) = self.link(&input, ctx)?;
         let means = means(ctx);
+        if let Act::Steps { .. } = &self.operation.act {
+            let input = super::call::checked_input(&link, &self.operation, input, &means);
+            let input = input.map_err(Failure::into_node_error)?;
+            let inputs = Value::map([
+                ("input", input),
+                ("config", link.connection().config.clone()),
+                ("tables", self.manifest.tables.clone()),
+                ("connection", connection),
+            ]);
+            return Ok(Outcome::Child { pipeline: self.name.clone(), inputs });
+        }
         match self.act(&link, &means, &input, ctx.into).await {
             Ok(outcome) => Ok(outcome),
             Err(stop) => stopped(stop),

@@ -337,6 +337,20 @@ pub fn standard(schema: &Json) -> Json {
     }
 }
 
+/// Says of every object that its declared members are all that it has, unless it says otherwise.
+pub fn close(schema: &mut Json) {
+    match schema {
+        Json::Object(map) => {
+            if map.contains_key("properties") {
+                map.entry("additionalProperties").or_insert(Json::Bool(false));
+            }
+            map.values_mut().for_each(close);
+        }
+        Json::Array(items) => items.iter_mut().for_each(close),
+        _ => {}
+    }
+}
+
 /// Kinds that JSON Schema does not know fit anything in the checker: they are checked when the value is there.
 fn standard_type(kind: &Json) -> Option<Json> {
     let known = |kind: &Json| {

@@ -28,7 +28,8 @@ impl Driver {
             let error = self.step_error(ErrorClass::Bug, "the step has no child pipeline");
             return self.give_up(key, started, error);
         };
-        let inputs = match check_values(&pipeline, inputs) {
+        let checked = if pipeline.composite { Ok(inputs) } else { check_values(&pipeline, inputs) };
+        let inputs = match checked {
             Ok(inputs) => inputs,
             Err(problems) => {
                 let error = self.step_error(ErrorClass::Invalid, problems.join("; "));

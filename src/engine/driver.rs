@@ -375,7 +375,13 @@ impl Driver {
             ("state", outcome.map_or(RunState::Running, |(state, _)| *state).name().into()),
             ("error", error),
         ]);
-        self.globals = Arc::new(vec![("inputs".into(), self.inputs.clone()), ("run".into(), run)]);
+        let mut globals = vec![("inputs".into(), self.inputs.clone()), ("run".into(), run)];
+        if self.pipeline.composite {
+            // The steps of a manifest read `input`, `config` and `tables` by their own names.
+            let inputs = self.inputs.as_map().into_iter().flatten();
+            globals.extend(inputs.map(|(name, value)| (name.clone(), value.clone())));
+        }
+        self.globals = Arc::new(globals);
     }
 
     pub(super) fn scope(&self, locals: Vec<(&'static str, Value)>) -> Scope {

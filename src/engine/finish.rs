@@ -24,6 +24,7 @@ use crate::node::LogSink;
 use crate::node::NodeError;
 use crate::node::Outcome;
 use crate::node::ROWS_A_BATCH;
+use crate::pipeline::COMPOSITE_OUTPUT;
 use crate::pipeline::OnError;
 use crate::store::Record;
 use crate::template::EvalError;
@@ -320,7 +321,12 @@ impl Driver {
     pub(super) fn child_ended(&mut self, key: UnitKey, started: Timestamp, result: Result<Execution, super::Error>) {
         let now = self.now();
         match result {
-            Ok(Execution::Finished { state: RunState::Succeeded, outputs, .. }) => self.succeed(key, started, outputs),
+            Ok(Execution::Finished { state: RunState::Succeeded, outputs, .. }) => {
+                let composite = self.machine.definition(key).child.as_ref().is_some_and(|child| child.composite);
+                let outputs =
+                    if composite { outputs.get(COMPOSITE_OUTPUT).cloned().unwrap_or_default() } else { outputs };
+                self.succeed(key, started, outputs);
+            }
             Ok(Execution::Finished { .. }) if key.phase == Phase::Undo => {
                 self.machine.succeed(key, started, Value::Null, None, now);
             }

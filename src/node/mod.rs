@@ -71,8 +71,12 @@ pub trait Node: Send + Sync + std::fmt::Debug {
     fn composite(&self) -> Option<Composite> {
         None
     }
-    /// Whether it is an operation of a connector: such a one is retried where the step does not say.
-    fn is_operation(&self) -> bool {
+    /// The connector of an operation; such a one is retried where the step does not say.
+    fn connector(&self) -> Option<&str> {
+        None
+    }
+    /// Whether an operation needs a connection: settings, or credentials.
+    fn needs_connection(&self) -> bool {
         false
     }
     /// The undo that `undo: auto` takes: the operation's name and its `with:`, over `input` and `output`.

@@ -11,12 +11,16 @@ use crate::yaml::Tree;
 
 /// Finds operations by name, `CONNECTOR.OPERATION`; a manifest is loaded when it is first named.
 pub trait Operations: Send + Sync + Debug {
-    /// Finds an operation, hidden ones too.
+    /// Finds an operation that pipelines may use.
     fn find(&self, name: &str) -> Found;
-    /// Lists the operations that pipelines may use, by name. Loads every manifest.
-    fn names(&self) -> Vec<String>;
-    /// Returns what a version must keep so that this connector's operations mean the same later: the manifest and the
-    /// settings (not the secrets) of its connections. Null where there is no such connector.
+    /// Finds an operation of one manifest for another of it, hidden ones too.
+    fn sibling(&self, connector: &str, operation: &str) -> Option<Arc<dyn Node>>;
+    /// Lists the connectors.
+    fn connectors(&self) -> Vec<String>;
+    /// Says what is wrong with a connection's settings: the key, and what.
+    fn check_connection(&self, connector: &str, settings: &Value, auth: &Value) -> Vec<(Option<String>, String)>;
+    /// Returns what a version must keep so that this connector's operations mean the same later. Null where there is no
+    /// such connector.
     fn kept(&self, connector: &str) -> Value;
     /// Returns the operations as they were when `kept` was asked, by connector; others are as they are now.
     fn restored(&self, kept: &Value) -> Arc<dyn Operations>;
@@ -25,14 +29,13 @@ pub trait Operations: Send + Sync + Debug {
 /// What a name leads to.
 #[derive(Clone, Debug)]
 pub enum Found {
-    Operation(Arc<dyn Node>),
+    Node(Arc<dyn Node>),
     /// There is no connector of this name.
-    NoConnector {
-        near: Option<String>,
-    },
-    /// The connector has no such operation.
+    NoConnector,
+    /// The connector has no such operation, or keeps it to itself.
     NoOperation {
         known: Vec<String>,
+        hidden: bool,
     },
     /// The manifest has faults.
     Faulty {

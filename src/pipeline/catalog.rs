@@ -106,7 +106,11 @@ impl Catalog {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let only_comments = diagnostics.iter().all(|diagnostic| diagnostic.code == Code::EmptyFile);
         let project = match tree {
-            Some(tree) => project::read(&tree, &text, &mut diagnostics),
+            Some(tree) => {
+                let project = project::read(&tree, &text, &mut diagnostics);
+                self.check_connections(&project, &mut diagnostics);
+                project
+            }
             None if only_comments => return Ok(Project::default()),
             None => Project::default(),
         };
@@ -116,6 +120,26 @@ impl Catalog {
         let mut sources = Sources::default();
         sources.insert(file, text.into());
         Err(Checked { diagnostics, sources, files: 1 })
+    }
+
+    /// Holds connections against the manifests of their connectors.
+    fn check_connections(&self, project: &Project, diagnostics: &mut Vec<Diagnostic>) {
+        let Some(operations) = self.registry.operations() else { return };
+        for connection in &project.connections {
+            let (settings, auth) = &connection.literal;
+            for (key, message) in operations.check_connection(&connection.connector, settings, auth) {
+                let entry = key.as_deref().and_then(|key| connection.tree.entry(key));
+                let span = entry.map_or(&connection.tree.span, |entry| &entry.key_span);
+                let span = super::compile::first_line(span);
+                let message = format!("connection `{}`: {message}", connection.name);
+                diagnostics.push(
+                    Diagnostic::error(Code::BadConnection, span, message).with_help(format!(
+                        "`pipewright connectors show {}` tells what it takes",
+                        connection.connector
+                    )),
+                );
+            }
+        }
     }
 
     /// Loads a pipeline by file or by name.
@@ -250,6 +274,7 @@ impl Catalog {
         let elsewhere = Declared::default();
         let world = World {
             registry: &self.registry,
+            foreign: &self.sources,
             child: &child,
             can_seal: self.can_seal,
             schemas: &self.schemas,
@@ -331,7 +356,15 @@ pub fn compile_text(file: &str, text: &str, registry: &Registry) -> (Option<Arc<
     let child = |_: &str| Child::Unknown { near: None };
     let prompt = |name: &str| Err(format!("there is no file `{name}`"));
     let declared = Declared::default();
-    let world =
-        World { registry, child: &child, schemas: &schemas, can_seal: true, declared: &declared, prompt: &prompt };
+    let foreign = RefCell::default();
+    let world = World {
+        registry,
+        foreign: &foreign,
+        child: &child,
+        schemas: &schemas,
+        can_seal: true,
+        declared: &declared,
+        prompt: &prompt,
+    };
     compile(&file.into(), text, &world)
 }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -25,16 +26,18 @@ use super::triggers;
 use crate::diag::Code;
 use crate::diag::Diagnostic;
 use crate::diag::Severity;
+use crate::diag::Sources;
 use crate::diag::Span;
 use crate::diag::did_you_mean;
 use crate::diag::first_faults;
+use crate::model::Value;
 use crate::model::VersionId;
 use crate::node::Registry;
 use crate::yaml;
 use crate::yaml::Tree;
 
 /// How many step runs of one run may be under way at once.
-const MAX_PARALLEL: usize = 1_024;
+pub(super) const MAX_PARALLEL: usize = 1_024;
 
 pub(super) const PIPELINE_KEYS: &[&str] = &[
     "name",
@@ -82,6 +85,8 @@ pub(super) struct World<'w> {
     /// Whether there is a master key, with which secrets can be stored.
     pub(super) can_seal: bool,
     pub(super) declared: &'w Declared,
+    /// Takes the texts of other files that diagnostics stand in: manifests.
+    pub(super) foreign: &'w RefCell<Sources>,
     /// Finds the files of prompts, by paths relative to the pipeline's file; else says why there is none.
     pub(super) prompt: &'w dyn Fn(&str) -> Result<PromptFile, String>,
 }
@@ -119,6 +124,14 @@ pub(super) struct Compiler<'w> {
     /// The files of its prompts, by paths relative to the pipeline's file.
     pub(super) prompts: BTreeMap<String, Arc<str>>,
     pub(super) not_yet: Vec<String>,
+    /// The connectors whose operations it uses.
+    pub(super) connectors: BTreeSet<String>,
+    /// The connection that `defaults` names.
+    pub(super) default_connection: Option<String>,
+    /// The connector whose manifest the steps stand in.
+    pub(super) inside: Option<String>,
+    /// The operations made of steps around this one, outermost first.
+    pub(super) nesting: Vec<String>,
     /// Where the steps are named.
     pub(super) step_spans: HashMap<String, Span>,
     /// What stands under the steps' names.
@@ -130,27 +143,35 @@ pub(super) struct Compiler<'w> {
 /// Compiles a file's text.
 pub(super) fn compile(file: &Arc<str>, source: &str, world: &World<'_>) -> (Option<Arc<Pipeline>>, Vec<Diagnostic>) {
     let (tree, diagnostics) = yaml::parse(file, source);
-    let mut compiler = Compiler {
-        world,
-        source,
-        diagnostics,
-        inputs: Vec::new(),
-        inputs_known: true,
-        steps: BTreeMap::new(),
-        children: BTreeMap::new(),
-        prompts: BTreeMap::new(),
-        not_yet: Vec::new(),
-        step_spans: HashMap::new(),
-        bodies: HashMap::new(),
-        found_children: RefCell::default(),
-        inferred: Inferred::default(),
-    };
+    let mut compiler = Compiler::new(world, source, diagnostics);
     let pipeline = tree.as_ref().and_then(|tree| compiler.pipeline(file, tree));
     let failed = compiler.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
     (pipeline.filter(|_| !failed).map(Arc::new), first_faults(compiler.diagnostics))
 }
 
 impl<'w> Compiler<'w> {
+    pub(super) fn new(world: &'w World<'w>, source: &'w str, diagnostics: Vec<Diagnostic>) -> Self {
+        Self {
+            world,
+            source,
+            diagnostics,
+            inputs: Vec::new(),
+            inputs_known: true,
+            steps: BTreeMap::new(),
+            children: BTreeMap::new(),
+            prompts: BTreeMap::new(),
+            not_yet: Vec::new(),
+            connectors: BTreeSet::new(),
+            default_connection: None,
+            inside: None,
+            nesting: Vec::new(),
+            step_spans: HashMap::new(),
+            bodies: HashMap::new(),
+            found_children: RefCell::default(),
+            inferred: Inferred::default(),
+        }
+    }
+
     pub(super) fn error(&mut self, code: Code, span: &Span, message: impl Into<String>) -> &mut Diagnostic {
         self.push(Diagnostic::error(code, span.clone(), message))
     }
@@ -226,7 +247,16 @@ impl<'w> Compiler<'w> {
             let graphs = [("steps", &main), ("on_failure", &on_failure), ("finally", &finally)];
             sealing::check(self, tree, &graphs, &outputs);
         }
-        let definition = definition::write(file, self.source, &self.prompts, &self.children);
+        let connectors = self.kept_connectors();
+        let written = definition::Written {
+            file,
+            text: self.source,
+            prompts: &self.prompts,
+            children: &self.children,
+            connectors: &connectors,
+            operation: None,
+        };
+        let definition = definition::write(&written);
         let version = version(&definition, [&main, &on_failure, &finally]);
         Some(Pipeline {
             name,
@@ -245,7 +275,20 @@ impl<'w> Compiler<'w> {
             guards_after,
             max_parallel: MAX_PARALLEL,
             not_yet: std::mem::take(&mut self.not_yet),
+            composite: false,
         })
+    }
+
+    /// Returns what the version keeps of the connectors that it uses: their manifests, and which connections there are.
+    pub(super) fn kept_connectors(&self) -> BTreeMap<String, Value> {
+        let Some(operations) = self.world.registry.operations() else { return BTreeMap::new() };
+        let kept = self.connectors.iter().map(|name| {
+            let connections = self.world.declared.connections_of(name).into_iter().map(Value::from);
+            let mut entry = operations.kept(name).as_map().cloned().unwrap_or_default();
+            entry.insert("connections".into(), Value::list(connections.collect()));
+            (name.clone(), Value::from(entry))
+        });
+        kept.collect()
     }
 
     fn read_inputs(&mut self, tree: &Tree) {
@@ -305,7 +348,7 @@ impl<'w> Compiler<'w> {
         }
     }
 
-    fn graph(
+    pub(super) fn graph(
         &mut self,
         tree: Option<&'w Tree>,
         defaults: &step::Defaults,
@@ -386,7 +429,7 @@ impl<'w> Compiler<'w> {
 }
 
 /// Returns the hash over the definition and the meanings of all nodes.
-fn version(definition: &str, graphs: [&Graph; 3]) -> VersionId {
+pub(super) fn version(definition: &str, graphs: [&Graph; 3]) -> VersionId {
     let mut context = ring::digest::Context::new(&ring::digest::SHA256);
     context.update(definition.as_bytes());
     for step in graphs.iter().flat_map(|graph| &graph.steps) {

@@ -18,6 +18,8 @@ const CONNECTION_KEYS: [&str; 2] = ["connection", "database"];
 #[derive(Debug, Default)]
 pub(super) struct Declared {
     connections: Option<Vec<String>>,
+    /// The connector of each connection that has one.
+    connectors: Vec<(String, String)>,
     /// All secrets there are. Of the environment and of the store nobody knows before a run.
     secrets: Option<BTreeSet<String>>,
 }
@@ -35,8 +37,12 @@ impl Declared {
             Some(connections) => Some(connections.entries().iter().map(|entry| entry.key.to_string()).collect()),
             None => Some(Vec::new()),
         };
+        let entries = tree.get("connections").map(Tree::entries).unwrap_or_default();
+        let connectors = entries
+            .iter()
+            .filter_map(|entry| Some((entry.key.to_string(), entry.value.get("connector")?.as_text()?.to_owned())));
         let secrets = tree.get("secrets").and_then(|places| secrets(root, places));
-        Self { connections, secrets }
+        Self { connections, connectors: connectors.collect(), secrets }
     }
 }
 
@@ -63,6 +69,29 @@ fn secrets(root: &Path, places: &Tree) -> Option<BTreeSet<String>> {
         }
     }
     Some(names)
+}
+
+impl Declared {
+    /// Makes what a stored version knows of connections: which there were, by connector.
+    pub(super) fn of_connections(connectors: Vec<(String, String)>) -> Self {
+        Self { connectors, ..Self::default() }
+    }
+
+    /// Lists the connections of a connector.
+    pub(super) fn connections_of(&self, connector: &str) -> Vec<&str> {
+        let own = self.connectors.iter().filter(|(_, own)| own == connector);
+        own.map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// Returns the connector of a connection.
+    pub(super) fn connector_of(&self, connection: &str) -> Option<&str> {
+        self.connectors.iter().find(|(name, _)| name == connection).map(|(_, connector)| connector.as_str())
+    }
+
+    /// Tells whether all connections that there are are known.
+    pub(super) fn is_complete(&self) -> bool {
+        self.connections.is_some()
+    }
 }
 
 impl Compiler<'_> {

@@ -1,7 +1,7 @@
 //! The stored form of a pipeline: all that is needed to compile it again, its prompts and children with it.
 //!
-//! JSON: `{ file, text, prompts: { path: text }, children: { name: version }, pool: { version: { file, … } } }`. A child
-//! stands in the pool once, however many pipelines use it.
+//! JSON: `{ file, text, prompts: { path: text }, children: { name: version }, pool: { version: { file, … } }, connectors:
+//! { name: { file, text, connections } }, connector, operation }`. A child stands in the pool once, however many pipelines use it.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -20,13 +20,22 @@ use crate::model::Value;
 use crate::model::parse_json;
 use crate::node::Registry;
 
+/// What a definition holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Written<'w> {
+    pub(super) file: &'w str,
+    pub(super) text: &'w str,
+    pub(super) prompts: &'w BTreeMap<String, Arc<str>>,
+    pub(super) children: &'w BTreeMap<String, Arc<Pipeline>>,
+    /// By connector: file and text of its manifest, and the names of its connections.
+    pub(super) connectors: &'w BTreeMap<String, Value>,
+    /// The operation whose steps it is, with its connector.
+    pub(super) operation: Option<(&'w str, &'w str)>,
+}
+
 /// Returns the stored form.
-pub(super) fn write(
-    file: &str,
-    text: &str,
-    prompts: &BTreeMap<String, Arc<str>>,
-    children: &BTreeMap<String, Arc<Pipeline>>,
-) -> Arc<str> {
+pub(super) fn write(written: &Written<'_>) -> Arc<str> {
+    let Written { file, text, prompts, children, connectors, operation } = *written;
     let mut pool: BTreeMap<Arc<str>, Value> = BTreeMap::new();
     for child in children.values() {
         // Written by this function, so it is JSON.
@@ -39,14 +48,22 @@ pub(super) fn write(
     }
     let children = children.iter().map(|(name, child)| (name.as_str(), Value::from(&*child.version.0)));
     let prompts = prompts.iter().map(|(path, text)| (path.as_str(), Value::from(&**text)));
-    let definition = Value::map([
+    let mut definition = vec![
         ("file", Value::from(file)),
         ("text", Value::from(text)),
         ("prompts", Value::map(prompts)),
         ("children", Value::map(children)),
         ("pool", Value::map(pool)),
-    ]);
-    definition.to_string().into()
+    ];
+    if !connectors.is_empty() {
+        let connectors = connectors.iter().map(|(name, kept)| (name.as_str(), kept.clone()));
+        definition.push(("connectors", Value::map(connectors)));
+    }
+    if let Some((connector, operation)) = operation {
+        definition.push(("connector", Value::from(connector)));
+        definition.push(("operation", Value::from(operation)));
+    }
+    Value::map(definition).to_string().into()
 }
 
 /// Compiles a stored definition again: the version that a run keeps.
@@ -93,16 +110,31 @@ impl Pool<'_> {
             Some(text) => Ok(PromptFile { shown: path.into(), text: text.into() }),
             None => Err(format!("there is no file `{path}`")),
         };
-        // A run that was started with a version goes on, whatever the project file says by now.
-        let declared = Declared::default();
+        // A run that was started with a version goes on, whatever the project file and the manifests say by now.
+        let kept = entry.get("connectors").cloned().unwrap_or_default();
+        let connections = kept.as_map().into_iter().flatten().flat_map(|(connector, kept)| {
+            let names = kept.get("connections").and_then(Value::as_list).unwrap_or_default().iter();
+            names.filter_map(|name| Some((name.as_str()?.to_owned(), connector.to_string()))).collect::<Vec<_>>()
+        });
+        let declared = Declared::of_connections(connections.collect());
+        let registry = match self.registry.operations() {
+            Some(operations) if !kept.is_null() => self.registry.clone().with_operations(operations.restored(&kept)),
+            _ => self.registry.clone(),
+        };
+        let foreign = RefCell::default();
         let world = World {
-            registry: self.registry,
+            registry: &registry,
+            foreign: &foreign,
             child: &child,
             schemas: &self.schemas,
             can_seal: true,
             declared: &declared,
             prompt: &prompt,
         };
+        if let (Some(connector), Some(operation)) = (text("connector"), text("operation")) {
+            let node = registry.operations()?.sibling(connector, operation)?;
+            return Some(super::composite::compile(&node.composite()?, &world, Vec::new()));
+        }
         Some(compile(&file.into(), source, &world))
     }
 

@@ -76,7 +76,19 @@ impl<'p> Place<'p> {
     }
 }
 
+/// The roots of the steps of a manifest.
+const INSIDE: [&str; 5] = ["input", "steps", "config", "tables", "connection"];
+
 impl Compiler<'_> {
+    /// Returns the place of a step, of a pipeline or of a manifest.
+    pub(super) fn place<'p>(&self, id: &'p str, roots: &[&'static str], proven: &[String]) -> Place<'p> {
+        let mut place = Place::step(id, roots, proven);
+        if self.inside.is_some() {
+            place.roots = INSIDE.iter().chain(roots).copied().collect();
+        }
+        place
+    }
+
     /// Compiles a scalar as a template.
     pub(super) fn template(&mut self, tree: &Tree, place: &Place<'_>) -> Option<Template> {
         let TreeKind::Scalar { text, .. } = &tree.kind else {
@@ -84,7 +96,9 @@ impl Compiler<'_> {
             self.error(Code::WrongType, &first_line(&tree.span), message);
             return None;
         };
-        let template = match Template::parse(text) {
+        // What a system answers is read leniently, in the steps of a manifest too.
+        let parsed = if self.inside.is_some() { Template::parse_lenient(text) } else { Template::parse(text) };
+        let template = match parsed {
             Ok(template) => template,
             Err(error) => {
                 let span = tree.span_within(self.source, error.range);
@@ -102,7 +116,7 @@ impl Compiler<'_> {
             let span = tree.span_within(self.source, reference.range.clone());
             self.reference(reference, &span, place);
         }
-        if !place.shown {
+        if !place.shown && self.inside.is_none() {
             self.infer(&template, tree, place);
         }
         Some(template)
@@ -186,7 +200,10 @@ impl Compiler<'_> {
                 let known = known.iter().map(String::as_str);
                 self.unknown(Code::UnknownInput, span, "input {} does not exist", name, known);
             }
-            ("steps", Some(id)) => self.step_reference(id, &path, span, place, reference.optional),
+            ("steps", Some(id)) => {
+                let optional = reference.optional || self.inside.is_some();
+                self.step_reference(id, &path, span, place, optional);
+            }
             ("secrets", Some(name)) if place.shown => {
                 self.error(Code::SecretShown, span, format!("secret `{name}` would flow into a log")).help =
                     Some("log something else: secrets are for connections and requests".to_owned());

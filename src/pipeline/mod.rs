@@ -3,6 +3,7 @@
 mod catalog;
 mod child;
 mod compile;
+mod composite;
 mod conditions;
 mod declared;
 mod definition;
@@ -22,17 +23,20 @@ mod sealing;
 mod shapes;
 mod step;
 mod triggers;
+mod uses;
 mod with;
 
 pub use self::catalog::Catalog;
 pub use self::catalog::Checked;
 pub use self::catalog::Loaded;
 pub use self::catalog::compile_text;
+pub use self::composite::OUTPUT as COMPOSITE_OUTPUT;
 pub use self::definition::compile_definition;
 pub use self::inputs::Given;
 pub use self::inputs::check_inputs;
 pub use self::inputs::check_values;
 pub use self::project::Project;
+pub use self::project::ProjectConnection;
 pub use self::project::SecretPlace;
 pub use self::schema::FileKind;
 pub use self::schema::schema;

@@ -42,6 +42,8 @@ pub struct Pipeline {
     pub max_parallel: usize,
     /// Keys that parse and are checked but do not work yet, each as `key: what it waits for`. Running refuses them.
     pub not_yet: Vec<String>,
+    /// Whether it is an operation made of steps: its roots are `input` and its like, and its one output is the operation's.
+    pub composite: bool,
 }
 
 /// The steps of one phase and what they wait for.

@@ -4,7 +4,9 @@ use super::compile::first_line;
 use crate::diag::Code;
 use crate::diag::Diagnostic;
 use crate::diag::did_you_mean;
+use crate::model::Value;
 use crate::template::Template;
+use crate::template::TemplateTree;
 use crate::yaml::Tree;
 use crate::yaml::TreeKind;
 
@@ -21,6 +23,24 @@ pub struct Project {
     pub shell: bool,
     /// Databases by connection name, as URLs.
     pub databases: Vec<(String, String)>,
+    /// Connections to the systems of connectors.
+    pub connections: Vec<ProjectConnection>,
+}
+
+/// A connection as the project file states it; its expressions read secrets.
+#[derive(Clone, Debug)]
+pub struct ProjectConnection {
+    pub name: String,
+    pub connector: String,
+    /// All keys but `connector`, `auth` and `private`.
+    pub settings: TemplateTree,
+    pub auth: TemplateTree,
+    /// Whether private and loopback addresses may be reached.
+    pub private: bool,
+    /// Settings and auth with null where an expression stands, for the check.
+    pub literal: (Value, Value),
+    /// Where it stands.
+    pub tree: Tree,
 }
 
 /// A place of secrets.
@@ -41,6 +61,7 @@ impl Default for Project {
             files_outside: false,
             shell: false,
             databases: Vec::new(),
+            connections: Vec::new(),
         }
     }
 }
@@ -97,7 +118,43 @@ pub(super) fn read(tree: &Tree, source: &str, diagnostics: &mut Vec<Diagnostic>)
             project.databases.push((entry.key.to_string(), url.to_owned()));
         }
     }
+    for entry in tree.get("connections").map(Tree::entries).unwrap_or_default() {
+        if let Some(connector) = entry.value.get("connector").and_then(Tree::as_text) {
+            project.connections.push(connection(&entry.key, connector, &entry.value, diagnostics));
+        }
+    }
     project
+}
+
+fn connection(name: &str, connector: &str, tree: &Tree, diagnostics: &mut Vec<Diagnostic>) -> ProjectConnection {
+    let own = |key: &str| matches!(key, "connector" | "auth" | "private");
+    let settings: Vec<_> = tree.entries().iter().filter(|entry| !own(&entry.key)).cloned().collect();
+    let settings = Tree { span: tree.span.clone(), kind: TreeKind::Mapping(settings) };
+    let nothing = Tree { span: tree.span.clone(), kind: TreeKind::Mapping(Vec::new()) };
+    let auth = tree.get("auth").unwrap_or(&nothing);
+    ProjectConnection {
+        name: name.to_owned(),
+        connector: connector.to_owned(),
+        settings: compiled(&settings),
+        auth: compiled(auth),
+        private: flag(tree, "private", diagnostics),
+        literal: (super::with::literals(&settings), super::with::literals(auth)),
+        tree: tree.clone(),
+    }
+}
+
+/// Compiles a value with templates in it; what is no template is told elsewhere.
+fn compiled(tree: &Tree) -> TemplateTree {
+    match &tree.kind {
+        TreeKind::Scalar { text, .. } if text.contains("{{") => {
+            Template::parse(text).map_or(TemplateTree::Literal(Value::Null), TemplateTree::Template)
+        }
+        TreeKind::Scalar { .. } => TemplateTree::Literal(tree.to_value()),
+        TreeKind::Sequence(items) => TemplateTree::List(items.iter().map(compiled).collect()),
+        TreeKind::Mapping(entries) => {
+            TemplateTree::Map(entries.iter().map(|entry| (entry.key.clone(), compiled(&entry.value))).collect())
+        }
+    }
 }
 
 /// A connection is a mapping: what stands in it depends on its connector, but a `connector` and a `url` are texts.

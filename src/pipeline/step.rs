@@ -13,10 +13,12 @@ use super::Until;
 use super::child;
 use super::compile::Compiler;
 use super::compile::first_line;
+use super::composite;
 use super::expressions::Place;
 use super::fits;
 use super::infer;
 use super::read::Reader;
+use super::uses::find_node;
 use super::with;
 use crate::diag::Code;
 use crate::diag::Span;
@@ -59,6 +61,8 @@ pub(super) const STEP_KEYS: &[&str] = &[
 const ITEMS_AT_ONCE: u32 = 16;
 /// Why the output of a step with a condition may be absent.
 const SKIPPED: &str = "its `when` may be false";
+/// How often an operation is tried where the step does not say.
+const OPERATION_TRIES: u32 = 5;
 /// The most rounds that an `until` may have.
 const MOST_ROUNDS: u32 = 1_000_000;
 
@@ -89,7 +93,7 @@ impl Defaults {
         let connection = reader.text("connection");
         if let Some((name, span)) = connection {
             compiler.known_connection(name, span);
-            compiler.not_yet.push("`defaults.connection` waits for connectors".to_owned());
+            compiler.default_connection = Some(name.to_owned());
         }
         let retry = tree.get("retry").map(|tree| read_retry(compiler, tree, &Retry::default()));
         Self { retry, timeout, max_parallel }
@@ -101,7 +105,7 @@ pub(super) fn survey(compiler: &Compiler<'_>, tree: &Tree) -> BTreeMap<String, K
     let mut known = BTreeMap::new();
     for entry in tree.entries() {
         let step = &entry.value;
-        let node = step.get("uses").and_then(Tree::as_text).and_then(|name| compiler.world.registry.get(name)).cloned();
+        let node = step.get("uses").and_then(Tree::as_text).and_then(|name| compiler.find_quietly(name));
         let continues = step.get("on_error").and_then(Tree::as_text) == Some("continue");
         let each = step.get("for_each").is_some();
         let absent = if step.get("when").is_some() {
@@ -158,12 +162,13 @@ pub(super) fn compile(
     if repeats && !each {
         roots.push("previous");
     }
-    let when = tree
-        .get("when")
-        .and_then(|when| compiler.condition(when, &Place::step(id, &[], &[])).map(|template| (template, when)));
+    let when = tree.get("when").and_then(|when| {
+        let place = compiler.place(id, &[], &[]);
+        compiler.condition(when, &place).map(|template| (template, when))
+    });
     let proven = proven(compiler, when.as_ref().map(|(template, _)| template));
-    let outside = Place::step(id, &[], &proven);
-    let place = Place::step(id, &roots, &proven);
+    let outside = compiler.place(id, &[], &proven);
+    let place = compiler.place(id, &roots, &proven);
     if let Some((template, when)) = &when {
         note_reads(template, &outside, when);
         if template.literal() == Some("false") || template.source().replace(' ', "") == "{{false}}" {
@@ -183,14 +188,17 @@ pub(super) fn compile(
     if node.name() == "log.write" || part == "logs" {
         shown_secrets(compiler, tree, id, &roots);
     }
-    let child = (node.name() == "pipeline.run").then(|| child::compile(compiler, tree)).flatten();
+    let child = match node.composite() {
+        Some(composite) => composite::child(compiler, &composite, uses.1),
+        None => (node.name() == "pipeline.run").then(|| child::compile(compiler, tree)).flatten(),
+    };
     let retry =
         tree.get("retry").map(|tree| read_retry(compiler, tree, &defaults.retry.clone().unwrap_or_else(three_tries)));
-    let retry = retry.or_else(|| defaults.retry.clone()).unwrap_or_default();
+    let retry = retry.or_else(|| defaults.retry.clone()).unwrap_or_else(|| by_itself(&node));
     let until = tree.get("until").and_then(|until| read_until(compiler, until, id, &roots, &proven));
     let effect = body.effect;
     only_writes(compiler, tree, effect, &node, child.is_some());
-    let changes = effect.is_write() || node.name() == "pipeline.run";
+    let changes = effect.is_write() || child.is_some() || node.name() == "pipeline.run";
     let cache = tree.get("cache").and_then(|cache| read_cache(compiler, cache, &place, changes));
     let at = tree.get("at").and_then(|at| compiler.template(at, &place));
     let delay = tree.get("delay").and_then(|delay| compiler.template(delay, &place));
@@ -275,18 +283,6 @@ fn check_id(compiler: &mut Compiler<'_>, entry: &Entry) {
     }
 }
 
-fn find_node(compiler: &mut Compiler<'_>, (name, span): (&str, &Span)) -> Option<Arc<dyn Node>> {
-    if let Some(node) = compiler.world.registry.get(name) {
-        return Some(node.clone());
-    }
-    let names: Vec<String> = compiler.world.registry.names().map(str::to_owned).collect();
-    compiler.unknown(Code::UnknownNode, span, "node {} does not exist", name, names.iter().map(String::as_str));
-    if let Some(last) = compiler.diagnostics.last_mut() {
-        last.help.get_or_insert_with(|| "`pipewright nodes` lists what `uses` can name".to_owned());
-    }
-    None
-}
-
 fn for_each(compiler: &mut Compiler<'_>, tree: &Tree, place: &Place<'_>) -> Option<Template> {
     match &tree.kind {
         crate::yaml::TreeKind::Sequence(_) => {
@@ -331,11 +327,20 @@ fn shown_secrets(compiler: &mut Compiler<'_>, tree: &Tree, id: &str, roots: &[&'
     }
     let Some(with) = tree.get("with").filter(|with| mentions(with)) else { return };
     let before = compiler.diagnostics.len();
-    let place = Place { shown: true, ..Place::step(id, roots, &[]) };
+    let place = Place { shown: true, ..compiler.place(id, roots, &[]) };
     compiler.tree(with, &place);
     // Everything but the secrets was told when the step was compiled.
     let secrets: Vec<_> = compiler.diagnostics.drain(before..).filter(|it| it.code == Code::SecretShown).collect();
     compiler.diagnostics.extend(secrets);
+}
+
+/// Retries of a step that says nothing: an operation of a connector is tried again where that can help, any other node
+/// once.
+fn by_itself(node: &Arc<dyn Node>) -> Retry {
+    match node.connector() {
+        Some(_) => Retry { attempts: OPERATION_TRIES, ..Retry::default() },
+        None => Retry::default(),
+    }
 }
 
 /// Retries that a step asks for without saying how many.
@@ -397,7 +402,7 @@ fn read_until(
     let has = reader.require("holds");
     let mut all = roots.to_vec();
     all.extend(["output", "previous"]);
-    let place = Place::step(id, &all, proven);
+    let place = compiler.place(id, &all, proven);
     let holds = tree.get("holds").filter(|_| has).and_then(|holds| compiler.condition(holds, &place));
     let every = tree.get("every").and_then(|every| compiler.template(every, &place));
     if let Some(every) = tree.get("every") {
@@ -465,10 +470,10 @@ fn read_undo(
     let node = find_node(compiler, uses)?;
     let mut roots = item_roots.to_vec();
     roots.push("output");
-    let place = Place::step(id, &roots, proven);
+    let place = compiler.place(id, &roots, proven);
     let body = with::compile(compiler, &node, tree.get("with"), &first_line(uses.1), &place);
     let retry = tree.get("retry").map(|tree| read_retry(compiler, tree, &three_tries()));
-    let retry = retry.or_else(|| defaults.retry.clone()).unwrap_or_default();
+    let retry = retry.or_else(|| defaults.retry.clone()).unwrap_or_else(|| by_itself(&node));
     Some(Arc::new(Undo { node, effect: body.effect, with: body.tree, expressions: body.expressions, retry, timeout }))
 }
 

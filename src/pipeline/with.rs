@@ -30,7 +30,9 @@ pub(super) fn compile(
     let schema = &schemas.0;
     let Some(with) = with else {
         missing(compiler, schema, &[], uses, node.name());
-        return Body::empty(node);
+        let mut body = Body::empty(node);
+        body.tree = connected(compiler, node, body.tree, None, uses);
+        return body;
     };
     if let (TreeKind::Scalar { .. }, Some(_)) = (&with.kind, with.as_text().filter(|text| text.contains("{{"))) {
         let tree = compiler.template(with, place).map_or(TemplateTree::Literal(Value::Null), TemplateTree::Template);
@@ -77,6 +79,7 @@ pub(super) fn compile(
     let raw: Vec<&str> = node.expressions().iter().map(|key| key.key).collect();
     let tree = values(compiler, with, "", &raw, place);
     compiler.expect_schema(with, schema, schema, &raw);
+    let tree = connected(compiler, node, tree, with.get("connection"), uses);
     let literal = literals(with);
     if sound {
         for (key, message) in node.check(&literal) {
@@ -88,6 +91,75 @@ pub(super) fn compile(
         }
     }
     Body { tree, expressions, effect: node.effect(&literal) }
+}
+
+/// Puts the connection of an operation in: the one that `with` names, else that of `defaults`, else the only one of its
+/// connector, else the one that is named as the connector is.
+fn connected(
+    compiler: &mut Compiler<'_>,
+    node: &Arc<dyn Node>,
+    tree: TemplateTree,
+    given: Option<&Tree>,
+    uses: &Span,
+) -> TemplateTree {
+    let Some(connector) = node.connector() else { return tree };
+    let declared = compiler.world.declared;
+    if let Some(given) = given {
+        let name = given.as_text().filter(|name| !name.contains("{{"));
+        let other = name.and_then(|name| declared.connector_of(name)).filter(|other| *other != connector);
+        if let (Some(name), Some(other)) = (name, other) {
+            let message =
+                format!("connection `{name}` is of connector `{other}`, and this is an operation of `{connector}`");
+            compiler.error(Code::UnknownConnection, &given.span, message);
+        }
+        return tree;
+    }
+    // The steps of a manifest go on with the connection of the step that uses it.
+    if compiler.inside.is_some() {
+        let handed = crate::template::Template::parse_lenient("{{ connection }}").ok();
+        return with_member(tree, handed.map_or(TemplateTree::Literal(Value::Null), TemplateTree::Template));
+    }
+    let own = declared.connections_of(connector);
+    let default = compiler.default_connection.clone();
+    let default = own.iter().find(|name| default.as_deref() == Some(**name)).copied();
+    let chosen = match (default, own.as_slice()) {
+        (Some(name), _) => Some(name),
+        (None, [only]) => Some(*only),
+        (None, several) => several.iter().find(|name| **name == connector).copied(),
+    };
+    if chosen.is_none() && node.needs_connection() && declared.is_complete() {
+        let message = match own.as_slice() {
+            [] => format!(
+                "`{}` needs a connection, and the project file has none of connector `{connector}`",
+                node.name()
+            ),
+            several => {
+                let listed = several.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+                format!("`{}` needs to be told which connection: there are {listed}", node.name())
+            }
+        };
+        let help = match own.first() {
+            Some(first) => format!("add `connection: {first}` to `with`"),
+            None => {
+                format!("add it to `pipewright.yaml`: `connections: {{ {connector}: {{ connector: {connector} }} }}`")
+            }
+        };
+        compiler.error(Code::MissingConnection, uses, message).help = Some(help);
+    }
+    let chosen = chosen.map_or(Value::Null, Value::from);
+    with_member(tree, TemplateTree::Literal(chosen))
+}
+
+fn with_member(tree: TemplateTree, connection: TemplateTree) -> TemplateTree {
+    let mut entries = match tree {
+        TemplateTree::Map(entries) => entries,
+        TemplateTree::Literal(Value::Map(map)) => {
+            map.iter().map(|(key, value)| (key.clone(), TemplateTree::Literal(value.clone()))).collect()
+        }
+        other => return other,
+    };
+    entries.push(("connection".into(), connection));
+    TemplateTree::Map(entries)
 }
 
 /// Returns the place of an expression that the node evaluates itself, with the roots that it gives.
@@ -133,7 +205,7 @@ fn values(compiler: &mut Compiler<'_>, tree: &Tree, path: &str, raw: &[&str], pl
 }
 
 /// Returns the value with null wherever a template stands.
-fn literals(tree: &Tree) -> Value {
+pub(super) fn literals(tree: &Tree) -> Value {
     match &tree.kind {
         TreeKind::Scalar { text, .. } if text.contains("{{") || text.contains("{%") => Value::Null,
         TreeKind::Scalar { .. } => tree.to_value(),

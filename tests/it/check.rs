@@ -30,7 +30,7 @@ fn check(case: &Path) -> Checked {
         return checked;
     }
     if case.is_dir() {
-        return Catalog::open(case, registry()).check(&[]);
+        return Catalog::open(case, pipewright::app::registry(case)).check(&[]);
     }
     let catalog = Catalog::open(case.parent().unwrap(), registry());
     let without = case.file_stem().is_some_and(|name| name == "no-master-key");

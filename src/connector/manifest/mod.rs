@@ -15,6 +15,8 @@ use indexmap::IndexMap;
 
 pub use self::patch::read_patch;
 pub use self::read::read;
+use super::credentials::KINDS;
+use super::credentials::Kind;
 use crate::diag::Span;
 use crate::model::Duration;
 use crate::model::Effect;
@@ -39,8 +41,9 @@ pub struct Manifest {
     pub hosts: Vec<Arc<str>>,
     /// JSON Schema of what a connection says.
     pub config: serde_json::Value,
-    /// The sections `auth` and `limits`, as they are written.
-    pub auth: Option<Tree>,
+    /// The kinds of auth; a connection uses one.
+    pub auth: Vec<Kind>,
+    /// The section `limits`, as it is written.
     pub limits: Option<Tree>,
     /// The names that expressions read of `auth`.
     pub auth_keys: Vec<Arc<str>>,
@@ -392,6 +395,13 @@ pub struct ExchangeSpec {
 }
 
 impl Manifest {
+    /// Tells whether a connection may say something under `auth`.
+    #[must_use]
+    pub fn takes_auth(&self, key: &str) -> bool {
+        let known = |kind: &Kind| KINDS.iter().any(|(name, keys)| **name == *kind.name && keys.contains(&key));
+        self.auth_keys.iter().any(|own| &**own == key) || self.auth.iter().any(known)
+    }
+
     /// Tells whether a budget counts money.
     #[must_use]
     pub fn has_unit(&self, budget: &str) -> bool {

@@ -16,6 +16,7 @@ use super::place::Seen;
 use super::rules::read_explain;
 use super::rules::read_rules;
 use super::schema::read_schema;
+use crate::connector::credentials;
 use crate::connector::notes::Notes;
 use crate::connector::notes::first_line;
 use crate::diag::Code;
@@ -106,7 +107,7 @@ fn manifest(file: &Arc<str>, tree: &Tree, notes: &mut Notes) -> Option<Manifest>
         base_url,
         hosts: hosts(tree, notes),
         config,
-        auth: tree.get("auth").cloned(),
+        auth: tree.get("auth").map(|auth| credentials::read(auth, &place, notes)).unwrap_or_default(),
         auth_keys: Vec::new(),
         limits: tree.get("limits").cloned(),
         send: tree.get("send").map(|it| read_patch(it, &place, notes)).unwrap_or_default(),

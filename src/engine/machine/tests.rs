@@ -155,6 +155,7 @@ fn pipeline(plans: &[Plan], max_parallel: usize) -> Arc<Pipeline> {
         guards_after: Vec::new(),
         max_parallel,
         not_yet: Vec::new(),
+        composite: false,
     })
 }
 
