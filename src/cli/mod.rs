@@ -19,6 +19,7 @@ mod screen;
 mod secrets;
 mod validate;
 mod watch;
+mod wire;
 
 use clap::Parser;
 use clap::Subcommand;

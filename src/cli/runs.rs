@@ -53,6 +53,9 @@ pub(super) enum Runs {
         /// Print what this step gave, whole.
         #[arg(long, value_name = "STEP", conflicts_with = "json")]
         step: Option<String>,
+        /// Print the requests that its steps made, and the answers; with `--json` one exchange a line.
+        #[arg(long, conflicts_with = "step")]
+        wire: bool,
     },
     /// Show the log of a run.
     Logs {
@@ -101,7 +104,8 @@ impl Runs {
                 let filter = RunFilter { states, pipeline, limit: Some(limit), ..RunFilter::default() };
                 list(&app, &filter, json).await
             }
-            Self::Show { run, json, step: None } => show(&app, &find(&app, &run).await?, json).await,
+            Self::Show { run, json, wire: true, .. } => super::wire::show(&app, &find(&app, &run).await?, json).await,
+            Self::Show { run, json, step: None, .. } => show(&app, &find(&app, &run).await?, json).await,
             Self::Show { run, step: Some(step), .. } => outputs_of(&app, &find(&app, &run).await?, &step).await,
             Self::Logs { run } => logs(&app, &find(&app, &run).await?).await,
             Self::Cancel { run, undo } => cancel(&app, &find(&app, &run).await?, undo).await,

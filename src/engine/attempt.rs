@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::Parts;
 use super::finish::JournalLog;
 use super::perform::Doing;
+use super::sink::DatasetSink;
 use crate::model::Blob;
 use crate::model::Effect;
 use crate::model::ErrorClass;
@@ -28,6 +29,7 @@ use crate::node::Keep;
 use crate::node::NodeError;
 use crate::node::Outcome;
 use crate::node::Reconciled;
+use crate::node::RowSink;
 use crate::node::RowSource;
 use crate::node::StepContext;
 use crate::store::Store;
@@ -49,6 +51,8 @@ pub(super) struct Attempt {
     pub(super) deadline: Option<Timestamp>,
     pub(super) canceled: CancellationToken,
     pub(super) log: JournalLog,
+    /// Where the rows of a step go that says `into`.
+    pub(super) into: Option<DatasetSink>,
 }
 
 /// What an attempt came to.
@@ -107,7 +111,12 @@ impl Attempt {
     fn future(self) -> AttemptFuture {
         Box::pin(async move {
             let attempt = self;
-            attempt.doing.node().run(attempt.input.clone(), &attempt.context()).await
+            let outcome = attempt.doing.node().run(attempt.input.clone(), &attempt.context()).await?;
+            // Rows that were handed over page by page are the step's output, and their stream stands with them.
+            match (outcome, attempt.into.as_ref().and_then(DatasetSink::handle)) {
+                (Outcome::Done(_) | Outcome::Read { .. }, Some(handle)) => Ok(Outcome::Done(handle)),
+                (outcome, _) => Ok(outcome),
+            }
         })
     }
 
@@ -127,7 +136,7 @@ impl Attempt {
             scope: &self.scope,
             log: &self.log,
             rows: &self.parts.store,
-            into: None,
+            into: self.into.as_ref().map(|into| into as &dyn RowSink),
             keep: &self.parts.store,
             services: &self.parts.services,
         }
@@ -158,8 +167,8 @@ impl Keep for Store {
         put.map_err(|error| NodeError::new(ErrorClass::Unavailable, error))
     }
 
-    async fn stream(&self, _key: &str) -> Result<Option<Value>, NodeError> {
-        Ok(None)
+    async fn stream(&self, key: &str) -> Result<Option<Value>, NodeError> {
+        Self::stream(self, key).await.map_err(|error| NodeError::new(ErrorClass::Unavailable, error))
     }
 }
 

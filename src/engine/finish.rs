@@ -10,6 +10,7 @@ use super::perform::Doing;
 use super::perform::duration;
 use super::probe::Point;
 use super::retry::next_attempt;
+use super::sink::DatasetSink;
 use crate::model::ErrorClass;
 use crate::model::Happened;
 use crate::model::Phase;
@@ -24,6 +25,7 @@ use crate::node::LogSink;
 use crate::node::NodeError;
 use crate::node::Outcome;
 use crate::node::ROWS_A_BATCH;
+use crate::node::WireRecord;
 use crate::pipeline::COMPOSITE_OUTPUT;
 use crate::pipeline::OnError;
 use crate::store::Record;
@@ -111,10 +113,15 @@ impl Driver {
             AttemptEnd::Node(Ok(Outcome::Created { output, remote_id })) => {
                 self.created(key, started, output, remote_id)
             }
-            AttemptEnd::Node(Ok(Outcome::Read { output, .. })) => self.got(key, started, output),
+            AttemptEnd::Node(Ok(Outcome::Read { output, stream })) => {
+                // Behind the result: where only one of them is kept, the read is made again and nothing is lost.
+                self.got(key, started, output);
+                self.flush();
+                self.journal.record(Record::Stream { key: stream.key, state: stream.state });
+            }
             AttemptEnd::Node(Ok(Outcome::Later { until, reason })) => {
                 let error = StepError { class: ErrorClass::Throttled, message: reason };
-                self.machine.fail(key, started, error, Some(until.max(now)), now);
+                self.postpone(key, started, error, until.max(now));
             }
             AttemptEnd::Node(Ok(Outcome::Wait { until, reason, then })) => {
                 self.machine.sleep(key, Some(until.max(now)), &reason, Some(then), now);
@@ -140,6 +147,7 @@ impl Driver {
         let output = if doing_pure { output } else { self.parts().secrets.scan(output) };
         if key.phase != Phase::Undo
             && let Some(name) = self.machine.definition(key).into.clone()
+            && !matches!(output, Value::Dataset(_))
         {
             return self.store_rows(key, started, &name, &output);
         }
@@ -244,7 +252,20 @@ impl Driver {
         if write && (error.happened == Happened::Perhaps || self.machine.is_unproven(key)) {
             return self.machine.doubt(key, told, self.now());
         }
-        self.retry_or_give_up(key, started, told, error.retry_after);
+        let most = error.attempts.unwrap_or(u32::MAX);
+        self.retry_within(key, started, told, error.retry_after, most);
+    }
+
+    /// Puts an attempt off of which nothing was sent. A write of an earlier sending is still in doubt.
+    fn postpone(&mut self, key: UnitKey, started: Timestamp, reason: StepError, until: Timestamp) {
+        let now = self.now();
+        if self.machine.is_halting() || self.options.stop.is_cancelled() {
+            return self.machine.abandon(key, now);
+        }
+        if self.machine.is_unproven(key) {
+            return self.machine.doubt(key, reason, now);
+        }
+        self.machine.postpone(key, started, reason, until, now);
     }
 
     fn retry_or_give_up(
@@ -254,12 +275,25 @@ impl Driver {
         error: StepError,
         retry_after: Option<crate::model::Duration>,
     ) {
+        self.retry_within(key, started, error, retry_after, u32::MAX);
+    }
+
+    /// Tries again as the step says, but so many times in all at most.
+    fn retry_within(
+        &mut self,
+        key: UnitKey,
+        started: Timestamp,
+        error: StepError,
+        retry_after: Option<crate::model::Duration>,
+        most: u32,
+    ) {
         let now = self.now();
         let doing = self.doing(key);
         let attempt = self.machine.attempt(key);
         let fraction = self.parts().system.random.fraction();
         let next = next_attempt(doing.retry(), attempt, error.class, retry_after, fraction, now);
-        let next = next.filter(|_| !self.machine.is_halting() && !self.options.stop.is_cancelled());
+        let next =
+            next.filter(|_| attempt < most).filter(|_| !self.machine.is_halting() && !self.options.stop.is_cancelled());
         match next {
             Some(due) => self.machine.fail(key, started, error, Some(due), now),
             None => self.give_up(key, started, error),
@@ -352,7 +386,16 @@ impl Driver {
     }
 
     pub(super) fn log_sink(&self, key: UnitKey) -> JournalLog {
-        JournalLog { journal: self.journal.clone(), path: self.machine.path(key), parts: self.parts().clone() }
+        let attempt = self.machine.attempt(key);
+        JournalLog { journal: self.journal.clone(), path: self.machine.path(key), parts: self.parts().clone(), attempt }
+    }
+
+    /// Returns where the rows of a step go that says `into`.
+    pub(super) fn sink(&self, key: UnitKey) -> Option<DatasetSink> {
+        let name = self.machine.definition(key).into.clone().filter(|_| key.phase != Phase::Undo)?;
+        let id = format!("{}/{}", self.run, self.machine.path(key));
+        let (store, run, fence) = (self.parts().store.clone(), self.run, self.fence);
+        Some(DatasetSink { store, run, fence, id, name, rows: Default::default() })
     }
 }
 
@@ -362,6 +405,7 @@ pub(super) struct JournalLog {
     journal: super::journal::Journal,
     path: crate::model::StepPath,
     parts: std::sync::Arc<super::Parts>,
+    attempt: u32,
 }
 
 impl LogSink for JournalLog {
@@ -369,5 +413,16 @@ impl LogSink for JournalLog {
         let message = self.parts.secrets.mask(message.to_owned());
         let at = self.parts.system.clock.now();
         self.journal.record(Record::Log { path: Some(self.path.clone()), level, message, at });
+    }
+
+    fn wire(&self, mut record: WireRecord) {
+        let mask = |text: &mut String| *text = self.parts.secrets.mask(std::mem::take(text));
+        mask(&mut record.url);
+        mask(&mut record.body);
+        if let Ok(answer) = &mut record.answer {
+            mask(&mut answer.body);
+        }
+        let (path, attempt) = (self.path.clone(), self.attempt);
+        self.journal.record(Record::Wire { path, attempt, record: Box::new(record) });
     }
 }

@@ -12,6 +12,7 @@ mod perform;
 mod probe;
 pub mod retry;
 mod scope;
+mod sink;
 
 use std::sync::Arc;
 

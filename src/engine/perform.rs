@@ -310,6 +310,7 @@ impl Driver {
             deadline,
             canceled: if key.phase == Phase::Main { self.canceled.clone() } else { Default::default() },
             log: self.log_sink(key),
+            into: self.sink(key),
         };
         match (attempt.declared, send_within) {
             (Effect::Pure, _) => self.run_pure(key, started, attempt),
@@ -440,6 +441,7 @@ impl Driver {
             deadline: Some(now.plus(timeout)),
             canceled: Default::default(),
             log: self.log_sink(key),
+            into: None,
         };
         let (store, journal, run) = (self.parts().store.clone(), self.journal.clone(), self.run);
         let (effect, fingerprint) = (intent.id.clone(), intent.fingerprint.clone());

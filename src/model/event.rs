@@ -77,7 +77,8 @@ pub enum RunEvent {
         output: Value,
         recovered: Option<Box<StepError>>,
     },
-    /// An attempt failed; for good when there is no `retry_at`.
+    /// An attempt failed; for good when there is no `retry_at`. One that was put off before anything was sent bears the
+    /// number before its own: it does not count.
     Failed {
         path: StepPath,
         attempt: u32,

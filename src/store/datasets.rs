@@ -20,6 +20,9 @@ pub struct DatasetRecord {
     pub complete: bool,
 }
 
+/// Keeps where an incremental read stands.
+pub(super) const PUT_STREAM: &str = "INSERT INTO streams (stream_key, state) VALUES ($1, $2) ON CONFLICT (stream_key) DO UPDATE SET state = excluded.state";
+
 impl Store {
     /// Makes an empty dataset of a run; repeating is harmless.
     pub async fn create_dataset(&self, run: RunId, fence: Fence, id: &str, name: &str) -> Result<(), Error> {
@@ -63,6 +66,21 @@ impl Store {
         rows: &[Value],
         cursor: Option<&str>,
     ) -> Result<Dataset, Error> {
+        self.append_page(run, fence, id, at_row, rows, cursor, None).await
+    }
+
+    /// Appends a page as `append_rows` does, and keeps where a stream stands in the same transaction.
+    #[expect(clippy::too_many_arguments, reason = "one transaction, each part of it once")]
+    pub async fn append_page(
+        &self,
+        run: RunId,
+        fence: Fence,
+        id: &str,
+        at_row: u64,
+        rows: &[Value],
+        cursor: Option<&str>,
+        stream: Option<(&str, &Value)>,
+    ) -> Result<Dataset, Error> {
         // Where the guard does not hold, the count becomes null, which the table refuses, and nothing happens.
         let count = format!(
             "UPDATE datasets SET row_count = CASE WHEN row_count = $2 AND EXISTS \
@@ -85,6 +103,9 @@ impl Store {
         if !rows.is_empty() {
             batch.push(PAGE, args![id, at_row, added, page]);
         }
+        if let Some((key, state)) = stream {
+            batch.push(PUT_STREAM, args![key, self.encode(state).await?]);
+        }
         let applied = self.apply(batch).await?;
         let record = self.dataset(id).await?;
         let record =
@@ -105,6 +126,12 @@ impl Store {
             }
             Err(error) => Err(self.place().error(error)),
         }
+    }
+
+    /// Returns where an incremental read stands.
+    pub async fn stream(&self, key: &str) -> Result<Option<Value>, Error> {
+        let rows = self.fetch("SELECT state FROM streams WHERE stream_key = $1", args![key]).await?;
+        rows.first().map(|row| self.codec().decode(row.text(0)?, "a stream")).transpose()
     }
 
     /// Returns what is known of a dataset, its count of rows among it.

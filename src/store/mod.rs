@@ -44,6 +44,7 @@ pub use self::inbox::Signal;
 pub use self::lease::Fence;
 pub use self::lease::Lease;
 pub use self::logs::LogLine;
+pub use self::logs::WireLine;
 pub use self::queue::JournalWriter;
 use self::queue::QueueHandle;
 pub use self::queue::Record;

@@ -8,6 +8,7 @@ use indexmap::IndexMap;
 use super::EffectState;
 use super::Error;
 use super::Fence;
+use super::datasets::PUT_STREAM;
 use super::db::Arg;
 use super::db::Batch;
 use super::db::args;
@@ -55,6 +56,8 @@ pub(super) struct Chunk {
     intents: IndexMap<EffectId, Intent>,
     changes: IndexMap<EffectId, Change>,
     logs: Vec<Vec<Arg>>,
+    wire: Vec<Vec<Arg>>,
+    streams: Vec<Vec<Arg>>,
     cache: IndexMap<String, Vec<Arg>>,
     remote: Vec<Vec<Arg>>,
     taken: Vec<i64>,
@@ -123,6 +126,8 @@ impl Chunk {
             intents: IndexMap::new(),
             changes: IndexMap::new(),
             logs: Vec::new(),
+            wire: Vec::new(),
+            streams: Vec::new(),
             cache: IndexMap::new(),
             remote: Vec::new(),
             taken: Vec::new(),
@@ -146,6 +151,13 @@ impl Chunk {
                     chunk.logs.push(args![run, projection.next_log, at.micros(), path, level_name(level), message]);
                     projection.next_log += 1;
                 }
+                Record::Wire { path, attempt, record } => {
+                    let text = serde_json::to_string(&record).unwrap_or_default();
+                    let run = lane.run.to_string();
+                    chunk.wire.push(args![run, projection.next_log, path.to_string(), i64::from(attempt), text]);
+                    projection.next_log += 1;
+                }
+                Record::Stream { key, state } => chunk.streams.push(args![key, codec.encode(&state)?]),
                 Record::Cache { key, output, expires_at } => {
                     let output = codec.encode(&output)?;
                     chunk.cache.insert(key.clone(), args![key, output, expires_at.micros()]);
@@ -276,6 +288,17 @@ impl Chunk {
         if !self.logs.is_empty() {
             const LOG: &str = "INSERT INTO logs (run_id, number, logged_at, path, level, message) VALUES ";
             batch.push_rows(LOG, self.logs.clone(), "");
+        }
+        if !self.wire.is_empty() {
+            const WIRE: &str = "INSERT INTO wire (run_id, number, path, attempt, record) VALUES ";
+            // Of a run with very many requests the last ones are kept.
+            const DROP: &str = "DELETE FROM wire WHERE run_id = $1 AND number <= (SELECT number FROM wire \
+                                WHERE run_id = $1 ORDER BY number DESC LIMIT 1 OFFSET 500)";
+            batch.push_rows(WIRE, self.wire.clone(), "");
+            batch.push(DROP, args![run.as_str()]);
+        }
+        for row in &self.streams {
+            batch.push(PUT_STREAM, row.clone());
         }
         for row in &self.remote {
             batch.push(CLAIM_REMOTE, row.clone());

@@ -23,6 +23,7 @@ use crate::model::StepPath;
 use crate::model::Timestamp;
 use crate::model::Value;
 use crate::node::LogLevel;
+use crate::node::WireRecord;
 
 /// So many records are written without waiting for more.
 const ENOUGH_RECORDS: usize = 512;
@@ -56,6 +57,17 @@ pub enum Record {
         effect: EffectId,
         scope: String,
         remote_id: String,
+    },
+    /// What went over the wire in an attempt. Secrets in it must have been masked.
+    Wire {
+        path: StepPath,
+        attempt: u32,
+        record: Box<WireRecord>,
+    },
+    /// Where an incremental read stands, visible once it is committed.
+    Stream {
+        key: String,
+        state: Value,
     },
     /// Signals whose consequences were appended before: they leave the inbox in the same transaction.
     Taken {
@@ -422,6 +434,8 @@ impl Record {
                 },
                 Self::Log { message, .. } => message.len(),
                 Self::Cache { output, .. } => weight(output),
+                Self::Wire { record, .. } => record.body.len() + record.url.len(),
+                Self::Stream { state, .. } => weight(state),
                 Self::Remote { .. } | Self::Taken { .. } => 0,
             }
     }

@@ -59,6 +59,10 @@ enum Act {
     Fail(ErrorClass),
     /// Fails with a Retry-After.
     Later(ErrorClass, Duration),
+    /// Is put off for so long before anything is sent.
+    PutOff(Duration),
+    /// Fails, and allows so many attempts in all.
+    FailWithin(ErrorClass, u32),
     /// A write whose answer is lost; `true` when it happened all the same.
     Lose(bool),
     Panic,
@@ -182,6 +186,14 @@ impl Node for Stub {
                     happens(&input);
                 }
                 Err(NodeError::message(ErrorClass::Timeout, "no answer").perhaps())
+            }
+            Act::PutOff(length) => {
+                let until = self.world.clock_now().plus(length);
+                Ok(Outcome::Later { until, reason: "the limit is reached".to_owned() })
+            }
+            Act::FailWithin(class, attempts) => {
+                let error = NodeError::message(class, format!("{} fails", self.name));
+                Err(NodeError { attempts: Some(attempts), ..error })
             }
             Act::Panic => panic!("{} breaks", self.name),
             Act::Hang(length) => {

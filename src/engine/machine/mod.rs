@@ -315,6 +315,15 @@ impl Machine {
         self.settle_blocked(now);
     }
 
+    /// Nothing was sent: the attempt is made again at `until` and does not count, so it is recorded under the number before
+    /// its own.
+    pub fn postpone(&mut self, key: UnitKey, started: Timestamp, reason: StepError, until: Timestamp, now: Timestamp) {
+        let (path, attempt) = self.path_and_attempt(key);
+        let (attempt, error, happened) = (attempt.saturating_sub(1), Box::new(reason), Happened::No);
+        self.record(RunEvent::Failed { path, attempt, started, at: now, error, happened, retry_at: Some(until) });
+        self.settle_blocked(now);
+    }
+
     /// A step run sleeps.
     pub fn sleep(&mut self, key: UnitKey, until: Option<Timestamp>, reason: &str, then: Option<Value>, now: Timestamp) {
         let path = self.path(key);

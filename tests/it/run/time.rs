@@ -205,3 +205,40 @@ async fn the_key_of_a_cache_stands_for_the_whole_input() {
     stage.play(&text.replace("one", "two")).await.outputs();
     assert_eq!(stage.world.calls(), [r#"0 t.price {"s":"X"}"#, r#"0 t.price {"s":"X"}"#]);
 }
+
+#[tokio::test]
+async fn an_attempt_that_is_put_off_does_not_count() {
+    let put_off = |name: &str| {
+        let stage = Stage::new();
+        let script = |call: usize, _: &Value| match call {
+            0..6 => Act::PutOff(Duration::from_secs(100)),
+            6 => Act::Fail(ErrorClass::Unavailable),
+            _ => give("done"),
+        };
+        match name {
+            "t.read" => stage.read("t.read", script),
+            _ => stage.write("t.write", pipewright::model::Settlement::default(), script),
+        }
+    };
+    for name in ["t.read", "t.write"] {
+        let stage = put_off(name);
+        let played =
+            stage.play(&format!("steps:\n  a: {{ uses: {name}, retry: {{ attempts: 2, delay: 1s }} }}\n")).await;
+        played.outputs();
+        assert_eq!(stage.world.calls().len(), 8, "{name}");
+        let seconds: Vec<_> =
+            stage.world.calls().iter().map(|call| call.split(' ').next().unwrap().to_owned()).collect();
+        assert_eq!(&seconds[..7], ["0", "100", "200", "300", "400", "500", "600"], "{name}");
+        // Nothing was sent, so nothing was ever in doubt.
+        let doubts = played.journal.iter().filter(|event| matches!(event, RunEvent::InDoubt { .. })).count();
+        assert_eq!(doubts, 0, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_failure_may_allow_fewer_attempts_than_the_step() {
+    let stage = Stage::new().read("t.flaky", |_, _| Act::FailWithin(ErrorClass::Unavailable, 2));
+    let played = stage.play("steps:\n  a: { uses: t.flaky, retry: { attempts: 9, delay: 1s } }\n").await;
+    assert_eq!(played.failure(), "unavailable: step `a`: t.flaky fails");
+    assert_eq!(stage.world.calls().len(), 2);
+}
