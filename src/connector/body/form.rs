@@ -80,6 +80,11 @@ fn escape(text: &str, out: &mut String) {
 
 /// Undoes `%XX` and `+`; a `%` that begins no escape stands for itself, as on the web.
 pub(in crate::connector) fn unescape(text: &str) -> Result<String, String> {
+    String::from_utf8(unescape_bytes(text)).map_err(|_| format!("`{text}` is not UTF-8 once its escapes are undone"))
+}
+
+/// Undoes `%XX` and `+` to bytes of whatever charset.
+pub(in crate::connector) fn unescape_bytes(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, tail)) = rest.split_first() {
@@ -97,7 +102,7 @@ pub(in crate::connector) fn unescape(text: &str) -> Result<String, String> {
             (None, other) => bytes.push(*other),
         }
     }
-    String::from_utf8(bytes).map_err(|_| format!("`{text}` is not UTF-8 once its escapes are undone"))
+    bytes
 }
 
 fn hexadecimal(high: u8, low: u8) -> Option<u8> {
