@@ -6,6 +6,7 @@
 mod cases;
 mod children;
 mod effects;
+mod operations;
 mod time;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
+use pipewright::connector::library::Library;
 use pipewright::engine::Engine;
 use pipewright::engine::ExecuteOptions;
 use pipewright::engine::Execution;
@@ -40,6 +42,7 @@ use pipewright::node::NodeError;
 use pipewright::node::Outcome;
 use pipewright::node::Reconciled;
 use pipewright::node::Registry;
+use pipewright::node::Services;
 use pipewright::node::StepContext;
 use pipewright::pipeline::Catalog;
 use pipewright::pipeline::Pipeline;
@@ -230,6 +233,7 @@ struct Stage {
     /// How long after a doubt the remote is asked; nothing where no question is waited for.
     asked_after: Option<Duration>,
     secrets: Arc<dyn SecretSource>,
+    services: Services,
 }
 
 /// A run that was executed as far as it goes.
@@ -251,6 +255,7 @@ impl Stage {
             nodes,
             asked_after: None,
             secrets: Arc::new(NoSecrets),
+            services: Services::default(),
         }
     }
 
@@ -286,7 +291,8 @@ impl Stage {
     }
 
     fn registry(&self) -> Registry {
-        Registry::new(self.nodes.iter().cloned())
+        let library = Arc::new(Library::open(self.folder.path()));
+        Registry::new(self.nodes.iter().cloned()).with_operations(library)
     }
 
     fn file(&self, name: &str, text: &str) {
@@ -316,7 +322,7 @@ impl Stage {
             owner: "test".to_owned(),
             owner_is_gone: |_| true,
             send_window: Duration::from_secs(10),
-            services: pipewright::node::Services::default(),
+            services: self.services.clone(),
             probe: Probe::default(),
         })
     }

@@ -1,0 +1,312 @@
+//! Operations of connectors in whole runs, against a server on loopback and on virtual time.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+
+use pipewright::connector::connection::Connection;
+use pipewright::connector::manifest::Manifest;
+use pipewright::connector::runtime::Connections;
+use pipewright::connector::runtime::Runtime;
+use pipewright::engine::ExecuteOptions;
+use pipewright::model::Duration;
+use pipewright::model::RunEvent;
+use pipewright::model::Value;
+use pipewright::model::parse_json;
+use pipewright::node::Services;
+use pipewright::pipeline::compile_definition;
+
+use super::Stage;
+use crate::support::server::Reply;
+use crate::support::server::Seen;
+use crate::support::server::Server;
+
+const SHOP: &str = r#"connector: shop
+base_url: { api: "{{ config.base_url }}" }
+auth: { bearer: { token: "{{ auth.token }}" } }
+explain: { message: "{{ body.message }}" }
+errors:
+  - { status: 404, then: not_found }
+operations:
+  create:
+    effect: create
+    timeout: 5s
+    input: { required: [name], properties: { name: { type: string }, after: { type: string } } }
+    request: { post: /things, json: { name: "{{ input.name }}", after: "{{ input.after }}" } }
+    output: { id: "{{ body.id }}" }
+    returns: { properties: { id: { type: string } } }
+    reconcile: { operation: list, after: 3s, found: "{{ item.name == input.name }}", output: { id: "{{ item.id }}" } }
+    undo: { operation: remove, with: { id: "{{ output.id }}" } }
+  list:
+    effect: read
+    request: { get: /things, query: { cursor: "{{ next }}" } }
+    items: "{{ body.data }}"
+    paging: { next: "{{ body.next }}" }
+  remove: { effect: delete, repeat: always, input: { properties: { id: {} } }, request: { delete: "/things/{{ input.id }}" } }
+  changes:
+    effect: read
+    request: { get: /changes, query: { from: "{{ window.from | iso }}", to: "{{ window.to | iso }}" } }
+    items: "{{ body.data }}"
+    sync: { id: "{{ item.id }}", window: { overlap: 10s, settle: 5s, resolution: 1s } }
+  chain:
+    effect: create
+    input: { properties: { names: { type: array } } }
+    steps:
+      make: { for_each: "{{ input.names }}", uses: create, with: { name: "{{ item }}", after: "{{ previous.id }}" } }
+      rest: { needs: [make], uses: wait, with: { for: 30s } }
+      list: { needs: [rest], uses: list }
+    output: { ids: "{{ steps.make.output | map(attribute='id') | list }}", count: "{{ steps.list.output | length }}" }
+"#;
+
+/// One connection, to a server of a test.
+#[derive(Debug)]
+struct To {
+    url: String,
+    private: bool,
+}
+
+impl Connections for To {
+    fn get(&self, name: &str, manifest: &Manifest) -> Result<Connection, String> {
+        let settings = Value::map([("base_url", Value::from(self.url.as_str()))]);
+        let auth = Value::map([("token", Value::from("s3cret-token"))]);
+        Connection::make(name, manifest, settings, &auth, self.private)
+    }
+}
+
+impl Stage {
+    /// Adds the connector `shop`, connected to a server.
+    fn shop(mut self, server: &Server) -> Self {
+        let runtime = Runtime::new(Arc::new(To { url: server.url.clone(), private: true }));
+        self.services = Services::default().with(Arc::new(runtime));
+        // A lost answer is asked about when nothing can still arrive.
+        self.asked_after = Some(Duration::from_secs(10 + 5 + 3));
+        self.connector("shop", SHOP);
+        self
+    }
+
+    fn connector(&self, name: &str, text: &str) {
+        let folder = self.folder.path().join("connectors");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(format!("{name}.yaml")), text).unwrap();
+    }
+}
+
+fn body(seen: &Seen) -> Value {
+    parse_json(&seen.body).unwrap_or_default()
+}
+
+/// What a shop's server has made, in order.
+#[derive(Debug, Default)]
+struct Things(Mutex<Vec<String>>);
+
+impl Things {
+    fn add(&self, seen: &Seen) -> String {
+        let mut things = self.0.lock().unwrap();
+        things.push(body(seen).get("name").and_then(Value::as_str).unwrap_or_default().to_owned());
+        format!(r#"{{"id":"{}"}}"#, things.len())
+    }
+
+    fn list(&self) -> String {
+        let things = self.0.lock().unwrap();
+        let rows = things.iter().enumerate().map(|(at, name)| format!(r#"{{"id":"{}","name":"{name}"}}"#, at + 1));
+        format!(r#"{{"data":[{}]}}"#, rows.collect::<Vec<_>>().join(","))
+    }
+}
+
+fn asked(server: &Server) -> Vec<String> {
+    server.seen().iter().map(|seen| format!("{} {}", seen.method, seen.path)).collect()
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_asked_for_and_the_thing_exists_once() {
+    let things = Arc::new(Things::default());
+    let server = {
+        let things = things.clone();
+        Server::start(move |seen| match seen.method.as_str() {
+            // It is made, and the answer is lost.
+            "POST" => {
+                things.add(seen);
+                Reply::Drop
+            }
+            _ => Reply::json(200, &things.list()),
+        })
+    };
+    let stage = Stage::new().shop(&server);
+    let played = stage
+        .play("steps:\n  a: { uses: shop.create, with: { name: one } }\noutputs: { id: \"{{ steps.a.output.id }}\" }\n")
+        .await;
+    assert_eq!(played.outputs(), r#"{"id":"1"}"#);
+    assert_eq!(asked(&server), ["POST /things", "GET /things"]);
+    assert_eq!(*things.0.lock().unwrap(), ["one"]);
+    assert_eq!(server.seen()[0].header("authorization"), Some("Bearer s3cret-token"));
+    assert!(played.journal.iter().any(|event| matches!(event, RunEvent::InDoubt { .. })));
+}
+
+#[tokio::test]
+async fn a_throttled_request_comes_back_when_the_server_says() {
+    let count = AtomicUsize::new(0);
+    let server = Server::start(move |_| match count.fetch_add(1, Ordering::Relaxed) {
+        0 => Reply::json(429, r#"{"message":"slow down"}"#).with_header("Retry-After", "40"),
+        _ => Reply::json(200, r#"{"data":[]}"#),
+    });
+    let stage = Stage::new().shop(&server);
+    let played = stage.play("steps:\n  a: { uses: shop.list }\n").await;
+    played.outputs();
+    let waits: Vec<_> = played
+        .journal
+        .iter()
+        .filter_map(|event| match event {
+            RunEvent::Failed { at, retry_at: Some(retry_at), error, .. } => {
+                Some(format!("{}: {} after {}", error.class.name(), error.message, retry_at.since(*at)))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(waits, ["throttled: `shop.list`: 429 Too Many Requests: slow down after 40s"]);
+}
+
+#[tokio::test]
+async fn a_read_into_a_dataset_goes_on_behind_the_last_page() {
+    let broken = AtomicUsize::new(0);
+    let server = Server::start(move |seen| match seen.path.as_str() {
+        "/things" => Reply::json(200, r#"{"data":[{"id":1},{"id":2}],"next":"b"}"#),
+        "/things?cursor=b" if broken.fetch_add(1, Ordering::Relaxed) == 0 => Reply::json(503, "{}"),
+        "/things?cursor=b" => Reply::json(200, r#"{"data":[{"id":3}],"next":"c"}"#),
+        _ => Reply::json(200, r#"{"data":[{"id":4}]}"#),
+    });
+    let stage = Stage::new().shop(&server);
+    let text = "steps:\n  a: { uses: shop.list, into: things }\n  b: { for_each: \"{{ steps.a.output }}\", uses: data.map, with: { items: [1], to: \"{{ item }}\" } }\noutputs: { rows: \"{{ steps.a.output.rows }}\" }\n";
+    let played = stage.play(text).await;
+    assert_eq!(played.outputs(), r#"{"rows":4}"#);
+    assert_eq!(asked(&server), ["GET /things", "GET /things?cursor=b", "GET /things?cursor=b", "GET /things?cursor=c"]);
+}
+
+#[tokio::test]
+async fn an_incremental_read_goes_on_where_the_last_run_ended() {
+    let server = Server::start(|_| Reply::json(200, r#"{"data":[{"id":7}]}"#));
+    let stage = Stage::new().shop(&server);
+    let text = "steps:\n  a: { uses: shop.changes }\noutputs: { rows: \"{{ steps.a.output }}\" }\n";
+    assert_eq!(stage.play(text).await.outputs(), r#"{"rows":[{"id":7,"@sync":{"id":7}}]}"#);
+    // No time has passed: there can be nothing new, and nobody is asked.
+    assert_eq!(stage.play(text).await.outputs(), r#"{"rows":[]}"#);
+    stage.world.clock.advance(Duration::from_secs(60));
+    stage.play(&text.replace("shop.changes }", "shop.changes, into: new }")).await.outputs();
+    stage.world.clock.advance(Duration::from_secs(60));
+    stage.play(text).await.outputs();
+    let asked: Vec<_> = asked(&server).into_iter().map(|it| it.replace("%3A", ":")).collect();
+    // The clock began at 22:13:20; five seconds are left to settle, ten are read again.
+    assert_eq!(
+        asked,
+        [
+            "GET /changes?from=1970-01-01T00:00:00Z&to=2023-11-14T22:13:15Z",
+            "GET /changes?from=2023-11-14T22:13:05Z&to=2023-11-14T22:14:15Z",
+            "GET /changes?from=2023-11-14T22:14:05Z&to=2023-11-14T22:15:15Z",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn an_operation_of_steps_keeps_what_it_has_done() {
+    let things = Arc::new(Things::default());
+    let refused = AtomicUsize::new(0);
+    let server = {
+        let things = things.clone();
+        Server::start(move |seen| match seen.method.as_str() {
+            "POST" if seen.body.contains("two") && refused.fetch_add(1, Ordering::Relaxed) == 0 => {
+                Reply::json(400, r#"{"message":"not now"}"#)
+            }
+            "POST" => Reply::json(201, &things.add(seen)),
+            _ => Reply::json(200, &things.list()),
+        })
+    };
+    let stage = Stage::new().shop(&server);
+    let text = "steps:\n  a: { uses: shop.chain, with: { names: [one, two, three] } }\noutputs: { ids: \"{{ steps.a.output.ids }}\", count: \"{{ steps.a.output.count }}\" }\n";
+    let (engine, pipeline) = (stage.engine().await, stage.pipeline(text));
+    let run = engine.start(&pipeline, Value::map::<&str>([])).await.unwrap();
+    let failed = stage.resume(&engine, run, &pipeline, ExecuteOptions::default()).await;
+    assert_eq!(failed.failure(), "rejected: step `a`: step `make`: item 1: `shop.create`: 400 Bad Request: not now");
+    let done = stage.retry(&engine, run, &pipeline, None).await;
+    assert_eq!(done.outputs(), r#"{"ids":["1","2","3"],"count":3}"#);
+    // The first was not made again, and each knows the one before.
+    assert_eq!(*things.0.lock().unwrap(), ["one", "two", "three"]);
+    let after: Vec<_> = server
+        .seen()
+        .iter()
+        .filter(|seen| seen.method == "POST")
+        .map(|seen| body(seen).get("after").map_or("nothing".to_owned(), Value::to_text))
+        .collect();
+    assert_eq!(after, ["nothing", "1", "1", "2"]);
+}
+
+#[tokio::test]
+async fn a_run_keeps_the_manifest_with_which_it_began() {
+    let server = Server::start(|_| Reply::json(200, r#"{"data":[]}"#));
+    let stage = Stage::new().shop(&server);
+    let text = "steps:\n  a: { uses: time.wait, with: { for: 1h } }\n  b: { needs: [a], uses: shop.list }\n";
+    let (engine, pipeline) = (stage.engine().await, stage.pipeline(text));
+    let run = engine.start(&pipeline, Value::map::<&str>([])).await.unwrap();
+    // Meanwhile the file is edited, and broken.
+    stage.connector("shop", &SHOP.replace("get: /things", "get: /elsewhere"));
+    assert_ne!(stage.pipeline(text).version, pipeline.version);
+    stage.connector("shop", "connector: shop\nnonsense: 1\n");
+    let kept = compile_definition(&pipeline.definition, &stage.registry()).unwrap();
+    assert_eq!(kept.version, pipeline.version);
+    stage.resume(&engine, run, &kept, ExecuteOptions::default()).await.outputs();
+    assert_eq!(asked(&server), ["GET /things"]);
+}
+
+#[tokio::test]
+async fn a_connector_is_there_when_its_file_is() {
+    let server = Server::start(|seen| Reply::json(200, &format!(r#"{{"path":"{}"}}"#, seen.path)));
+    let stage = Stage::new().shop(&server);
+    stage.play("steps:\n  a: { uses: shop.list }\n").await.outputs();
+    let loaded = pipewright::pipeline::Catalog::open(stage.folder.path(), stage.registry());
+    stage.file("test", "steps:\n  a: { uses: desk.ticket, with: { id: 5 } }\n");
+    let missing = loaded.load("test").unwrap().diagnostics;
+    assert_eq!(missing[0].message, "node `desk.ticket` does not exist");
+    let desk = "connector: desk\nbase_url: { api: \"{{ config.base_url }}\" }\noperations:\n  ticket: { effect: read, input: { properties: { id: { type: integer } } }, request: { get: \"/tickets/{{ input.id }}\" }, output: { path: \"{{ body.path }}\" } }\n";
+    stage.connector("desk", desk);
+    let played = stage
+        .play("steps:\n  a: { uses: desk.ticket, with: { id: 5 } }\noutputs: { path: \"{{ steps.a.output.path }}\" }\n")
+        .await;
+    assert_eq!(played.outputs(), r#"{"path":"/tickets/5"}"#);
+}
+
+#[tokio::test]
+async fn private_addresses_are_reached_only_where_the_connection_says_so() {
+    let server = Server::start(|_| Reply::json(200, "{}"));
+    for url in
+        [server.url.clone(), server.url.replace("127.0.0.1", "localhost"), "http://[::ffff:127.0.0.1]:1".to_owned()]
+    {
+        let mut stage = Stage::new().shop(&server);
+        let runtime = Runtime::new(Arc::new(To { url, private: false }));
+        stage.services = Services::default().with(Arc::new(runtime));
+        let played = stage.play("steps:\n  a: { uses: shop.list, retry: { attempts: 1 } }\n").await;
+        let failure = played.failure();
+        assert!(
+            failure.contains("its address is not public; a connection to it must say `private: true`"),
+            "{failure}"
+        );
+    }
+    assert!(server.seen().is_empty());
+}
+
+#[tokio::test]
+async fn nothing_secret_is_in_what_went_over_the_wire() {
+    let server = Server::start(|_| {
+        Reply::json(200, r#"{"data":[],"echo":"Bearer s3cret-token"}"#).with_header("Set-Cookie", "sid=abcdef")
+    });
+    let stage = Stage::new().shop(&server);
+    let engine = stage.engine().await;
+    let pipeline = stage.pipeline("steps:\n  a: { uses: shop.list }\n");
+    let run = engine.start(&pipeline, Value::map::<&str>([])).await.unwrap();
+    stage.resume(&engine, run, &pipeline, ExecuteOptions::default()).await.outputs();
+    let wire = engine.parts().store.wire(run).await.unwrap();
+    assert_eq!(wire.len(), 1);
+    let text = format!("{wire:?}");
+    assert!(!text.contains("s3cret-token") && !text.contains("abcdef"), "{text}");
+    assert!(text.contains("Bearer ***"), "{text}");
+    let bytes = std::fs::read(stage.folder.path().join("state.db")).unwrap();
+    assert!(!String::from_utf8_lossy(&bytes).contains("s3cret-token"));
+}
