@@ -115,7 +115,7 @@ pub(super) fn scalar(value: &Value, place: &str) -> Result<String, String> {
 }
 
 /// Names the kind of a value with its article.
-pub(super) fn described(value: &Value) -> String {
+pub(in crate::connector) fn described(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
         Value::Blob(_) => "a file".to_owned(),

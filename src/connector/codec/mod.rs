@@ -1,5 +1,9 @@
 //! Wire formats that YAML cannot express: bytes ⇄ values, pure.
 
+pub mod odata2;
+pub mod xmlrpc;
+
+use super::body;
 use super::body::Payload;
 use crate::model::Value;
 
@@ -7,8 +11,12 @@ use crate::model::Value;
 ///
 /// # Errors
 /// A value that the format cannot hold, in words.
-pub fn encode(name: &str, _value: &Value) -> Result<Payload, String> {
-    Err(format!("codec `{name}` cannot write yet"))
+pub fn encode(name: &str, value: &Value) -> Result<Payload, String> {
+    match name {
+        "xmlrpc" => xmlrpc::encode(value),
+        "odata2" => odata2::encode(value),
+        _ => Err(format!("codec `{name}` cannot write yet")),
+    }
 }
 
 /// Reads an answer. `options` are what the manifest writes out beside the request's content.
@@ -18,9 +26,14 @@ pub fn encode(name: &str, _value: &Value) -> Result<Payload, String> {
 pub fn decode(
     name: &str,
     _status: u16,
-    _content_type: Option<&str>,
-    _bytes: &[u8],
+    content_type: Option<&str>,
+    bytes: &[u8],
     _options: &Value,
 ) -> Result<Value, String> {
-    Err(format!("codec `{name}` cannot read yet"))
+    let text = body::text_of(content_type, bytes);
+    match name {
+        "xmlrpc" => xmlrpc::decode(&text),
+        "odata2" => odata2::decode(&text),
+        _ => Err(format!("codec `{name}` cannot read yet")),
+    }
 }
