@@ -7,18 +7,23 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
+use crate::connector::auth::custody::Custody;
 use crate::connector::connection::Connection;
 use crate::connector::library::Library;
+use crate::connector::library::Loaded;
 use crate::connector::manifest::Manifest;
 use crate::connector::runtime::Connections;
+use crate::connector::runtime::Link;
 use crate::connector::runtime::Runtime;
 use crate::diag::Diagnostic;
 use crate::diag::Sources;
+use crate::diag::did_you_mean;
 use crate::engine::Engine;
 use crate::engine::Parts;
 use crate::engine::Probe;
 use crate::engine::SecretSource;
 use crate::http::ReqwestTransport;
+use crate::http::Transport;
 use crate::model::Duration;
 use crate::model::Value;
 use crate::node::Access;
@@ -69,6 +74,8 @@ pub struct App {
     pub project: Project,
     pub registry: Registry,
     pub engine: Engine,
+    /// What operations of connectors run on; the engine hands it to them.
+    pub runtime: Arc<Runtime>,
 }
 
 /// Reads an environment variable.
@@ -129,20 +136,46 @@ pub async fn open(root: PathBuf, registry: Registry, project: Project) -> Result
     };
     let secrets = Arc::new(ProjectSecrets(secrets));
     let connections = ProjectConnections { connections: project.connections.clone(), secrets: secrets.clone() };
-    let runtime = Runtime::new(Arc::new(connections));
+    let system = System::real();
+    let http: Arc<dyn Transport> = Arc::new(ReqwestTransport::new());
+    let custody = Custody { store: store.clone(), http: http.clone(), system: system.clone() };
+    let runtime = Arc::new(Runtime::new(Arc::new(connections)).with_custody(custody));
     let engine = Engine::new(Parts {
-        system: System::real(),
+        system,
         store,
-        http: Arc::new(ReqwestTransport::new()),
+        http,
         access,
         secrets,
         owner: owner(),
         owner_is_gone,
         send_window: Duration::from_secs(10),
-        services: Services::default().with(Arc::new(runtime)),
+        services: Services::default().with(runtime.clone()),
         probe: Probe::default(),
     });
-    Ok(App { root, project, registry, engine })
+    Ok(App { root, project, registry, engine, runtime })
+}
+
+impl App {
+    /// Links a connection of the project file with the manifest that there is now.
+    ///
+    /// # Errors
+    /// There is no such connection, its connector is missing or faulty, or a secret of it is.
+    pub fn link(&self, name: &str) -> Result<Link, Fault> {
+        let known = &self.project.connections;
+        let Some(found) = known.iter().find(|connection| connection.name == name) else {
+            let near = did_you_mean(name, known.iter().map(|connection| connection.name.as_str()));
+            let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            return Err(Fault::Usage(format!("the project file has no connection `{name}`{near}")));
+        };
+        let manifest = match Library::open(&self.root).get(&found.connector) {
+            Loaded::Manifest(manifest) => manifest,
+            Loaded::Faulty { diagnostics, sources } => return Err(Fault::Invalid { diagnostics, sources, files: 1 }),
+            Loaded::Missing => {
+                return Err(Fault::Usage(format!("connection `{name}`: there is no connector `{}`", found.connector)));
+            }
+        };
+        self.runtime.link(&manifest, name).map_err(|failure| Fault::Other(anyhow::anyhow!(failure.message)))
+    }
 }
 
 /// Opens the project's store for reading; nothing when it is not there yet or cannot be opened.

@@ -58,6 +58,12 @@ pub(super) fn connectors() -> Vec<CompletionCandidate> {
     names.into_iter().map(|(name, _)| CompletionCandidate::new(name)).collect()
 }
 
+pub(super) fn connections() -> Vec<CompletionCandidate> {
+    let project = Catalog::open(&root(), crate::nodes::registry()).project();
+    let connections = project.map(|project| project.connections).unwrap_or_default();
+    connections.into_iter().map(|it| CompletionCandidate::new(it.name).help(Some(it.connector.into()))).collect()
+}
+
 pub(super) fn pipelines() -> Vec<CompletionCandidate> {
     let catalog = Catalog::open(&root(), crate::nodes::registry());
     catalog.names().into_iter().map(CompletionCandidate::new).collect()

@@ -3,6 +3,7 @@
 //! stdout is data, stderr is talk. Exit codes: 0 well, 1 the run failed, 2 wrong usage or an invalid file, 3 something
 //! is in doubt or waits for a person, 4 a plan no longer holds, 130 stopped by Ctrl-C.
 
+mod auth;
 mod complete;
 mod connectors;
 mod effects;
@@ -80,6 +81,9 @@ enum Command {
     /// Keep secrets in the store, sealed.
     #[command(subcommand)]
     Secrets(secrets::Secrets),
+    /// Log in to outside systems, see what expires when, renew, log out.
+    #[command(subcommand)]
+    Auth(auth::Auth),
     /// List connectors, show what they can do, make one, hold one against its examples.
     #[command(subcommand)]
     Connectors(connectors::Connectors),
@@ -190,6 +194,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Runs(command) => command.execute(&global).await,
         Command::Effects(command) => command.execute(&global).await,
         Command::Secrets(command) => command.execute(&global).await,
+        Command::Auth(command) => command.execute(&global).await,
         Command::Connectors(command) => command.execute(&global).await,
         Command::Nodes(command) => command.execute(),
         Command::Docs(command) => command.execute(),

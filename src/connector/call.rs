@@ -241,8 +241,8 @@ async fn exchange(
         }
         let base = url::base(&link.manifest, spec.base.as_deref(), &scope)?;
         let making = send::Making {
-            manifest: &link.manifest,
-            operation,
+            name: &operation.name,
+            below: [Some(&link.manifest.send), Some(&operation.send)],
             spec,
             session: opened
                 .as_ref()
@@ -265,7 +265,7 @@ async fn exchange(
             opened.add_cookies(&mut request);
         }
         if let Some(grant) = &grant {
-            grant.apply(link, &mut request, &scope)?;
+            grant.apply(link, means, &mut request, &scope)?;
         }
         let permit = link.reserve(means, operation, &scope, &request).await?;
         if means
@@ -334,6 +334,7 @@ async fn exchange(
             OutcomeKind::RefreshAuth if !refreshed && grant.as_ref().is_some_and(|grant| grant.can_renew()) => {
                 refreshed = true;
                 if let Some(grant) = &grant {
+                    tracing::debug!(connection = &*link.connection().name, "a token was refused");
                     link.renew(means, grant).await?;
                 }
             }
@@ -358,7 +359,7 @@ fn timeout(link: &Link, operation: &Operation, means: &Means<'_>) -> Duration {
     left.map_or(own, |left| left.min(own))
 }
 
-fn egress(link: &Link, url: &str) -> String {
+pub(super) fn egress(link: &Link, url: &str) -> String {
     let host =
         crate::http::Origin::of(url).map_or_else(|| "this URL".to_owned(), |origin| format!("`{}`", origin.host));
     format!("connector `{}` does not reach {host}: neither `base_url` nor `hosts` names it", link.manifest.name)

@@ -209,6 +209,8 @@ fn connection(manifest: &Manifest, example: &Example) -> Result<Connection, Stri
         .iter()
         .flat_map(|kind| KINDS.iter().filter(|(name, _)| **name == *kind.name))
         .flat_map(|(_, keys)| *keys)
+        // With them a refused token would be renewed, which no example shows.
+        .filter(|key| !["refresh_token", "private_key", "flow", "scopes"].contains(key))
     {
         auth.entry((*key).into()).or_insert_with(|| Value::from(format!("example-{key}")));
     }

@@ -1,10 +1,15 @@
-//! What a request shows who it is from: the kinds of auth whose secrets are given, not fetched.
+//! What a request shows who it is from: the kinds of auth, and how their secrets get into a request.
 
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::auth;
+use super::auth::Oauth2;
+use super::auth::custody;
+use super::auth::custody::Held;
+use super::call::Means;
 use super::judge::Failure;
 use super::manifest::OutcomeKind;
 use super::manifest::Patch;
@@ -14,6 +19,9 @@ use super::notes::Notes;
 use super::notes::first_line;
 use super::render;
 use super::runtime::Link;
+use super::sign::Unsigned;
+use super::sign::oauth1;
+use super::sign::sigv4;
 use crate::diag::Code;
 use crate::diag::did_you_mean;
 use crate::http::Request;
@@ -70,12 +78,38 @@ enum Way {
     Bearer(TemplateTree),
     Header(Arc<str>, TemplateTree),
     Query(Arc<str>, TemplateTree),
-    /// Needs what is not there yet.
-    Later(&'static str),
+    /// Signed with two secrets, OAuth 1.0a.
+    Oauth1(Box<Oauth1>),
+    /// Signed, AWS Signature Version 4.
+    Sigv4(Box<Sigv4>),
+    /// In the header `Authorization`, unless the kind says where.
+    Oauth2(Box<Oauth2>),
+}
+
+#[derive(Debug)]
+struct Oauth1 {
+    consumer_key: TemplateTree,
+    consumer_secret: TemplateTree,
+    token: TemplateTree,
+    token_secret: TemplateTree,
+    realm: Option<TemplateTree>,
+}
+
+#[derive(Debug)]
+struct Sigv4 {
+    service: TemplateTree,
+    region: TemplateTree,
+    access_key: TemplateTree,
+    secret_key: TemplateTree,
+    session_token: TemplateTree,
+    unsigned_payload: bool,
 }
 
 /// Reads the section `auth` of a manifest.
-pub(super) fn read(tree: &Tree, place: &Place<'_>, notes: &mut Notes) -> Vec<Kind> {
+///
+/// Its expressions may read `base_url`, too: token endpoints often stand below it. `bases` are its names.
+pub(super) fn read(tree: &Tree, place: &Place<'_>, bases: &[String], notes: &mut Notes) -> Vec<Kind> {
+    let place = &place.and(&["base_url"]);
     if tree.as_text() == Some("none") {
         return Vec::new();
     }
@@ -92,41 +126,46 @@ pub(super) fn read(tree: &Tree, place: &Place<'_>, notes: &mut Notes) -> Vec<Kin
                 Some(near.unwrap_or_else(|| format!("known here: {listed}")));
             continue;
         }
-        if let Some(kind) = read_kind(&entry.key, &entry.value, place, notes) {
+        if let Some(kind) = read_kind(&entry.key, &entry.value, place, bases, notes) {
             kinds.push(kind);
         }
     }
     kinds
 }
 
-fn read_kind(name: &Arc<str>, tree: &Tree, place: &Place<'_>, notes: &mut Notes) -> Option<Kind> {
-    let done = |way, send| Some(Kind { name: name.clone(), way, send });
-    if tree.is_null() {
-        return done(by_name(name), None);
+fn read_kind(name: &Arc<str>, tree: &Tree, place: &Place<'_>, bases: &[String], notes: &mut Notes) -> Option<Kind> {
+    if &**name == "oauth2" {
+        let (oauth2, send) = auth::read(tree, place, bases, notes)?;
+        return Some(Kind { name: name.clone(), way: Way::Oauth2(Box::new(oauth2)), send });
     }
-    let send = tree.get("send").map(|send| read_patch(send, place, notes));
     let keys: &[&str] = match &**name {
-        "none" => &["send"],
         "basic" => &["user", "password", "send"],
         "bearer" => &["token", "send"],
-        "api_key" => &["header", "query", "value", "prefix", "send"],
+        "api_key" => &["header", "query", "value", "send"],
+        "oauth1" => &["signature", "realm", "consumer_key", "consumer_secret", "token", "token_secret", "send"],
+        "sigv4" => &["service", "region", "access_key", "secret_key", "session_token", "unsigned_payload", "send"],
         "custom" => &["properties", "send"],
-        _ => return done(Way::Later(later(name)), send),
+        _ => &["send"],
     };
-    if !notes.keys(tree, keys) {
+    if !tree.is_null() && !notes.keys(tree, keys) {
         return None;
     }
-    let value = |key: &str, default: &str, notes: &mut Notes| match tree.get(key) {
-        Some(tree) => place.tree(tree, notes),
-        None => expression(default),
+    let own = |key: &str, notes: &mut Notes| tree.get(key).map(|tree| place.tree(tree, notes));
+    // What the manifest does not say, the connection says by the same name.
+    let value = |key: &str, notes: &mut Notes| {
+        own(key, notes).unwrap_or_else(|| {
+            place.reads_auth(key);
+            expression(&format!("auth.{key}"))
+        })
     };
     let way = match &**name {
-        "basic" => {
-            Way::Basic { user: value("user", "auth.user", notes), password: value("password", "auth.password", notes) }
-        }
-        "bearer" => Way::Bearer(value("token", "auth.token", notes)),
+        "basic" => Way::Basic { user: value("user", notes), password: value("password", notes) },
+        "bearer" => Way::Bearer(value("token", notes)),
         "api_key" => {
-            let secret = value("value", "auth.api_key", notes);
+            let secret = own("value", notes).unwrap_or_else(|| {
+                place.reads_auth("api_key");
+                expression("auth.api_key")
+            });
             match (tree.get("header").and_then(Tree::as_text), tree.get("query").and_then(Tree::as_text)) {
                 (Some(header), None) => Way::Header(header.to_lowercase().into(), secret),
                 (None, Some(query)) => Way::Query(query.into(), secret),
@@ -138,25 +177,44 @@ fn read_kind(name: &Arc<str>, tree: &Tree, place: &Place<'_>, notes: &mut Notes)
                 }
             }
         }
+        "oauth1" => {
+            if let Some(signature) = tree.get("signature") {
+                notes.word(signature, &[("HMAC-SHA256", ())]);
+            }
+            Way::Oauth1(Box::new(Oauth1 {
+                consumer_key: value("consumer_key", notes),
+                consumer_secret: value("consumer_secret", notes),
+                token: value("token", notes),
+                token_secret: value("token_secret", notes),
+                realm: own("realm", notes),
+            }))
+        }
+        "sigv4" => Way::Sigv4(Box::new(Sigv4 {
+            service: own("service", notes).unwrap_or_else(|| {
+                notes.error(Code::MissingKey, &first_line(&tree.span), "`sigv4` needs `service`").help =
+                    Some("add `service: s3`".to_owned());
+                TemplateTree::Literal(Value::Null)
+            }),
+            region: own("region", notes).unwrap_or(TemplateTree::Literal(Value::Null)),
+            access_key: value("access_key", notes),
+            secret_key: value("secret_key", notes),
+            session_token: value("session_token", notes),
+            unsigned_payload: tree.get("unsigned_payload").and_then(|it| notes.flag(it)).unwrap_or(false),
+        })),
         _ => Way::Patch,
     };
-    done(way, send)
+    let send = tree.get("send").map(|send| read_patch(send, place, notes));
+    Some(Kind { name: name.clone(), way, send })
 }
 
-fn by_name(name: &str) -> Way {
-    match name {
-        "basic" => Way::Basic { user: expression("auth.user"), password: expression("auth.password") },
-        "bearer" => Way::Bearer(expression("auth.token")),
-        "none" | "custom" => Way::Patch,
-        other => Way::Later(later(other)),
-    }
-}
-
-fn later(name: &str) -> &'static str {
-    match name {
-        "oauth1" => "signing by OAuth 1.0a",
-        "sigv4" => "signing by SigV4",
-        _ => "fetching tokens",
+impl Kind {
+    /// Returns what it says of OAuth 2.0.
+    #[must_use]
+    pub fn oauth2(&self) -> Option<&Oauth2> {
+        match &self.way {
+            Way::Oauth2(oauth2) => Some(oauth2),
+            _ => None,
+        }
     }
 }
 
@@ -170,8 +228,10 @@ fn expression(text: &str) -> TemplateTree {
 pub struct Grant {
     /// Root `auth`.
     pub auth: Value,
-    pub version: u64,
+    /// That of a token that was fetched.
+    pub version: i64,
     kind: Arc<str>,
+    renewable: bool,
 }
 
 impl Grant {
@@ -181,7 +241,18 @@ impl Grant {
         let connection = link.connection();
         let mut auth = connection.auth.as_map().cloned().unwrap_or_default();
         auth.entry("kind".into()).or_insert_with(|| Value::from(&*connection.kind));
-        Self { auth: Value::from(auth), version: 0, kind: connection.kind.clone() }
+        Self { auth: Value::from(auth), version: 0, kind: connection.kind.clone(), renewable: false }
+    }
+
+    /// Takes a token that was fetched, too.
+    #[must_use]
+    pub fn of_token(link: &Link, oauth2: &Oauth2, held: &Held) -> Self {
+        Self {
+            auth: Value::from(custody::auth_root(link, held)),
+            version: held.version,
+            kind: link.connection().kind.clone(),
+            renewable: custody::can_renew(link, oauth2, held),
+        }
     }
 
     fn kind<'l>(&self, link: &'l Link) -> Option<&'l Kind> {
@@ -194,16 +265,17 @@ impl Grant {
         self.kind(link)?.send.as_ref()
     }
 
-    /// Puts what is secret into a request.
+    /// Puts what is secret into a request, which must be whole: a signature covers all of it.
     ///
     /// # Errors
-    /// A secret that is not there.
-    pub fn apply(&self, link: &Link, request: &mut Request, scope: &Scope) -> Result<(), Failure> {
+    /// A secret that is not there, a request that cannot be signed.
+    pub fn apply(&self, link: &Link, means: &Means<'_>, request: &mut Request, scope: &Scope) -> Result<(), Failure> {
         let Some(kind) = self.kind(link) else { return Ok(()) };
-        let text = |tree: &TemplateTree, what: &str| {
+        let given = |tree: &TemplateTree| -> Result<Option<String>, Failure> {
             let value = render::written(tree, scope)?.map(|value| value.revealed().to_text());
-            value.filter(|text| !text.is_empty()).ok_or_else(|| missing(link, what))
+            Ok(value.filter(|text| !text.is_empty()))
         };
+        let text = |tree: &TemplateTree, what: &str| given(tree)?.ok_or_else(|| missing(link, what));
         match &kind.way {
             Way::Patch => {}
             Way::Basic { user, password } => {
@@ -217,14 +289,46 @@ impl Grant {
                 let pair = (name.to_string(), text(value, "api_key")?);
                 request.url = with_query(&request.url, &[pair]).map_err(Failure::invalid)?;
             }
-            // A token that is given is used as it is.
-            Way::Later(what) => match self.auth.get("access_token").filter(|token| !token.is_null()) {
-                Some(token) => put(request, "authorization", format!("Bearer {}", token.revealed().to_text())),
-                None => {
-                    let message = format!("connection `{}`: {what} does not work yet", link.connection().name);
-                    return Err(Failure::new(OutcomeKind::AuthBroken, message));
-                }
-            },
+            Way::Oauth1(own) => {
+                let (consumer_key, consumer_secret) =
+                    (text(&own.consumer_key, "consumer_key")?, text(&own.consumer_secret, "consumer_secret")?);
+                let (token, token_secret) = (text(&own.token, "token")?, text(&own.token_secret, "token_secret")?);
+                let realm = own.realm.as_ref().map(given).transpose()?.flatten();
+                let settings = oauth1::Settings {
+                    consumer_key: &consumer_key,
+                    consumer_secret: &consumer_secret,
+                    token: &token,
+                    token_secret: &token_secret,
+                    realm: realm.as_deref(),
+                };
+                let nonce = format!("{:032x}", means.system.random.bits());
+                let signed = oauth1::sign(&unsigned(request), &settings, means.system.clock.now(), &nonce);
+                request.headers.extend(signed.map_err(Failure::invalid)?);
+            }
+            Way::Sigv4(own) => {
+                let (access_key, secret_key) =
+                    (text(&own.access_key, "access_key")?, text(&own.secret_key, "secret_key")?);
+                let session_token = given(&own.session_token)?;
+                let service = given(&own.service)?.ok_or_else(|| Failure::invalid("`sigv4` names no service"))?;
+                let region = given(&own.region)?.unwrap_or_else(|| "us-east-1".to_owned());
+                let settings = sigv4::Settings {
+                    service: &service,
+                    region: &region,
+                    access_key: &access_key,
+                    secret_key: &secret_key,
+                    session_token: session_token.as_deref(),
+                    unsigned_payload: own.unsigned_payload,
+                };
+                let signed = sigv4::sign(&unsigned(request), &settings, means.system.clock.now());
+                request.headers.extend(signed.map_err(Failure::invalid)?);
+            }
+            // The kind itself says where the token goes.
+            Way::Oauth2(_) if kind.send.is_some() => {}
+            Way::Oauth2(_) => {
+                let token = self.auth.get("access_token").filter(|token| !token.is_null());
+                let token = token.ok_or_else(|| missing(link, "access_token"))?;
+                put(request, "authorization", format!("Bearer {}", token.revealed().to_text()));
+            }
         }
         Ok(())
     }
@@ -232,8 +336,12 @@ impl Grant {
     /// Tells whether a refused one can be renewed.
     #[must_use]
     pub fn can_renew(&self) -> bool {
-        false
+        self.renewable
     }
+}
+
+fn unsigned(request: &Request) -> Unsigned<'_> {
+    Unsigned { method: &request.method, url: &request.url, headers: &request.headers, body: &request.body }
 }
 
 /// Puts a header in; what the manifest wrote under this name stays.

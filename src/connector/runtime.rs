@@ -5,6 +5,10 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
+use super::auth;
+use super::auth::Oauth2;
+use super::auth::custody::Custody;
+use super::auth::custody::Wish;
 use super::call::Asked;
 use super::call::Means;
 use super::call::Stop;
@@ -37,6 +41,7 @@ pub trait Connections: Send + Sync + std::fmt::Debug {
 #[derive(Debug)]
 pub struct Runtime {
     connections: Arc<dyn Connections>,
+    custody: Option<Custody>,
     states: Mutex<HashMap<String, Arc<State>>>,
 }
 
@@ -46,6 +51,7 @@ pub struct State {
     pub connection: Connection,
     pub session: Slot,
     pub account: tokio::sync::OnceCell<Value>,
+    pub token: auth::custody::Slot,
 }
 
 /// What was reserved for a request.
@@ -57,6 +63,8 @@ pub struct Permit;
 pub struct Link {
     pub manifest: Arc<Manifest>,
     pub state: Arc<State>,
+    /// Where tokens are kept.
+    pub(super) custody: Option<Custody>,
     /// The session that is being opened, for the requests that open it.
     opening: Option<Arc<Opened>>,
     /// Where the contract suite notes which rules were applied.
@@ -66,7 +74,19 @@ pub struct Link {
 impl Runtime {
     #[must_use]
     pub fn new(connections: Arc<dyn Connections>) -> Self {
-        Self { connections, states: Mutex::default() }
+        Self { connections, custody: None, states: Mutex::default() }
+    }
+
+    /// Gives the runtime a place to keep tokens.
+    #[must_use]
+    pub fn with_custody(self, custody: Custody) -> Self {
+        Self { custody: Some(custody), ..self }
+    }
+
+    /// Returns where tokens are kept, and what requests outside a run are made with.
+    #[must_use]
+    pub fn custody(&self) -> Option<&Custody> {
+        self.custody.as_ref()
     }
 
     /// Links a connection with the manifest of a version.
@@ -82,11 +102,21 @@ impl Runtime {
             None => {
                 let made = self.connections.get(connection, manifest);
                 let connection = made.map_err(|reason| Failure::new(OutcomeKind::AuthBroken, reason))?;
-                let state = State { connection, session: Slot::default(), account: tokio::sync::OnceCell::new() };
-                states.entry(key).or_insert(Arc::new(state)).clone()
+                states.entry(key).or_insert(Arc::new(State::new(connection))).clone()
             }
         };
-        Ok(Link { manifest: manifest.clone(), state, opening: None, fired: None })
+        Ok(Link { manifest: manifest.clone(), state, custody: self.custody.clone(), opening: None, fired: None })
+    }
+}
+
+impl State {
+    pub(super) fn new(connection: Connection) -> Self {
+        Self {
+            connection,
+            session: Slot::default(),
+            account: tokio::sync::OnceCell::new(),
+            token: auth::custody::Slot::default(),
+        }
     }
 }
 
@@ -133,20 +163,44 @@ impl Link {
         operation.timeout.or(self.manifest.timeout).unwrap_or(TIMEOUT)
     }
 
+    /// Returns what the manifest says of OAuth 2.0, if the connection uses that.
+    #[must_use]
+    pub fn oauth2(&self) -> Option<&Oauth2> {
+        let kind = &self.connection().kind;
+        self.manifest.auth.iter().find(|own| own.name == *kind)?.oauth2()
+    }
+
     /// Returns what the requests of this connection show who they are with.
     ///
     /// # Errors
     /// A token that cannot be had.
-    pub async fn grant(&self, _means: &Means<'_>) -> Result<Grant, Stop> {
-        Ok(Grant::of(self))
+    pub async fn grant(&self, means: &Means<'_>) -> Result<Grant, Stop> {
+        let Some(oauth2) = self.oauth2() else { return Ok(Grant::of(self)) };
+        let held = auth::custody::token(self, means, oauth2, Wish::default()).await?;
+        Ok(Grant::of_token(self, oauth2, &held))
     }
 
-    /// Renews a token that was refused.
+    /// Renews a token that was refused, unless another has been faster.
     ///
     /// # Errors
     /// There is nothing to renew it with.
-    pub async fn renew(&self, _means: &Means<'_>, _grant: &Grant) -> Result<(), Stop> {
+    pub async fn renew(&self, means: &Means<'_>, grant: &Grant) -> Result<(), Stop> {
+        let Some(oauth2) = self.oauth2() else { return Ok(()) };
+        let wish = Wish { refused: Some(grant.version), ..Wish::default() };
+        auth::custody::token(self, means, oauth2, wish).await?;
         Ok(())
+    }
+
+    /// Returns the connection as it is for somebody who has not been here yet, and who keeps nothing.
+    #[must_use]
+    pub(super) fn anew(&self) -> Self {
+        Self { state: Arc::new(State::new(self.connection().clone())), custody: None, ..self.clone() }
+    }
+
+    /// Returns where the tokens of the connection are kept; nothing where nothing can be sealed.
+    #[must_use]
+    pub fn custody(&self) -> Option<&Custody> {
+        self.custody.as_ref().filter(|custody| custody.store.can_seal())
     }
 
     /// Waits until the limits let a request go, or says until when they do not.
@@ -202,6 +256,9 @@ impl Link {
     pub fn secrets(&self) -> Vec<String> {
         let mut found = Vec::new();
         gather(&self.connection().auth, &mut found);
+        for (_, value) in self.state.token.get().iter().flat_map(|held| &held.values) {
+            gather(&value.clone().tainted(), &mut found);
+        }
         found
     }
 

@@ -5,8 +5,6 @@ use super::body::Payload;
 use super::body::multipart;
 use super::judge::Failure;
 use super::manifest::Body;
-use super::manifest::Manifest;
-use super::manifest::Operation;
 use super::manifest::Part;
 use super::manifest::PartContent;
 use super::manifest::Patch;
@@ -27,8 +25,10 @@ const MAX_ANSWER: u64 = 64 * 1024 * 1024;
 /// What a request is made of.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Making<'a> {
-    pub manifest: &'a Manifest,
-    pub operation: &'a Operation,
+    /// Names what is made, for messages.
+    pub name: &'a str,
+    /// The patches that are laid first: the connector's and the operation's.
+    pub below: [Option<&'a Patch>; 2],
     pub spec: &'a RequestSpec,
     /// The patches of session and auth, which are laid over last.
     pub session: Option<&'a Patch>,
@@ -46,10 +46,11 @@ pub(super) struct Making<'a> {
 /// # Errors
 /// An expression without a value, a value that a body cannot hold.
 pub(super) async fn make(making: Making<'_>, scope: &Scope) -> Result<Request, Failure> {
-    let Making { manifest, operation, spec, .. } = making;
+    let spec = making.spec;
     let mut laid = Laid::default();
-    laid.lay(&manifest.send, scope)?;
-    laid.lay(&operation.send, scope)?;
+    for patch in making.below.into_iter().flatten() {
+        laid.lay(patch, scope)?;
+    }
     laid.headers(&spec.headers, scope)?;
     if let Query::Map(query) = &spec.query {
         laid.query(query, scope)?;
@@ -82,7 +83,7 @@ pub(super) async fn make(making: Making<'_>, scope: &Scope) -> Result<Request, F
 }
 
 async fn payload(making: &Making<'_>, laid: &mut Laid, scope: &Scope) -> Result<Option<Payload>, Failure> {
-    let wrong = |reason: String| Failure::invalid(format!("the body of `{}`: {reason}", making.operation.name));
+    let wrong = |reason: String| Failure::invalid(format!("the body of `{}`: {reason}", making.name));
     let payload = match &making.spec.body {
         Body::None => match (laid.json.take(), laid.form.take()) {
             (Some(json), _) => json_payload(&json),

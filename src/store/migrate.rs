@@ -11,8 +11,11 @@ use super::Error;
 use super::error::Place;
 
 /// The scripts in order; a script that was released is never changed.
-const MIGRATIONS: &[(i64, &str)] =
-    &[(1, include_str!("../../migrations/0001_store.sql")), (2, include_str!("../../migrations/0002_streams.sql"))];
+const MIGRATIONS: &[(i64, &str)] = &[
+    (1, include_str!("../../migrations/0001_store.sql")),
+    (2, include_str!("../../migrations/0002_streams.sql")),
+    (3, include_str!("../../migrations/0003_connections.sql")),
+];
 
 const APPLIED: &str = "SELECT number, checksum FROM pipewright_migrations ORDER BY number";
 const CREATE: &str =

@@ -3,6 +3,7 @@
 //! The only room that knows SQL. `Store` is cheap to clone; a run's journal is written by its `JournalWriter`.
 
 mod blobs;
+mod budgets;
 mod cache;
 mod connect;
 mod datasets;
@@ -19,6 +20,7 @@ mod migrate;
 mod project;
 mod queue;
 mod runs;
+mod tokens;
 mod vault;
 mod writer;
 
@@ -26,6 +28,7 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use self::budgets::BudgetRow;
 pub use self::datasets::DatasetRecord;
 use self::db::Arg;
 use self::db::Batch;
@@ -52,6 +55,8 @@ pub use self::runs::NewRun;
 pub use self::runs::RunFilter;
 pub use self::runs::RunRecord;
 pub use self::runs::VersionRecord;
+pub use self::tokens::TokenRow;
+pub use self::tokens::TokenState;
 use crate::model::Duration;
 use crate::model::Value;
 

@@ -25,6 +25,12 @@ impl Store {
         rows.iter().map(|row| Ok((row.text(0)?.to_owned(), row.text(1)?.to_owned()))).collect()
     }
 
+    /// Tells whether there is a master key to seal with.
+    #[must_use]
+    pub fn can_seal(&self) -> bool {
+        self.codec().sealer.is_some()
+    }
+
     /// Seals a text with the store's sealer.
     pub fn seal(&self, open: &str) -> Result<String, Error> {
         let sealer = self.codec().sealer.as_ref().ok_or(Error::NoMasterKey)?;

@@ -15,6 +15,7 @@ use indexmap::IndexMap;
 
 pub use self::patch::read_patch;
 pub use self::read::read;
+pub(in crate::connector) use self::request::read_request;
 use super::credentials::KINDS;
 use super::credentials::Kind;
 use crate::diag::Span;

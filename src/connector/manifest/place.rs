@@ -19,7 +19,6 @@ pub const BEFORE: &[&str] = &[
     "account",
     "session",
     "tables",
-    "base_url",
     "input",
     "batch",
     "next",
@@ -69,6 +68,11 @@ impl<'m> Place<'m> {
     #[must_use]
     pub fn roots_since(&self, before: BTreeSet<String>) -> BTreeSet<String> {
         self.seen.roots.replace(before)
+    }
+
+    /// Notes that the connection must say something under `auth`, without an expression that reads it.
+    pub fn reads_auth(&self, key: &str) {
+        self.seen.auth.borrow_mut().insert(key.to_owned());
     }
 
     /// The same place with further roots.

@@ -92,11 +92,9 @@ fn manifest(file: &Arc<str>, tree: &Tree, notes: &mut Notes) -> Option<Manifest>
     let base_url = base_urls(tree, &place, notes);
     let config =
         tree.get("config").map_or_else(|| serde_json::json!({ "type": "object" }), |it| read_schema(it, &place, notes));
-    for section in ["auth", "limits"] {
-        if let Some(section) = tree.get(section) {
-            // What they read of the connection is known from here on.
-            answered.tree(section, notes);
-        }
+    if let Some(limits) = tree.get("limits") {
+        // What they read of the connection is known from here on.
+        answered.tree(limits, notes);
     }
     let mut manifest = Manifest {
         name,
@@ -107,7 +105,7 @@ fn manifest(file: &Arc<str>, tree: &Tree, notes: &mut Notes) -> Option<Manifest>
         base_url,
         hosts: hosts(tree, notes),
         config,
-        auth: tree.get("auth").map(|auth| credentials::read(auth, &place, notes)).unwrap_or_default(),
+        auth: tree.get("auth").map(|auth| credentials::read(auth, &place, &bases, notes)).unwrap_or_default(),
         auth_keys: Vec::new(),
         limits: tree.get("limits").cloned(),
         send: tree.get("send").map(|it| read_patch(it, &place, notes)).unwrap_or_default(),

@@ -20,7 +20,12 @@ const OTHERS: &[&str] = &["base", "query", "headers", "auth", "redirects"];
 pub(super) const CODECS: &[&str] = &["xmlrpc", "odata2", "odata_batch", "chat"];
 
 /// Reads a request; `bases` are the names of `base_url`.
-pub(super) fn read_request(tree: &Tree, place: &Place<'_>, bases: &[String], notes: &mut Notes) -> Option<RequestSpec> {
+pub(in crate::connector) fn read_request(
+    tree: &Tree,
+    place: &Place<'_>,
+    bases: &[String],
+    notes: &mut Notes,
+) -> Option<RequestSpec> {
     let known: Vec<&str> = [METHODS, OTHERS, BODIES, CODECS].concat();
     if !notes.keys(tree, &known) {
         return None;
