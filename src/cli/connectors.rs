@@ -87,7 +87,7 @@ fn list(library: &Library) -> Result<Exit, Fault> {
 }
 
 fn found(library: &Library, name: &str) -> Result<Arc<Manifest>, Fault> {
-    match library.get(name) {
+    match library.whole(name) {
         Loaded::Manifest(manifest) => Ok(manifest),
         Loaded::Faulty { diagnostics, sources } => Err(Fault::Invalid { diagnostics, sources, files: 1 }),
         Loaded::Missing => {

@@ -20,14 +20,9 @@ pub async fn account(link: &Link, means: &Means<'_>) -> Result<Value, Stop> {
     };
     let asked = link.state.account.get_or_try_init(|| async {
         let operation = link.manifest.operation(&account.operation)?;
-        let asked = Asked {
-            operation,
-            input: Value::map::<&str>([]),
-            places: Vec::new(),
-            verbatim: None,
-            // Whoever asks who we are cannot need to know it.
-            session: operation.reads_account.then_some(SessionUse::Full),
-        };
+        // Whoever asks who we are cannot need to know it.
+        let session = operation.reads_account.then_some(SessionUse::Full);
+        let asked = Asked { session, ..Asked::new(operation, Value::map::<&str>([])) };
         // The write that waits for it is another request.
         let means = Means { effect: None, ..*means };
         let success = call(link, &means, asked).await?;

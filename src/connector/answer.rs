@@ -61,7 +61,7 @@ pub fn read(operation: &Operation, response: Response) -> Answered {
     let text = body::text_of(content_type, &bytes);
     let read = match &how {
         How::Kind(kind) => body::read(*kind, content_type, &bytes),
-        How::Codec(name) => super::codec::decode(name, status, content_type, &bytes, &codec_options(operation)),
+        How::Codec(name) => super::codec::decode(name, content_type, &bytes, &codec_options(operation)),
     };
     match read {
         Ok(body) => answered.body = body,

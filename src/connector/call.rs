@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rust_decimal::Decimal;
 use tokio_util::sync::CancellationToken;
 
 use super::answer;
@@ -9,11 +10,14 @@ use super::answer::Answered;
 use super::judge;
 use super::judge::Failure;
 use super::judge::judge;
+use super::limits;
+use super::limits::Sending;
 use super::manifest::Act;
 use super::manifest::Manifest;
 use super::manifest::Operation;
 use super::manifest::OutcomeKind;
 use super::manifest::RequestSpec;
+use super::manifest::Rule;
 use super::manifest::SessionUse;
 use super::render;
 use super::runtime::Link;
@@ -26,7 +30,6 @@ use super::wire::Exchange;
 use crate::http::Transport;
 use crate::http::TransportError;
 use crate::model::Duration;
-use crate::model::ErrorClass;
 use crate::model::Happened;
 use crate::model::Timestamp;
 use crate::model::Value;
@@ -41,7 +44,7 @@ pub const TIMEOUT: Duration = Duration::from_secs(30);
 /// How deep operations may use one another.
 const MAX_DEPTH: usize = 16;
 /// The longest wait for a limit that is waited for in place; a longer one is handed back.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a call works with, beside its connection.
 #[derive(Clone, Copy, Debug)]
@@ -85,8 +88,27 @@ pub struct Asked<'m> {
     pub places: Vec<(&'static str, Value)>,
     /// The URL of the next page, followed verbatim.
     pub verbatim: Option<String>,
+    /// Those that use this operation.
+    pub callers: Callers<'m>,
     /// Nothing where the operation is asked from outside; what opens a session asks without one.
     pub session: Option<SessionUse>,
+}
+
+impl<'m> Asked<'m> {
+    /// Asks an operation from outside, at the beginning of what it reads.
+    #[must_use]
+    pub fn new(operation: &'m Arc<Operation>, input: Value) -> Self {
+        Self { operation, input, places: Vec::new(), verbatim: None, callers: Callers::default(), session: None }
+    }
+}
+
+/// The operations that use the one that is asked: its request is theirs too.
+#[derive(Clone, Debug, Default)]
+pub struct Callers<'m> {
+    /// What they cost besides, by budget.
+    pub costs: Vec<(Arc<str>, Decimal)>,
+    /// Their error rules, the outermost first.
+    pub errors: Vec<&'m [Rule]>,
 }
 
 /// An answer that is a success, with all that expressions may read of it.
@@ -129,7 +151,10 @@ fn call_within<'a>(
                 let name = name.eval(&scope)?.revealed().to_text();
                 let used = link.manifest.operation(&name)?;
                 let with = render::written(with, &scope)?.unwrap_or_else(|| Value::map::<&str>([]));
-                let inner = Asked { operation: used, input: with, ..asked.clone() };
+                let mut callers = asked.callers.clone();
+                callers.costs.extend(limits::costs(operation, &scope)?);
+                callers.errors.push(operation.errors.as_slice());
+                let inner = Asked { operation: used, input: with, callers, ..asked.clone() };
                 let mut success = call_within(link, means, inner, depth + 1).await?;
                 // The caller's expressions read the output of what it used, and its own input.
                 let output = output_of(used, &success)?;
@@ -267,12 +292,14 @@ async fn exchange(
         if let Some(grant) = &grant {
             grant.apply(link, means, &mut request, &scope)?;
         }
-        let permit = link.reserve(means, operation, &scope, &request).await?;
+        let sending = Sending { link, means, operation, also: &asked.callers.costs, scope: &scope, url: &request.url };
+        let permit = link.limits.reserve(&sending).await?;
         if means
             .effect
             .and_then(|effect| effect.send_within)
             .is_some_and(|within| means.system.clock.monotonic() > within)
         {
+            link.limits.not_sent(&sending, permit).await;
             let reason = "the time for sending passed while a limit was waited for".to_owned();
             return Err(Stop::Later { until: means.system.clock.now(), reason });
         }
@@ -296,7 +323,9 @@ async fn exchange(
         let response = match result {
             Ok(response) => response,
             Err(error) => {
-                link.no_answer(means, permit, &sent, &error);
+                let sending =
+                    Sending { link, means, operation, also: &asked.callers.costs, scope: &scope, url: &sent.url };
+                link.limits.no_answer(&sending, permit, &error).await;
                 return Err(no_answer(link, operation, &error, means).into());
             }
         };
@@ -316,9 +345,14 @@ async fn exchange(
             let items = operation.items.as_ref().map_or(Ok(Value::Null), |items| items.eval(&scope));
             scope.locals.push(("items", items.unwrap_or_default()));
         }
-        let verdict = judge([&operation.errors, &link.manifest.errors], answered.status, &scope);
+        // Whoever uses an operation knows better what its answer means there.
+        let callers = asked.callers.errors.iter().copied();
+        let rules = callers.chain([operation.errors.as_slice(), link.manifest.errors.as_slice()]);
+        let verdict = judge(rules, answered.status, &scope);
         super::contract::note(link.fired.as_ref(), verdict.rule);
-        link.answered(means, permit, operation, &scope, &sent, verdict.outcome).await;
+        let until = may_come_again(&verdict, &answered, &scope);
+        let sending = Sending { link, means, operation, also: &asked.callers.costs, scope: &scope, url: &sent.url };
+        link.limits.answered(&sending, permit, answered.status, &verdict, until).await;
         let unreadable = answered.unreadable.as_ref().filter(|_| verdict.rule.is_none());
         match verdict.outcome {
             OutcomeKind::Done if unreadable.is_none() => {
@@ -367,17 +401,21 @@ pub(super) fn egress(link: &Link, url: &str) -> String {
 
 /// Makes the failure of an exchange without an answer.
 fn no_answer(link: &Link, operation: &Operation, error: &TransportError, means: &Means<'_>) -> Failure {
-    let class = match error {
-        TransportError::NotSent { .. } | TransportError::Broken { .. } => ErrorClass::Unavailable,
-        TransportError::Timeout { .. } => ErrorClass::Timeout,
-        TransportError::TooLarge { .. } => ErrorClass::Invalid,
-    };
     let perhaps = means.effect.is_some() && !error.nothing_was_sent();
     Failure {
-        class,
+        class: error.class(),
         happened: if perhaps { Happened::Perhaps } else { Happened::No },
         ..Failure::new(OutcomeKind::Unavailable, format!("`{}`: {error}", link.name_of(operation)))
     }
+}
+
+/// Returns when the system lets us come again, as the rule or the answer says.
+fn may_come_again(verdict: &judge::Verdict<'_>, answered: &Answered, scope: &Scope) -> Option<Timestamp> {
+    if !matches!(verdict.outcome, OutcomeKind::Throttled | OutcomeKind::Unavailable | OutcomeKind::Locked) {
+        return None;
+    }
+    let said = || header(answered, "retry-after").and_then(|text| judge::retry_after(&text, scope.now));
+    judge::wait(verdict.rule, scope).or_else(said)
 }
 
 /// Makes the failure of an answer that is no success.
@@ -409,11 +447,7 @@ fn refused(
         _ => {}
     }
     let rule = verdict.rule;
-    let now = scope.now;
-    let waits = matches!(outcome, OutcomeKind::Throttled | OutcomeKind::Unavailable | OutcomeKind::Locked);
-    let until = judge::wait(rule, scope)
-        .or_else(|| header(answered, "retry-after").and_then(|text| judge::retry_after(&text, now)))
-        .filter(|_| waits);
+    let until = may_come_again(verdict, answered, scope);
     let said = rule.and_then(|rule| rule.happened);
     let perhaps = means.effect.is_some()
         && match said {
@@ -423,7 +457,7 @@ fn refused(
         };
     Failure {
         happened: if perhaps { Happened::Perhaps } else { Happened::No },
-        retry_after: until.map(|until| until.since(now)),
+        retry_after: until.map(|until| until.since(scope.now)),
         attempts: rule.and_then(|rule| rule.attempts),
         ..Failure::new(outcome, link.masked(message))
     }

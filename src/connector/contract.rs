@@ -13,6 +13,7 @@ use std::sync::PoisonError;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
+use super::answer;
 use super::body;
 use super::call::Means;
 use super::call::Stop;
@@ -20,6 +21,7 @@ use super::connection::Connection;
 use super::credentials::KINDS;
 use super::inline;
 use super::manifest::Act;
+use super::manifest::Body;
 use super::manifest::Example;
 use super::manifest::ExchangeSpec;
 use super::manifest::Manifest;
@@ -511,6 +513,11 @@ impl Shown {
         for exchange in &example.exchanges {
             if let Some(json) = exchange.reply.get("json") {
                 self.walk(&operation.name, json, "", 0);
+            }
+            if matches!(&operation.act, Act::Request(request) if matches!(request.body, Body::Codec(..))) {
+                // What expressions see is what the codec has made of it.
+                let read = answer::read(operation, response(&exchange.reply));
+                self.walk(&operation.name, &read.body, "", 0);
             }
             for (key, _) in exchange.reply.get("headers").and_then(Value::as_map).into_iter().flatten() {
                 self.headers.insert(key.to_lowercase());

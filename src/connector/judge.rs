@@ -89,7 +89,7 @@ pub fn class_of(outcome: OutcomeKind) -> ErrorClass {
 
 /// Finds what an answer means. Rules of the operation first, then the connector's, then the built-in ones.
 #[must_use]
-pub fn judge<'m>(rules: [&'m [Rule]; 2], status: u16, scope: &Scope) -> Verdict<'m> {
+pub fn judge<'m>(rules: impl IntoIterator<Item = &'m [Rule]>, status: u16, scope: &Scope) -> Verdict<'m> {
     for rule in rules.into_iter().flatten() {
         if let Some(outcome) = matches(rule, Some(status), scope) {
             return Verdict { outcome, rule: Some(rule) };
@@ -181,7 +181,8 @@ fn shortened(text: &str) -> String {
     if short.len() < text.len() { format!("{short}…") } else { short }
 }
 
-fn reason(status: u16) -> &'static str {
+/// Returns the words that stand behind a status, with the space before them.
+pub(super) fn reason(status: u16) -> &'static str {
     match status {
         400 => " Bad Request",
         401 => " Unauthorized",

@@ -27,7 +27,7 @@ macro_rules! built_in {
     };
 }
 
-built_in!["discord", "x"];
+built_in!["discord", "odoo", "openai", "sap", "x"];
 
 /// Finds manifests by name; each is read when it is first named.
 #[derive(Debug, Default)]
@@ -96,8 +96,19 @@ impl Library {
             };
         }
         match BUILT_IN.iter().find(|(own, _)| *own == name) {
-            Some((_, text)) => read(&format!("connectors/{name}.yaml").into(), &(*text).into()),
+            // A run has no use for examples, which are most of the text.
+            Some((_, text)) => read(&format!("connectors/{name}.yaml").into(), &without_examples(text).into()),
             None => Loaded::Missing,
+        }
+    }
+
+    /// Returns a manifest with its examples; `get` leaves out those of the ones in the binary.
+    pub fn whole(&self, name: &str) -> Loaded {
+        match BUILT_IN.iter().find(|(own, _)| *own == name) {
+            Some((_, text)) if self.own(name).is_none() => {
+                read(&format!("connectors/{name}.yaml").into(), &(*text).into())
+            }
+            _ => self.get(name),
         }
     }
 
@@ -188,6 +199,27 @@ impl Operations for Library {
     }
 }
 
+/// Blanks the lines of `examples:` blocks; all other lines keep their places.
+fn without_examples(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut block = None;
+    for line in text.lines() {
+        let depth = line.len() - line.trim_start().len();
+        let is_empty = line.trim().is_empty();
+        if block.is_some_and(|start| depth <= start && !is_empty) {
+            block = None;
+        }
+        if block.is_none() && line.trim() == "examples:" {
+            block = Some(depth);
+        }
+        if block.is_none() {
+            out.push_str(line);
+        }
+        out.push('\n');
+    }
+    out
+}
+
 /// Reads a manifest's text.
 #[must_use]
 pub fn read(file: &Arc<str>, text: &Arc<str>) -> Loaded {
@@ -209,4 +241,31 @@ fn shown(path: &Path) -> String {
     let here = std::env::current_dir().ok();
     let short = here.as_deref().and_then(|here| path.strip_prefix(here).ok()).unwrap_or(path);
     short.display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manifests_of_the_binary_are_the_same_without_their_examples() {
+        let library = Library::default();
+        for (name, text) in BUILT_IN {
+            let (Loaded::Manifest(short), Loaded::Manifest(whole)) = (library.get(name), library.whole(name)) else {
+                panic!("{name}")
+            };
+            let operations = |manifest: &Manifest| -> Vec<String> {
+                // What they refer to by line must be at the same place.
+                let rules = |operation: &crate::connector::manifest::Operation| -> Vec<u32> {
+                    operation.errors.iter().map(|rule| rule.line).collect()
+                };
+                let operations = manifest.operations.values();
+                operations.map(|it| format!("{} {:?} {:?}", it.name, it.effect, rules(it))).collect()
+            };
+            assert_eq!(operations(&short), operations(&whole), "{name}");
+            assert!(short.operations.values().all(|operation| operation.examples.is_empty()), "{name}");
+            assert!(whole.operations.values().any(|operation| !operation.examples.is_empty()), "{name}");
+            assert_eq!(short.source.lines().count(), text.lines().count());
+        }
+    }
 }

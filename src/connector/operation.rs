@@ -34,6 +34,7 @@ use crate::node::Outcome;
 use crate::node::Reconciled;
 use crate::node::RowSink;
 use crate::node::StepContext;
+use crate::template::Scope;
 use crate::template::TemplateTree;
 
 /// The key of `with:` that names the connection.
@@ -55,7 +56,7 @@ impl OperationNode {
         let name = format!("{}.{}", manifest.name, operation.name);
         let effect = operation.effect.unwrap_or(Effect::Read);
         // A read that costs money is asked once, and counts as spent after a crash.
-        let paid = operation.cost.iter().any(|(budget, _)| manifest.has_unit(budget));
+        let paid = operation.cost.iter().any(|(budget, _)| manifest.limits.has_unit(budget));
         let effect = match operation.act {
             // Each of its steps has its own place in the ledger.
             Act::Steps { .. } => Effect::Read,
@@ -97,8 +98,7 @@ impl OperationNode {
                 None => Outcome::Done(output),
             });
         }
-        let asked = Asked { operation, input: input.clone(), places: Vec::new(), verbatim: None, session: None };
-        let success = call(link, means, asked).await?;
+        let success = call(link, means, Asked::new(operation, input.clone())).await?;
         let written = output_of(operation, &success);
         let output = match written {
             Ok(output) => output,
@@ -111,7 +111,7 @@ impl OperationNode {
         if success.duplicate && success.output.is_none() {
             return self.own_duplicate(link, means, input).await;
         }
-        Ok(self.created(output))
+        self.created(link, means, input, output)
     }
 
     /// Calls it as a step does, and, where the answer is lost, asks for it as the ledger does: for the contract suite.
@@ -149,12 +149,29 @@ impl OperationNode {
     }
 
     /// A write that can be asked for later names what it made, so that it settles no other effect.
-    fn created(&self, output: Value) -> Outcome {
+    fn created(&self, link: &Link, means: &Means<'_>, input: &Value, output: Value) -> Result<Outcome, Stop> {
         let asked_later = !matches!(self.operation.reconcile, Reconcile::None);
-        match output.get("id").filter(|id| asked_later && !id.is_null()) {
-            Some(id) => Outcome::Created { remote_id: id.revealed().to_text(), output },
-            None => Outcome::Done(output),
-        }
+        let id = output.get("id").filter(|id| asked_later && !id.is_null()).map(|id| id.revealed().to_text());
+        let Some(id) = id else { return Ok(Outcome::Done(output)) };
+        let mut roots = link.settings();
+        roots.push(("input", schema::completed(&self.operation.input, input.clone())));
+        let remote_id = self.remote_id(link, &id, &link.scope(means, roots));
+        // The write has happened; what it made is not known for sure then.
+        let perhaps = |failure| Failure { happened: crate::model::Happened::Perhaps, ..failure };
+        Ok(Outcome::Created { remote_id: remote_id.map_err(perhaps)?, output })
+    }
+
+    /// Names a remote object: an id says which one only within its connection, and perhaps its kind.
+    fn remote_id(&self, link: &Link, id: &str, scope: &Scope) -> Result<String, Failure> {
+        let kind = match &self.operation.reconcile {
+            Reconcile::Ask(ask) => ask.kind.as_ref(),
+            _ => None,
+        };
+        let kind = match kind {
+            Some(kind) => super::render::value(kind, scope)?.revealed().to_text(),
+            None => String::new(),
+        };
+        Ok([&*link.connection().name, &kind, id].join("/"))
     }
 
     async fn candidates(
@@ -200,7 +217,8 @@ impl OperationNode {
             let output = super::render::output(&ask.output, &scope).map_err(Failure::from)?;
             let output = if output.is_null() { row.clone() } else { output };
             let id = output.get("id").or_else(|| row.get("id")).filter(|id| !id.is_null());
-            let remote_id = id.map_or_else(|| row.revealed().to_string(), |id| id.revealed().to_text());
+            let id = id.map_or_else(|| row.revealed().to_string(), |id| id.revealed().to_text());
+            let remote_id = self.remote_id(link, &id, &scope).map_err(Stop::from)?;
             found.push(Candidate { remote_id, output });
         }
         Ok(found)

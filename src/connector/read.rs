@@ -106,13 +106,8 @@ async fn read_once(
     };
     let mut all = Vec::new();
     loop {
-        let asked = Asked {
-            operation,
-            input: input.clone(),
-            places: place.roots(),
-            verbatim: place.url.clone(),
-            session: None,
-        };
+        let asked =
+            Asked { places: place.roots(), verbatim: place.url.clone(), ..Asked::new(operation, input.clone()) };
         let mut success = call(link, means, asked).await?;
         let (rows, items) = rows_of(operation, &mut success)?;
         let next = next_place(operation, &place, &success, &items)?;
@@ -362,13 +357,8 @@ pub async fn batched(link: &Link, means: &Means<'_>, operation: &Arc<Operation>,
     };
     let mut results = Vec::with_capacity(over.len());
     for part in over.chunks(usize::try_from(batch.max).unwrap_or(1).max(1)) {
-        let asked = Asked {
-            operation,
-            input: input.clone(),
-            places: vec![("batch", Value::list(part.to_vec()))],
-            verbatim: None,
-            session: None,
-        };
+        let places = vec![("batch", Value::list(part.to_vec()))];
+        let asked = Asked { places, ..Asked::new(operation, input.clone()) };
         let success = match call(link, means, asked).await {
             Ok(success) => success,
             Err(Stop::Failed(failure)) if !results.is_empty() && means.effect.is_some() => {
@@ -394,7 +384,6 @@ pub async fn output(link: &Link, means: &Means<'_>, operation: &Arc<Operation>, 
         let rows = read(link, means, operation, input, None).await?;
         return Ok(Value::list(rows.rows.unwrap_or_default()));
     }
-    let asked = Asked { operation, input: input.clone(), places: Vec::new(), verbatim: None, session: None };
-    let success = call(link, means, asked).await?;
+    let success = call(link, means, Asked::new(operation, input.clone())).await?;
     Ok(output_of(operation, &success)?)
 }

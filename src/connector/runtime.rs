@@ -16,6 +16,7 @@ use super::call::TIMEOUT;
 use super::connection::Connection;
 use super::credentials::Grant;
 use super::judge::Failure;
+use super::limits::Keeper;
 use super::manifest::Manifest;
 use super::manifest::Operation;
 use super::manifest::OutcomeKind;
@@ -24,8 +25,6 @@ use super::schema;
 use super::session::Opened;
 use super::session::Slot;
 use super::url;
-use crate::http::Request;
-use crate::http::TransportError;
 use crate::model::Duration;
 use crate::model::Map;
 use crate::model::Value;
@@ -42,6 +41,7 @@ pub trait Connections: Send + Sync + std::fmt::Debug {
 pub struct Runtime {
     connections: Arc<dyn Connections>,
     custody: Option<Custody>,
+    limits: Arc<Keeper>,
     states: Mutex<HashMap<String, Arc<State>>>,
 }
 
@@ -54,10 +54,6 @@ pub struct State {
     pub token: auth::custody::Slot,
 }
 
-/// What was reserved for a request.
-#[derive(Debug)]
-pub struct Permit;
-
 /// A connection at work: its manifest, its settings and its state.
 #[derive(Clone, Debug)]
 pub struct Link {
@@ -65,6 +61,8 @@ pub struct Link {
     pub state: Arc<State>,
     /// Where tokens are kept.
     pub(super) custody: Option<Custody>,
+    /// All limits of the process.
+    pub limits: Arc<Keeper>,
     /// The session that is being opened, for the requests that open it.
     opening: Option<Arc<Opened>>,
     /// Where the contract suite notes which rules were applied.
@@ -74,7 +72,7 @@ pub struct Link {
 impl Runtime {
     #[must_use]
     pub fn new(connections: Arc<dyn Connections>) -> Self {
-        Self { connections, custody: None, states: Mutex::default() }
+        Self { connections, custody: None, limits: Arc::default(), states: Mutex::default() }
     }
 
     /// Gives the runtime a place to keep tokens.
@@ -105,7 +103,8 @@ impl Runtime {
                 states.entry(key).or_insert(Arc::new(State::new(connection))).clone()
             }
         };
-        Ok(Link { manifest: manifest.clone(), state, custody: self.custody.clone(), opening: None, fired: None })
+        let (custody, limits) = (self.custody.clone(), self.limits.clone());
+        Ok(Link { manifest: manifest.clone(), state, custody, limits, opening: None, fired: None })
     }
 }
 
@@ -201,35 +200,6 @@ impl Link {
     #[must_use]
     pub fn custody(&self) -> Option<&Custody> {
         self.custody.as_ref().filter(|custody| custody.store.can_seal())
-    }
-
-    /// Waits until the limits let a request go, or says until when they do not.
-    ///
-    /// # Errors
-    /// `Later` where the wait is too long to be waited for here.
-    pub async fn reserve(
-        &self,
-        _means: &Means<'_>,
-        _operation: &Operation,
-        _scope: &Scope,
-        _request: &Request,
-    ) -> Result<Permit, Stop> {
-        Ok(Permit)
-    }
-
-    /// Notes that no answer came.
-    pub fn no_answer(&self, _means: &Means<'_>, _permit: Permit, _request: &Request, _error: &TransportError) {}
-
-    /// Notes what an answer teaches of the limits, and what it cost.
-    pub async fn answered(
-        &self,
-        _means: &Means<'_>,
-        _permit: Permit,
-        _operation: &Operation,
-        _scope: &Scope,
-        _request: &Request,
-        _outcome: OutcomeKind,
-    ) {
     }
 
     /// Tells whether a URL may be asked by this connection.

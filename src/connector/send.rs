@@ -1,5 +1,8 @@
 //! From an operation's `request` to a request that can leave.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use super::body;
 use super::body::Payload;
 use super::body::multipart;
@@ -14,6 +17,7 @@ use super::render;
 use super::render::Laid;
 use super::render::header_text;
 use crate::http::Request;
+use crate::model::Map;
 use crate::model::Value;
 use crate::model::write_json;
 use crate::node::Keep;
@@ -120,7 +124,7 @@ async fn payload(making: &Making<'_>, laid: &mut Laid, scope: &Scope) -> Result<
         Body::Codec(name, tree) => {
             let value = match &**name {
                 // A chat's content is the operation's input; the manifest gives its dialect and what it may change.
-                "chat" => chat_value(&render::value(tree, scope)?, scope),
+                "chat" => held(&chat_value(&render::value(tree, scope)?, scope), making.keep).await?,
                 _ => render::value(tree, scope)?,
             };
             super::codec::encode(name, &value.revealed()).map_err(wrong)?
@@ -137,6 +141,37 @@ fn chat_value(options: &Value, scope: &Scope) -> Value {
         map.extend(options.iter().map(|(key, value)| (key.clone(), value.clone())));
     }
     Value::from(map)
+}
+
+/// Replaces the files in a chat by what they hold: the codec itself reads nothing.
+fn held<'a>(
+    value: &'a Value,
+    keep: &'a dyn Keep,
+) -> std::pin::Pin<Box<dyn Future<Output = Result<Value, Failure>> + Send + 'a>> {
+    Box::pin(async move {
+        Ok(match value {
+            Value::Blob(blob) => {
+                let data = STANDARD.encode(bytes_of(value, keep).await?);
+                let media_type = blob.media_type.as_deref().map_or(Value::Null, Value::from);
+                Value::map([("data", Value::from(data)), ("media_type", media_type)])
+            }
+            Value::List(items) => {
+                let mut list = Vec::with_capacity(items.len());
+                for item in items.iter() {
+                    list.push(held(item, keep).await?);
+                }
+                Value::list(list)
+            }
+            Value::Map(map) => {
+                let mut made = Map::with_capacity(map.len());
+                for (key, item) in map.iter() {
+                    made.insert(key.clone(), held(item, keep).await?);
+                }
+                Value::from(made)
+            }
+            plain => plain.clone(),
+        })
+    })
 }
 
 fn laid_over(own: Value, patch: Option<&Value>) -> Value {

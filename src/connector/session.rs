@@ -103,11 +103,9 @@ async fn open(link: &Link, means: &Means<'_>, number: u64) -> Result<Opened, Sto
             number,
         });
         let asked = Asked {
-            operation,
-            input: Value::map::<&str>([]),
             places: vec![("session", kept.clone())],
-            verbatim: None,
             session: Some(SessionUse::None),
+            ..Asked::new(operation, Value::map::<&str>([]))
         };
         // The request that waits for the session is another one: its effect is not that of the opening.
         let means = Means { effect: None, ..*means };

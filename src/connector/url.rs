@@ -69,14 +69,15 @@ fn mark(url: &str) -> char {
     if url.contains('?') { '&' } else { '?' }
 }
 
-/// Evaluates the URL of the next page: verbatim, and relative to the request's where it is not whole.
+/// Evaluates the URL of the next page: verbatim, relative to the request's where it is not whole, and always on the
+/// origin of the page that names it.
 pub(super) fn next_page(template: &Template, scope: &Scope, current: &str) -> Result<Option<String>, Failure> {
     let value = template.eval(scope)?.revealed();
     if !value.is_truthy() {
         return Ok(None);
     }
     let text = value.to_text();
-    match crate::http::resolve(current, &text) {
+    match crate::http::resolve_here(current, &text) {
         Some(url) => Ok(Some(url)),
         None => Err(Failure::new(OutcomeKind::Rejected, "the link to the next page is not a URL")),
     }
@@ -109,6 +110,18 @@ mod tests {
         assert!(fits("*.example.com", "a.example.com") && fits("*.example.com", "a.b.example.com"));
         assert!(!fits("*.example.com", "example.com") && !fits("*.example.com", "notexample.com"));
         assert!(!fits("*.example.com", ".example.com") && fits("up.example.com", "up.example.com"));
+    }
+
+    #[test]
+    fn a_link_to_the_next_page_stays_on_its_origin() {
+        let next = |link| crate::http::resolve_here("https://a.example:8443/odata/Set?x=1", link);
+        let here = |rest: &str| Some(format!("https://a.example:8443{rest}"));
+        assert_eq!(next("Set?$skiptoken=2"), here("/odata/Set?$skiptoken=2"));
+        assert_eq!(next("/p?a=b"), here("/p?a=b"));
+        assert_eq!(next("https://a.example:8443/q"), here("/q"));
+        assert_eq!(next("http://internal:80/odata/Set?$skiptoken=2"), here("/odata/Set?$skiptoken=2"));
+        assert_eq!(next("//evil.example//x?y"), here("/x?y"));
+        assert_eq!((next("javascript:alert(1)"), next("https://u:p@evil.example/x")), (None, None));
     }
 
     #[test]

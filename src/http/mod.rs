@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 pub use self::network::ReqwestTransport;
 pub use self::network::form;
-pub use self::network::resolve;
+pub use self::network::resolve_here;
 pub use self::network::with_query;
 pub use self::origin::Origin;
 pub use self::origin::is_private;
@@ -17,6 +17,7 @@ pub use self::stand_ins::FaultyTransport;
 pub use self::stand_ins::RecordedTransport;
 
 use crate::model::Duration;
+use crate::model::ErrorClass;
 
 /// One request.
 #[derive(Clone, Debug)]
@@ -51,6 +52,9 @@ pub enum TransportError {
     /// Nothing was sent: the URL is unusable, or no connection came about.
     #[error("cannot connect to `{host}`: {reason}")]
     NotSent { host: String, reason: String },
+    /// Nothing was sent, nor will be: whoever asks may not reach this address.
+    #[error("cannot connect to `{host}`: {reason}")]
+    NotAllowed { host: String, reason: String },
     /// The time ran out after sending had begun.
     #[error("no answer from `{host}` within {after}")]
     Timeout { host: String, after: Duration },
@@ -94,9 +98,19 @@ impl Response {
 }
 
 impl TransportError {
+    /// Returns the class of error that it is for a step.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::NotSent { .. } | Self::Broken { .. } => ErrorClass::Unavailable,
+            Self::Timeout { .. } => ErrorClass::Timeout,
+            Self::TooLarge { .. } | Self::NotAllowed { .. } => ErrorClass::Invalid,
+        }
+    }
+
     /// Tells whether it is proven that nothing was sent.
     #[must_use]
     pub fn nothing_was_sent(&self) -> bool {
-        matches!(self, Self::NotSent { .. })
+        matches!(self, Self::NotSent { .. } | Self::NotAllowed { .. })
     }
 }

@@ -225,6 +225,9 @@ fn classify(error: &reqwest::Error, host: &str, request: &Request, touched: &Ato
 }
 
 fn not_sent(host: &str, reason: String) -> TransportError {
+    if reason == NOT_PUBLIC {
+        return TransportError::NotAllowed { host: host.to_owned(), reason };
+    }
     TransportError::NotSent { host: host.to_owned(), reason }
 }
 
@@ -237,10 +240,20 @@ fn reason(error: &reqwest::Error) -> String {
     innermost.map_or_else(|| "the request is unusable".to_owned(), ToString::to_string)
 }
 
-/// Resolves a link against the URL at which it stood; nothing where that gives no URL.
+/// Resolves a link against the URL at which it stood, and keeps it on that origin: servers behind a proxy name hosts
+/// that only they know. Nothing where that gives no URL.
 #[must_use]
-pub fn resolve(base: &str, link: &str) -> Option<String> {
-    Url::parse(base).ok()?.join(link).ok().map(Into::into)
+pub fn resolve_here(base: &str, link: &str) -> Option<String> {
+    let here = Url::parse(base).ok()?;
+    let mut url = here.join(link).ok().filter(|url| url.has_host())?;
+    if url.origin() != here.origin() {
+        let rest = url.as_str().get(url.origin().ascii_serialization().len()..).filter(|_| url.username().is_empty());
+        url = match rest {
+            Some(rest) => here.join(&format!("/{}", rest.trim_start_matches('/'))).ok()?,
+            None => return None,
+        };
+    }
+    Some(url.into())
 }
 
 /// Appends a query to a URL, percent-encoded.

@@ -126,13 +126,8 @@ fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
 
 /// Makes an error of an exchange without an answer.
 pub(super) fn failure(error: TransportError, write: bool) -> NodeError {
-    let class = match &error {
-        TransportError::NotSent { .. } | TransportError::Broken { .. } => ErrorClass::Unavailable,
-        TransportError::Timeout { .. } => ErrorClass::Timeout,
-        TransportError::TooLarge { .. } => ErrorClass::Invalid,
-    };
     let in_doubt = write && !error.nothing_was_sent();
-    let error = NodeError::new(class, error);
+    let error = NodeError::new(error.class(), error);
     if in_doubt { error.perhaps() } else { error }
 }
 

@@ -55,6 +55,13 @@ pub(super) fn find_node(compiler: &mut Compiler<'_>, (name, span): (&str, &Span)
     if let Some(last) = compiler.diagnostics.last_mut() {
         // A list of operations that nobody asked for helps no one.
         last.help = last.help.take().filter(|help| help.starts_with("did you mean"));
+        if let Some((connection, operation)) = name.split_once('.')
+            && let Some(connector) = compiler.world.declared.connector_of(connection)
+        {
+            last.help = Some(format!(
+                "`{connection}` is a connection: write `uses: {connector}.{operation}` and `with: {{ connection: {connection} }}`"
+            ));
+        }
         last.help.get_or_insert_with(|| {
             "`pipewright nodes` and `pipewright connectors list` tell what `uses` can name".to_owned()
         });

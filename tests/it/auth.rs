@@ -1,5 +1,5 @@
 //! Tokens: had, kept, renewed once, never spent twice. The provider here counts and revokes like a strict one; another
-//! one, which this project did not write, is asked in `providers.rs`.
+//! one, which this project did not write, is asked in `foreign.rs`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -223,8 +223,7 @@ impl Process {
     async fn me(&self) -> Result<(), String> {
         let canceled = CancellationToken::new();
         let operation = self.link.manifest.operation("me").unwrap();
-        let asked =
-            Asked { operation, input: Value::map::<&str>([]), places: Vec::new(), verbatim: None, session: None };
+        let asked = Asked::new(operation, Value::map::<&str>([]));
         match call(&self.link, &self.custody.means(&canceled), asked).await {
             Ok(_) => Ok(()),
             Err(Stop::Failed(failure)) => Err(failure.message),

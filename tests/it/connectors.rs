@@ -10,6 +10,8 @@ use pipewright::diag;
 use pipewright::diag::Format;
 use pipewright::system::System;
 
+use crate::support::shell::Shell;
+
 fn manifest(file: &str, text: &str) -> Arc<Manifest> {
     match library::read(&file.into(), &text.into()) {
         Loaded::Manifest(manifest) => manifest,
@@ -99,4 +101,28 @@ fn every_manifest_of_the_folder_is_in_the_binary() {
             assert!(library::BUILT_IN.iter().any(|(name, _)| *name == stem), "`{stem}` is not in `BUILT_IN`");
         }
     }
+}
+
+#[test]
+fn a_new_manifest_keeps_its_contract_and_a_broken_one_is_told() {
+    let shell = Shell::project();
+    let made = shell.run(&["connectors", "new", "tickets"]);
+    assert_eq!(made.code, 0, "{}", made.err);
+    // What is there is not written over.
+    assert_eq!(shell.run(&["connectors", "new", "tickets"]).code, 2);
+    let tested = shell.run(&["connectors", "test", "tickets"]);
+    assert_eq!((tested.code, tested.err.as_str()), (0, "tickets keeps its contract: 6 examples, 8 requests\n"));
+    let listed = shell.run(&["connectors", "list"]).out;
+    for name in ["discord", "odoo", "openai", "sap", "tickets", "x"] {
+        assert!(listed.contains(name), "{listed}");
+    }
+    let shown = shell.run(&["connectors", "show", "tickets"]).out;
+    assert!(shown.contains("tickets.create") || shown.contains("create"), "{shown}");
+    let path = shell.path().join("connectors/tickets.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("/things/{{ input.id }}", "/thing/{{ input.id }}")).unwrap();
+    let tested = shell.run(&["connectors", "test", "tickets"]);
+    assert_eq!(tested.code, 1, "{}{}", tested.out, tested.err);
+    assert!(tested.out.contains("expected /things/1"), "{}", tested.out);
+    assert_eq!(shell.run(&["connectors", "show", "nobody"]).code, 2);
 }

@@ -1,6 +1,8 @@
 //! Wire formats that YAML cannot express: bytes ⇄ values, pure.
 
+pub mod chat;
 pub mod odata2;
+pub mod odata_batch;
 pub mod xmlrpc;
 
 use super::body;
@@ -15,7 +17,9 @@ pub fn encode(name: &str, value: &Value) -> Result<Payload, String> {
     match name {
         "xmlrpc" => xmlrpc::encode(value),
         "odata2" => odata2::encode(value),
-        _ => Err(format!("codec `{name}` cannot write yet")),
+        "odata_batch" => odata_batch::encode(value),
+        "chat" => chat::encode(value),
+        _ => Err(format!("there is no codec `{name}`")),
     }
 }
 
@@ -23,17 +27,13 @@ pub fn encode(name: &str, value: &Value) -> Result<Payload, String> {
 ///
 /// # Errors
 /// What the answer is not, in words.
-pub fn decode(
-    name: &str,
-    _status: u16,
-    content_type: Option<&str>,
-    bytes: &[u8],
-    _options: &Value,
-) -> Result<Value, String> {
-    let text = body::text_of(content_type, bytes);
+pub fn decode(name: &str, content_type: Option<&str>, bytes: &[u8], options: &Value) -> Result<Value, String> {
+    let text = || body::text_of(content_type, bytes);
     match name {
-        "xmlrpc" => xmlrpc::decode(&text),
-        "odata2" => odata2::decode(&text),
-        _ => Err(format!("codec `{name}` cannot read yet")),
+        "xmlrpc" => xmlrpc::decode(&text()),
+        "odata2" => odata2::decode(&text()),
+        "odata_batch" => odata_batch::decode(content_type, bytes),
+        "chat" => chat::decode(content_type, bytes, options),
+        _ => Err(format!("there is no codec `{name}`")),
     }
 }

@@ -1,1 +1,18 @@
-//! Budgets, learned limits, pauses, circuit breakers: what may leave, and when.
+//! Limits of outside systems: nothing is sent before its time, and a wait says for what and until when.
+//!
+//! ```text
+//! cost ── reserve: host, connection, budgets ──> sent ── settle: spent, learned, paused ──> kept for the next request
+//! ```
+
+mod breaker;
+mod gauge;
+mod keeper;
+mod spec;
+mod window;
+
+pub use self::keeper::Keeper;
+pub use self::keeper::Permit;
+pub use self::keeper::Sending;
+pub use self::keeper::costs;
+pub use self::spec::Limits;
+pub(super) use self::spec::read;

@@ -18,6 +18,7 @@ pub use self::read::read;
 pub(in crate::connector) use self::request::read_request;
 use super::credentials::KINDS;
 use super::credentials::Kind;
+use super::limits::Limits;
 use crate::diag::Span;
 use crate::model::Duration;
 use crate::model::Effect;
@@ -44,8 +45,7 @@ pub struct Manifest {
     pub config: serde_json::Value,
     /// The kinds of auth; a connection uses one.
     pub auth: Vec<Kind>,
-    /// The section `limits`, as it is written.
-    pub limits: Option<Tree>,
+    pub limits: Limits,
     /// The names that expressions read of `auth`.
     pub auth_keys: Vec<Arc<str>>,
     /// Goes with every request.
@@ -265,6 +265,8 @@ pub struct Ask {
     pub after: Duration,
     pub found: Template,
     pub output: TemplateTree,
+    /// Where ids are told apart only within a kind: that of the thing which is made.
+    pub kind: Option<TemplateTree>,
 }
 
 /// An operation and its input.
@@ -401,13 +403,6 @@ impl Manifest {
     pub fn takes_auth(&self, key: &str) -> bool {
         let known = |kind: &Kind| KINDS.iter().any(|(name, keys)| **name == *kind.name && keys.contains(&key));
         self.auth_keys.iter().any(|own| &**own == key) || self.auth.iter().any(known)
-    }
-
-    /// Tells whether a budget counts money.
-    #[must_use]
-    pub fn has_unit(&self, budget: &str) -> bool {
-        let budgets = self.limits.as_ref().and_then(|limits| limits.get("budgets"));
-        budgets.and_then(|budgets| budgets.get(budget)).is_some_and(|budget| budget.get("unit").is_some())
     }
 }
 

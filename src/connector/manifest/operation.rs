@@ -69,7 +69,6 @@ const KEYS: &[&str] = &[
     "errors",
     "explain",
     "checks",
-    "limits",
     "timeout",
     "examples",
     "sandbox",
@@ -336,7 +335,7 @@ fn read_reconcile(tree: &Tree, rows: &Place<'_>, names: &Names<'_>, notes: &mut 
         }
         None => {}
     }
-    if !notes.keys(tree, &["operation", "with", "after", "found", "output"]) {
+    if !notes.keys(tree, &["operation", "with", "after", "found", "output", "kind"]) {
         return Reconcile::None;
     }
     let (Some(operation), Some(found)) = (tree.get("operation"), tree.get("found")) else {
@@ -352,6 +351,7 @@ fn read_reconcile(tree: &Tree, rows: &Place<'_>, names: &Names<'_>, notes: &mut 
         after: tree.get("after").and_then(|it| notes.duration(it)).unwrap_or(Duration::ZERO),
         found,
         output: tree.get("output").map_or(TemplateTree::Literal(crate::model::Value::Null), |it| rows.tree(it, notes)),
+        kind: tree.get("kind").map(|it| rows.tree(it, notes)),
     }))
 }
 

@@ -6,6 +6,7 @@ use indexmap::IndexMap;
 use serde_json::Value as Json;
 
 use super::Manifest;
+use super::Operation;
 use super::operation::Names;
 use super::operation::read_account;
 use super::operation::read_operation;
@@ -17,6 +18,7 @@ use super::rules::read_explain;
 use super::rules::read_rules;
 use super::schema::read_schema;
 use crate::connector::credentials;
+use crate::connector::limits;
 use crate::connector::notes::Notes;
 use crate::connector::notes::first_line;
 use crate::diag::Code;
@@ -92,10 +94,8 @@ fn manifest(file: &Arc<str>, tree: &Tree, notes: &mut Notes) -> Option<Manifest>
     let base_url = base_urls(tree, &place, notes);
     let config =
         tree.get("config").map_or_else(|| serde_json::json!({ "type": "object" }), |it| read_schema(it, &place, notes));
-    if let Some(limits) = tree.get("limits") {
-        // What they read of the connection is known from here on.
-        answered.tree(limits, notes);
-    }
+    let costs = read.values().flat_map(|operation: &Arc<Operation>| &operation.cost);
+    let named: Vec<Arc<str>> = costs.map(|(budget, _)| budget.clone()).collect();
     let mut manifest = Manifest {
         name,
         title: text("title", notes),
@@ -107,7 +107,7 @@ fn manifest(file: &Arc<str>, tree: &Tree, notes: &mut Notes) -> Option<Manifest>
         config,
         auth: tree.get("auth").map(|auth| credentials::read(auth, &place, &bases, notes)).unwrap_or_default(),
         auth_keys: Vec::new(),
-        limits: tree.get("limits").cloned(),
+        limits: tree.get("limits").map(|it| limits::read(it, &place, &named, notes)).unwrap_or_default(),
         send: tree.get("send").map(|it| read_patch(it, &place, notes)).unwrap_or_default(),
         session: tree.get("session").and_then(|it| read_session(it, &place, &names, notes)),
         account: tree.get("account").and_then(|it| read_account(it, &place, &names, notes)),

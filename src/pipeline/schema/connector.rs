@@ -132,7 +132,6 @@ struct OperationFile {
     errors: Option<Vec<ErrorRuleFile>>,
     explain: Option<BTreeMap<String, String>>,
     checks: Option<Vec<CheckFile>>,
-    limits: Option<LimitsFile>,
     timeout: Option<Duration>,
     /// Exchanges that a test replays.
     examples: Option<Vec<BTreeMap<String, Json>>>,
