@@ -13,6 +13,7 @@ pub mod node;
 pub mod nodes;
 pub mod pipeline;
 pub mod portfolio;
+pub mod sandbox;
 pub mod secrets;
 pub mod store;
 pub mod system;

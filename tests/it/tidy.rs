@@ -14,6 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["secrets"],
     &["connector", "portfolio"],
     &["nodes", "engine"],
+    &["sandbox"],
     &["app"],
     &["cli"],
 ];

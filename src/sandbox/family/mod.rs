@@ -1,0 +1,30 @@
+//! Families of protocols: what no list of rows can say. A manifest names one under `sandbox.family`.
+
+use crate::model::Timestamp;
+use crate::model::Value;
+use crate::sandbox::exchange::Received;
+use crate::sandbox::exchange::Reply;
+
+/// A stand-in of a family: it holds its own state, and neither reads a clock nor reaches out.
+pub trait Family: Send + std::fmt::Debug {
+    /// Answers a request; nothing where the path is not the family's.
+    fn answer(&mut self, request: &Received, moment: &mut Moment) -> Option<Reply>;
+
+    /// Returns what it holds, for people and tests.
+    fn state(&self) -> Value;
+}
+
+/// What an answer depends on beside the state.
+#[derive(Debug)]
+pub struct Moment {
+    pub now: Timestamp,
+    pub random: fastrand::Rng,
+}
+
+/// Makes the family of this name.
+///
+/// # Errors
+/// There is no such family, or its settings say what it cannot do.
+pub fn make(name: &str, _settings: &Value) -> Result<Box<dyn Family>, String> {
+    Err(format!("there is no family `{name}`"))
+}
