@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::credentials::KINDS;
+use super::credentials::Kind;
 use super::manifest::Manifest;
 use super::runtime;
 use super::schema;
@@ -83,6 +85,19 @@ pub fn check(manifest: &Manifest, settings: &Value, auth: &Value) -> Vec<(Option
         }
     }
     faults
+}
+
+/// Lists what a connection may say under `auth`: the names that expressions read, and those of its kinds.
+#[must_use]
+pub fn auth_names(manifest: &Manifest) -> Vec<Arc<str>> {
+    let mut names = manifest.auth_keys.clone();
+    let kinds = KINDS.iter().filter(|(name, _)| manifest.auth.iter().any(|kind: &Kind| *kind.name == **name));
+    for key in kinds.flat_map(|(_, keys)| *keys) {
+        if !names.iter().any(|name| **name == **key) {
+            names.push((*key).into());
+        }
+    }
+    names
 }
 
 /// Splits what a connection says under `auth` into the kind and its values.

@@ -17,8 +17,8 @@ use super::answer;
 use super::body;
 use super::call::Means;
 use super::call::Stop;
+use super::connection;
 use super::connection::Connection;
-use super::credentials::KINDS;
 use super::inline;
 use super::manifest::Act;
 use super::manifest::Body;
@@ -132,7 +132,7 @@ async fn replayed(
     system: &System,
     fired: &Arc<Mutex<BTreeSet<u32>>>,
 ) -> Result<(), String> {
-    let connection = connection(manifest, example)?;
+    let connection = connection_of(manifest, example)?;
     let runtime = Runtime::new(Arc::new(One(connection)));
     let link = runtime.link(manifest, "example").map_err(|failure| failure.message)?;
     if !example.account.is_null() {
@@ -198,23 +198,16 @@ async fn replayed(
 }
 
 /// Makes the connection of an example: what it says, and stand-ins for all other secrets.
-fn connection(manifest: &Manifest, example: &Example) -> Result<Connection, String> {
+fn connection_of(manifest: &Manifest, example: &Example) -> Result<Connection, String> {
     let config = completed_config(manifest, example.config.clone())?;
     let given = example.auth.as_map().cloned().unwrap_or_default();
     let mut auth = given;
-    for name in &manifest.auth_keys {
-        auth.entry(name.clone()).or_insert_with(|| Value::from(format!("example-{name}")));
-    }
     let first = manifest.auth.first().map(|kind| kind.name.clone());
-    for key in manifest
-        .auth
-        .iter()
-        .flat_map(|kind| KINDS.iter().filter(|(name, _)| **name == *kind.name))
-        .flat_map(|(_, keys)| *keys)
+    for key in connection::auth_names(manifest) {
         // With them a refused token would be renewed, which no example shows.
-        .filter(|key| !["refresh_token", "private_key", "flow", "scopes"].contains(key))
-    {
-        auth.entry((*key).into()).or_insert_with(|| Value::from(format!("example-{key}")));
+        if !["refresh_token", "private_key", "flow", "scopes"].contains(&&*key) {
+            auth.entry(key.clone()).or_insert_with(|| Value::from(format!("example-{key}")));
+        }
     }
     // What would have to be fetched or signed is there already.
     auth.entry("access_token".into()).or_insert_with(|| Value::from("example-access_token"));
@@ -382,7 +375,8 @@ fn refused(reason: &str) -> TransportError {
 }
 
 /// Says how a request is not the one that is expected; what the example does not name may be anything.
-fn differs(expect: &Value, request: &Request) -> Option<String> {
+#[must_use]
+pub fn differs(expect: &Value, request: &Request) -> Option<String> {
     let expected = expect.as_map()?;
     let methods = ["get", "head", "post", "put", "patch", "delete", "options"];
     let (method, path) = expected.iter().find(|(key, _)| methods.contains(&&***key))?;
@@ -453,7 +447,9 @@ fn is_path(url: &str, path: &str) -> bool {
         || url.get(..url.len() - path.len()).is_some_and(|it| it.ends_with('/'))
 }
 
-fn response(reply: &Value) -> Response {
+/// Makes the answer that an example writes.
+#[must_use]
+pub fn response(reply: &Value) -> Response {
     let status = reply.get("status").and_then(|status| status.to_text().parse().ok()).unwrap_or(200);
     let mut headers: Vec<(String, String)> = Vec::new();
     for (key, value) in reply.get("headers").and_then(Value::as_map).into_iter().flatten() {

@@ -105,6 +105,19 @@ struct Sigv4 {
     unsigned_payload: bool,
 }
 
+/// Where a request carries what shows who it is from, for the side that is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Carried {
+    /// Somewhere that only the manifest knows.
+    Anywhere,
+    /// In a header.
+    Header(Arc<str>),
+    /// In the query.
+    Query(Arc<str>),
+    /// A token that was issued.
+    Token,
+}
+
 /// Reads the section `auth` of a manifest.
 ///
 /// Its expressions may read `base_url`, too: token endpoints often stand below it. `bases` are its names.
@@ -208,6 +221,20 @@ fn read_kind(name: &Arc<str>, tree: &Tree, place: &Place<'_>, bases: &[String], 
 }
 
 impl Kind {
+    /// Says where a request carries it.
+    #[must_use]
+    pub fn carried(&self) -> Carried {
+        match &self.way {
+            Way::Patch => Carried::Anywhere,
+            Way::Basic { .. } | Way::Bearer(_) | Way::Oauth1(_) | Way::Sigv4(_) => {
+                Carried::Header("authorization".into())
+            }
+            Way::Header(name, _) => Carried::Header(name.clone()),
+            Way::Query(name, _) => Carried::Query(name.clone()),
+            Way::Oauth2(_) => Carried::Token,
+        }
+    }
+
     /// Returns what it says of OAuth 2.0.
     #[must_use]
     pub fn oauth2(&self) -> Option<&Oauth2> {

@@ -10,3 +10,4 @@
 
 pub mod exchange;
 pub mod family;
+pub mod plan;

@@ -58,6 +58,12 @@ impl<'m> Place<'m> {
         Self { roots: BEFORE.to_vec(), input: None, tables, seen }
     }
 
+    /// A place with these roots only.
+    #[must_use]
+    pub fn of(roots: &[&'static str], tables: &'m [String], seen: &'m Seen) -> Self {
+        Self { roots: roots.to_vec(), input: None, tables, seen }
+    }
+
     /// Takes out which roots were read so far.
     #[must_use]
     pub fn roots_read(&self) -> BTreeSet<String> {

@@ -10,8 +10,14 @@ pub trait Family: Send + std::fmt::Debug {
     /// Answers a request; nothing where the path is not the family's.
     fn answer(&mut self, request: &Received, moment: &mut Moment) -> Option<Reply>;
 
-    /// Returns what it holds, for people and tests.
+    /// Returns what it holds, for people and tests: collection → rows.
     fn state(&self) -> Value;
+
+    /// Replaces the rows of a collection.
+    ///
+    /// # Errors
+    /// There is no such collection, or a row does not fit it.
+    fn load(&mut self, collection: &str, rows: &[Value]) -> Result<(), String>;
 }
 
 /// What an answer depends on beside the state.

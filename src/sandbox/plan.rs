@@ -1,0 +1,281 @@
+//! What a manifest says of its stand-in, read once: `sandbox` of the manifest and of each operation, the paths of the
+//! operations, the answers that their examples show.
+
+mod handler;
+mod route;
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+pub use self::handler::Find;
+pub use self::handler::Handler;
+pub use self::handler::List;
+pub use self::handler::Refusal;
+pub use self::route::Route;
+use crate::connector::auth::Oauth2;
+use crate::connector::connection;
+use crate::connector::contract;
+use crate::connector::credentials::Carried;
+use crate::connector::credentials::Kind;
+use crate::connector::manifest::Act;
+use crate::connector::manifest::Manifest;
+use crate::connector::manifest::place::Place;
+use crate::connector::manifest::place::Seen;
+use crate::connector::notes::Notes;
+use crate::connector::render;
+use crate::connector::runtime;
+use crate::diag::Code;
+use crate::diag::Diagnostic;
+use crate::model::Duration;
+use crate::model::Map;
+use crate::model::Timestamp;
+use crate::model::Value;
+use crate::sandbox::exchange::Reply;
+use crate::template::Scope;
+use crate::template::Template;
+use crate::template::TemplateTree;
+use crate::yaml::Tree;
+
+/// The keys that every stand-in has; a family takes others.
+const KEYS: &[&str] = &["family", "config", "auth", "data", "limits", "denied", "unknown"];
+/// What the expressions of a stand-in may read.
+const ROOTS: &[&str] = &[
+    "request",
+    "params",
+    "rows",
+    "row",
+    "item",
+    "items",
+    "next",
+    "new_id",
+    "config",
+    "tables",
+    "limit",
+    "remaining",
+    "reset",
+    "reset_after",
+];
+
+/// The stand-in of one connector, before anything was asked of it.
+#[derive(Debug)]
+pub struct Plan {
+    pub manifest: Arc<Manifest>,
+    /// What a connection says in the sandbox, where the project gives nothing.
+    pub config: Value,
+    /// The credentials of the sandbox.
+    pub auth: Map,
+    pub routes: Vec<Route>,
+    pub oauth: Option<Oauth>,
+    /// How requests show who they are from; one of them is enough.
+    pub carried: Vec<Carried>,
+    pub limits: Vec<Limit>,
+    /// The rows at the start, by collection.
+    pub data: IndexMap<Arc<str>, Vec<Value>>,
+    /// A family and its settings.
+    pub family: Option<(Arc<str>, Value)>,
+    /// What is answered to who may not, and where nothing is.
+    pub denied: Option<TemplateTree>,
+    pub unknown: Option<TemplateTree>,
+    /// Answers that examples show to a fault, by status.
+    pub faults: Vec<(u16, Value)>,
+}
+
+/// The paths of an authorization server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Oauth {
+    pub authorize: Option<String>,
+    pub token: Option<String>,
+    pub device: Option<String>,
+    pub revoke: Option<String>,
+    /// Requests by which a token is had off the standard.
+    pub own: Vec<String>,
+}
+
+/// A limit that the stand-in keeps, in windows that begin with their first request.
+#[derive(Debug)]
+pub struct Limit {
+    pub limit: u32,
+    pub per: Duration,
+    /// Nothing means all.
+    pub operations: Vec<Arc<str>>,
+    /// Go with every answer.
+    pub headers: Option<TemplateTree>,
+    pub refuse: Option<TemplateTree>,
+}
+
+impl Plan {
+    /// Makes the plan of a manifest, which is whole: with its examples.
+    #[must_use]
+    pub fn make(manifest: &Arc<Manifest>) -> (Self, Vec<Diagnostic>) {
+        let mut notes = Notes::new(manifest.source.clone());
+        let seen = Seen::default();
+        let tables: Vec<String> =
+            manifest.tables.as_map().into_iter().flatten().map(|(name, _)| name.to_string()).collect();
+        let place = Place::of(ROOTS, &tables, &seen);
+        let mut plan = Self {
+            manifest: manifest.clone(),
+            config: Value::map::<&str>([]),
+            auth: Map::new(),
+            routes: Vec::new(),
+            oauth: None,
+            carried: manifest.auth.iter().map(Kind::carried).collect(),
+            limits: Vec::new(),
+            data: IndexMap::new(),
+            family: None,
+            denied: None,
+            unknown: None,
+            faults: shown_faults(manifest),
+        };
+        if let Some(tree) = manifest.sandbox.as_ref().filter(|tree| notes.mapping(tree)) {
+            plan.read(tree, &place, &mut notes);
+        }
+        plan.config = runtime::completed_config(manifest, plan.config.clone()).unwrap_or(plan.config);
+        for key in connection::auth_names(manifest) {
+            plan.auth.entry(key.clone()).or_insert_with(|| Value::from(format!("sandbox-{key}")));
+        }
+        plan.oauth = manifest.auth.iter().find_map(Kind::oauth2).map(|oauth2| plan.oauth(oauth2));
+        let shown = route::Shown::of(manifest);
+        for operation in manifest.operations.values() {
+            let Act::Request(request) = &operation.act else { continue };
+            let handler =
+                operation.sandbox.as_ref().and_then(|tree| handler::read(tree, &place, &plan.data, &mut notes));
+            let prefix = plan.base(request.base.as_deref());
+            plan.routes.push(Route::make(operation, request, &prefix, handler, &shown));
+        }
+        for (name, operation) in &manifest.operations {
+            if let (Some(tree), false) = (&operation.sandbox, matches!(operation.act, Act::Request(_))) {
+                let message = format!("`{name}` sends no request of its own that a stand-in could answer");
+                notes.error(Code::UnknownKey, &tree.span, message);
+            }
+        }
+        (plan, notes.diagnostics)
+    }
+
+    fn read(&mut self, tree: &Tree, place: &Place<'_>, notes: &mut Notes) {
+        let family = tree.get("family").and_then(|it| notes.text(it));
+        if family.is_none() {
+            notes.keys(tree, KEYS);
+        }
+        self.family = family.map(|name| (Arc::from(name), tree.to_value()));
+        if let Some(config) = tree.get("config").filter(|it| notes.mapping(it)) {
+            self.config = config.to_value();
+        }
+        if let Some(auth) = tree.get("auth").filter(|it| notes.mapping(it)) {
+            self.auth = auth.to_value().as_map().cloned().unwrap_or_default();
+        }
+        for entry in tree.get("data").filter(|it| notes.mapping(it)).into_iter().flat_map(Tree::entries) {
+            if notes.sequence(&entry.value) {
+                self.data.insert(entry.key.clone(), entry.value.items().iter().map(Tree::to_value).collect());
+            }
+        }
+        for item in tree.get("limits").filter(|it| notes.sequence(it)).into_iter().flat_map(Tree::items) {
+            self.limits.extend(read_limit(item, place, &self.manifest, notes));
+        }
+        self.denied = tree.get("denied").map(|it| place.tree(it, notes));
+        self.unknown = tree.get("unknown").map(|it| place.tree(it, notes));
+    }
+
+    /// Makes the scope of the manifest's own expressions, with the settings of the sandbox.
+    fn scope(&self, auth: bool) -> Scope {
+        let mut roots = vec![("config", self.config.clone()), ("tables", self.manifest.tables.clone())];
+        roots.push(("auth", Value::from(self.auth.clone())));
+        if auth {
+            let bases = self
+                .manifest
+                .base_url
+                .iter()
+                .filter_map(|(name, template)| Some((name.clone(), template.eval(&self.scope(false)).ok()?)));
+            roots.push(("base_url", Value::map(bases.collect::<Vec<_>>())));
+        }
+        render::scope(roots, Timestamp(0))
+    }
+
+    /// Returns the path of a base URL, which stands before those of its operations.
+    fn base(&self, name: Option<&str>) -> String {
+        let base = match name {
+            Some(name) => self.manifest.base_url.get(name),
+            None => self.manifest.base_url.values().next(),
+        };
+        base.and_then(|template| self.path_of(template, false)).unwrap_or_default()
+    }
+
+    fn path_of(&self, template: &Template, auth: bool) -> Option<String> {
+        let url = template.eval(&self.scope(auth)).ok()?.to_text();
+        let (_, rest) = url.split_once("://")?;
+        let path = rest.find('/').and_then(|at| rest.get(at..)).unwrap_or_default();
+        Some(path.split(['?', '#']).next().unwrap_or_default().trim_end_matches('/').to_owned())
+    }
+
+    fn oauth(&self, oauth2: &Oauth2) -> Oauth {
+        let path = |template: &Option<Template>| template.as_ref().and_then(|it| self.path_of(it, true));
+        let exchanges = oauth2.exchange.iter().map(|exchange| &exchange.request);
+        let own = exchanges.chain(oauth2.refresh.as_ref().map(|refresh| &refresh.request));
+        Oauth {
+            authorize: path(&oauth2.authorize_url),
+            token: path(&oauth2.token_url),
+            device: path(&oauth2.device_url),
+            revoke: path(&oauth2.revoke),
+            own: own
+                .filter_map(|spec| {
+                    let path = spec.path.eval(&self.scope(true)).ok()?.to_text();
+                    Some(format!("{}{}", self.base(spec.base.as_deref()), path.split('?').next().unwrap_or_default()))
+                })
+                .collect(),
+        }
+    }
+}
+
+fn read_limit(tree: &Tree, place: &Place<'_>, manifest: &Manifest, notes: &mut Notes) -> Option<Limit> {
+    if !notes.keys(tree, &["limit", "per", "operations", "headers", "refuse"]) {
+        return None;
+    }
+    let mut operations = Vec::new();
+    for item in tree.get("operations").filter(|it| notes.sequence(it)).into_iter().flat_map(Tree::items) {
+        let Some(name) = notes.text(item) else { continue };
+        if !manifest.operations.contains_key(name) {
+            notes.error(Code::UnknownName, &item.span, format!("there is no operation `{name}`"));
+        }
+        operations.push(name.into());
+    }
+    let mut needed = |key: &str| {
+        let found = tree.get(key);
+        if found.is_none() {
+            notes.error(Code::MissingKey, &tree.span, format!("key `{key}` is missing"));
+        }
+        found
+    };
+    let (limit, per) = (needed("limit")?, needed("per")?);
+    Some(Limit {
+        limit: notes.number(limit, 1, u32::MAX)?,
+        per: notes.duration(per)?,
+        operations,
+        headers: tree.get("headers").map(|it| place.tree(it, notes)),
+        refuse: tree.get("refuse").map(|it| place.tree(it, notes)),
+    })
+}
+
+/// Gathers the refusals that examples show, the throttled ones first: a fault of their status looks like them.
+fn shown_faults(manifest: &Manifest) -> Vec<(u16, Value)> {
+    let mut found = Vec::new();
+    for operation in manifest.operations.values() {
+        for example in operation.examples.iter().filter(|example| example.error.is_some()) {
+            let throttled = example.error.as_deref().is_some_and(|error| matches!(error, "throttled" | "auth"));
+            for exchange in example.exchanges.iter().filter(|exchange| !exchange.is_lost()) {
+                let status = contract::response(&exchange.reply).status;
+                if status >= 400 {
+                    found.push((throttled, status, exchange.reply.clone()));
+                }
+            }
+        }
+    }
+    found.sort_by_key(|(throttled, ..)| !throttled);
+    found.into_iter().map(|(_, status, reply)| (status, reply)).collect()
+}
+
+/// Makes an answer of what a manifest writes, evaluated: `{ status, headers, json | text | xml | csv | bytes }`.
+#[must_use]
+pub fn reply_of(written: &Value) -> Reply {
+    let response = contract::response(written);
+    Reply { status: response.status, headers: response.headers, body: response.body }
+}
