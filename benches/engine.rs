@@ -102,6 +102,7 @@ impl World {
                 files_outside: false,
                 shell: false,
                 databases: Vec::new(),
+                rehearsal: false,
             },
             secrets: Arc::new(NoSecrets),
             owner: "bench".to_owned(),

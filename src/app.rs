@@ -33,6 +33,11 @@ use crate::pipeline::Catalog;
 use crate::pipeline::Project;
 use crate::pipeline::ProjectConnection;
 use crate::pipeline::SecretPlace;
+use crate::sandbox::fault as sandbox;
+use crate::sandbox::transport::Here;
+use crate::sandbox::transport::There;
+use crate::sandbox::world::Wanted;
+use crate::sandbox::world::World;
 use crate::secrets::MasterKey;
 use crate::secrets::Secrets;
 use crate::secrets::Source;
@@ -43,9 +48,24 @@ use crate::system::System;
 use crate::template::Lookup;
 use crate::template::Scope;
 use crate::template::StepView;
+use crate::template::TemplateTree;
 
 /// Where the master key of a project stands, below its folder.
 pub const MASTER_KEY: &str = ".pipewright/master.key";
+
+/// Where a rehearsal keeps its runs and tokens, below the project's folder, and the key that seals them where the project
+/// has none.
+const SANDBOX_STORE: &str = ".pipewright/sandbox.db";
+const SANDBOX_KEY: &str = ".pipewright/sandbox.key";
+
+/// What stands in for the world outside.
+#[derive(Clone, Debug, Default)]
+pub struct Rehearsal {
+    /// The address of a sandbox that another process serves; without one it lives in this process, as long as that does.
+    pub url: Option<String>,
+    pub faults: Vec<sandbox::Fault>,
+    pub seed: Option<u64>,
+}
 
 /// Why a command could not do its work.
 #[derive(Debug)]
@@ -76,6 +96,8 @@ pub struct App {
     pub engine: Engine,
     /// What operations of connectors run on; the engine hands it to them.
     pub runtime: Arc<Runtime>,
+    /// What stands in for the world outside, in this process.
+    pub sandbox: Option<Arc<World>>,
 }
 
 /// Reads an environment variable.
@@ -118,28 +140,60 @@ pub fn master_key(root: &Path) -> Result<Option<MasterKey>, Fault> {
     MasterKey::find(&root.join(MASTER_KEY)).context("reading the master key").map_err(Fault::Other)
 }
 
-/// Opens a project: its settings, its store, its secrets, and an engine over them.
+/// Opens a project: its settings, its store, its secrets, and an engine over them. A rehearsal has a store and secrets of
+/// its own, and reaches nothing but stand-ins.
 ///
 /// # Errors
 /// Faults of `pipewright.yaml`, and what keeps the store or the secrets from being opened.
-pub async fn open(root: PathBuf, registry: Registry, project: Project) -> Result<App, Fault> {
-    let key = master_key(&root)?.map(|key| Arc::new(key) as Arc<dyn Sealer>);
-    let url = store_url(&root, project.store.as_deref());
+pub async fn open(
+    root: PathBuf,
+    registry: Registry,
+    project: Project,
+    rehearsal: Option<Rehearsal>,
+) -> Result<App, Fault> {
+    let mut key = master_key(&root)?;
+    if rehearsal.is_some() && key.is_none() {
+        key = sandbox_key(&root)?;
+    }
+    let key = key.map(|key| Arc::new(key) as Arc<dyn Sealer>);
+    let stated = if rehearsal.is_some() { None } else { project.store.as_deref() };
+    let url = match rehearsal {
+        Some(_) => format!("sqlite://{}", root.join(SANDBOX_STORE).display()),
+        None => store_url(&root, stated),
+    };
     let options = OpenOptions { sealer: key, ..OpenOptions::default() };
     let store = Store::open(&url, options).await.context("opening the store")?;
-    let secrets = Secrets::load(&sources(&root, &project), Some(&store)).await.context("reading the secrets")?;
+    let places = if rehearsal.is_some() { vec![Source::Sandbox] } else { sources(&root, &project) };
+    let secrets = Secrets::load(&places, Some(&store)).await.context("reading the secrets")?;
     let access = Access {
         root: root.clone(),
         files_outside: project.files_outside,
         shell: project.shell,
         databases: project.databases.clone(),
+        rehearsal: rehearsal.is_some(),
     };
     let secrets = Arc::new(ProjectSecrets(secrets));
-    let connections = ProjectConnections { connections: project.connections.clone(), secrets: secrets.clone() };
     let system = System::real();
-    let http: Arc<dyn Transport> = Arc::new(ReqwestTransport::new());
+    let mut world = None;
+    let (http, connections): (Arc<dyn Transport>, Arc<dyn Connections>) = match rehearsal {
+        None => {
+            let connections = ProjectConnections { connections: project.connections.clone(), secrets: secrets.clone() };
+            (Arc::new(ReqwestTransport::new()), Arc::new(connections))
+        }
+        Some(rehearsal) => {
+            let made = Arc::new(cast(&root, &project, &secrets, &rehearsal, &system)?);
+            let http: Arc<dyn Transport> = match &rehearsal.url {
+                None => {
+                    world = Some(made.clone());
+                    Arc::new(Here(made.clone()))
+                }
+                Some(url) => Arc::new(There::connect(url, made.clone()).await.map_err(Fault::Usage)?),
+            };
+            (http, Arc::new(SandboxConnections(made)))
+        }
+    };
     let custody = Custody { store: store.clone(), http: http.clone(), system: system.clone() };
-    let runtime = Arc::new(Runtime::new(Arc::new(connections)).with_custody(custody));
+    let runtime = Arc::new(Runtime::new(connections).with_custody(custody));
     let engine = Engine::new(Parts {
         system,
         store,
@@ -152,7 +206,7 @@ pub async fn open(root: PathBuf, registry: Registry, project: Project) -> Result
         services: Services::default().with(runtime.clone()),
         probe: Probe::default(),
     });
-    Ok(App { root, project, registry, engine, runtime })
+    Ok(App { root, project, registry, engine, runtime, sandbox: world })
 }
 
 impl App {
@@ -176,6 +230,73 @@ impl App {
         };
         self.runtime.link(&manifest, name).map_err(|failure| Fault::Other(anyhow::anyhow!(failure.message)))
     }
+}
+
+/// Makes the sandbox of a project: a stand-in for each of its connections, and for every connector beside.
+///
+/// # Errors
+/// A setting of a connection that has no value.
+pub async fn sandbox(root: &Path, project: &Project, rehearsal: &Rehearsal) -> Result<World, Fault> {
+    let secrets = Secrets::load(&[Source::Sandbox], None).await.context("reading the secrets")?;
+    cast(root, project, &Arc::new(ProjectSecrets(secrets)), rehearsal, &System::real())
+}
+
+fn cast(
+    root: &Path,
+    project: &Project,
+    secrets: &Arc<ProjectSecrets>,
+    rehearsal: &Rehearsal,
+    system: &System,
+) -> Result<World, Fault> {
+    let scope = settings_scope(secrets.clone());
+    let mut wanted = Vec::with_capacity(project.connections.len());
+    for connection in &project.connections {
+        let name = &connection.name;
+        let evaluated = |tree: &TemplateTree, what: &str| {
+            let value = tree.eval(&scope);
+            value.map_err(|error| Fault::Usage(format!("connection `{name}`, {what}: {}", error.message)))
+        };
+        let auth = evaluated(&connection.auth, "`auth`")?.revealed();
+        let kind = auth.as_map().filter(|map| map.len() == 1).and_then(|map| map.first());
+        let kind = kind.filter(|(_, inner)| inner.as_map().is_some()).map(|(kind, _)| kind.clone());
+        let inner = kind.as_deref().and_then(|kind| auth.get(kind)).unwrap_or(&auth);
+        wanted.push(Wanted {
+            connection: name.as_str().into(),
+            connector: connection.connector.as_str().into(),
+            settings: evaluated(&connection.settings, "its settings")?.revealed(),
+            flow: inner.get("flow").cloned(),
+            kind,
+        });
+    }
+    let seed = rehearsal.seed.unwrap_or_else(|| u64::try_from(system.random.bits() >> 64).unwrap_or_default());
+    let faults = sandbox::Faults::new(rehearsal.faults.iter().cloned());
+    Ok(World::new(Library::open(root), wanted, system.clone(), faults, seed))
+}
+
+/// Reads the key that seals what a rehearsal keeps; makes it where there is none.
+fn sandbox_key(root: &Path) -> Result<Option<MasterKey>, Fault> {
+    let path = root.join(SANDBOX_KEY);
+    if !path.exists() {
+        std::fs::create_dir_all(root.join(".pipewright"))?;
+        crate::secrets::create_master_key_file(&path).context("making the sandbox's key")?;
+    }
+    MasterKey::from_file(&path).context("reading the sandbox's key").map_err(Fault::Other)
+}
+
+/// The connections of a rehearsal.
+#[derive(Debug)]
+struct SandboxConnections(Arc<World>);
+
+impl Connections for SandboxConnections {
+    fn get(&self, name: &str, manifest: &Manifest) -> Result<Connection, String> {
+        self.0.connection(name, manifest)
+    }
+}
+
+/// Makes the scope of a connection's expressions: secrets, and nothing else.
+fn settings_scope(secrets: Arc<ProjectSecrets>) -> Scope {
+    // No setting depends on the time.
+    Scope { lookup: secrets, globals: Arc::default(), locals: Vec::new(), now: crate::model::Timestamp(0) }
 }
 
 /// Opens the project's store for reading; nothing when it is not there yet or cannot be opened.
@@ -242,14 +363,8 @@ impl Connections for ProjectConnections {
         if found.connector != *manifest.name {
             return Err(format!("connection `{name}` is of connector `{}`, not `{}`", found.connector, manifest.name));
         }
-        let scope = Scope {
-            lookup: self.secrets.clone(),
-            globals: Arc::default(),
-            locals: Vec::new(),
-            // No setting depends on the time.
-            now: crate::model::Timestamp(0),
-        };
-        let evaluated = |tree: &crate::template::TemplateTree, what: &str| {
+        let scope = settings_scope(self.secrets.clone());
+        let evaluated = |tree: &TemplateTree, what: &str| {
             tree.eval(&scope).map_err(|error| format!("connection `{name}`, {what}: {}", error.message))
         };
         let settings = evaluated(&found.settings, "its settings")?;

@@ -10,11 +10,13 @@ mod effects;
 mod explain;
 mod graph;
 mod init;
+mod interrupts;
 mod nodes;
 mod print;
 mod progress;
 mod run;
 mod runs;
+mod sandbox;
 mod schema;
 mod screen;
 mod secrets;
@@ -26,6 +28,7 @@ use clap::Parser;
 use clap::Subcommand;
 
 use crate::app::Fault;
+use crate::app::Rehearsal;
 
 /// Runs declarative pipelines: checked before they start, durable while they run, no effect done twice.
 #[derive(Debug, Parser)]
@@ -52,6 +55,17 @@ pub struct Global {
     /// Whether to color what people read.
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     color: Color,
+    /// Rehearse: stand-ins answer for every system outside, and runs are kept apart from the real ones. With an address,
+    /// those that `pipewright sandbox` serves there.
+    #[arg(long, global = true, value_name = "URL", num_args = 0..=1, require_equals = true)]
+    sandbox: Option<Option<String>>,
+}
+
+impl Global {
+    /// Returns what stands in for the world outside, where that is asked for.
+    fn rehearsal(&self) -> Option<Rehearsal> {
+        self.sandbox.clone().map(|url| Rehearsal { url, ..Rehearsal::default() })
+    }
 }
 
 /// When to color.
@@ -87,6 +101,8 @@ enum Command {
     /// List connectors, show what they can do, make one, hold one against its examples.
     #[command(subcommand)]
     Connectors(connectors::Connectors),
+    /// Serve stand-ins of outside systems on loopback, to rehearse against.
+    Sandbox(sandbox::Sandbox),
     /// List what `uses` can name, or explain one node.
     Nodes(nodes::Nodes),
     /// Print a page of the documentation.
@@ -196,6 +212,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Secrets(command) => command.execute(&global).await,
         Command::Auth(command) => command.execute(&global).await,
         Command::Connectors(command) => command.execute(&global).await,
+        Command::Sandbox(command) => command.execute(&global).await,
         Command::Nodes(command) => command.execute(),
         Command::Docs(command) => command.execute(),
         Command::Explain(command) => command.execute(),

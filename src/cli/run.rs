@@ -12,9 +12,11 @@ use tokio_util::sync::CancellationToken;
 use super::Exit;
 use super::Global;
 use super::complete;
+use super::interrupts::Interrupts;
 use super::print;
 use super::progress::Key;
 use super::progress::Seen;
+use super::sandbox::Troubles;
 use super::screen::Screen;
 use crate::app::App;
 use crate::app::Fault;
@@ -47,6 +49,8 @@ pub(super) struct Run {
     /// Print the outputs only.
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    troubles: Troubles,
     /// Leave the run waiting when it has to wait longer than a minute, and end with code 3.
     #[arg(long)]
     detach: bool,
@@ -54,7 +58,8 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) async fn execute(self, global: &Global) -> Result<Exit, Fault> {
-        let (app, pipeline) = super::validate::load_one(global, &self.target).await?;
+        let rehearsal = self.troubles.rehearsal(global)?;
+        let (app, pipeline) = super::validate::load_one(global, &self.target, rehearsal).await?;
         let inputs = self.inputs(&pipeline)?;
         let run = app.engine.start(&pipeline, inputs).await.map_err(fault)?;
         let view = View { json: self.json, quiet: self.quiet, foreground: !self.detach };
@@ -134,6 +139,10 @@ pub(super) async fn follow(
         }
     };
     let seen = shown.await.unwrap_or_default();
+    if let Some(world) = app.sandbox.as_ref().filter(|_| !view.json && !view.quiet) {
+        super::sandbox::tell(world);
+    }
+    let runs = if app.engine.parts().access.rehearsal { "pipewright --sandbox" } else { "pipewright" };
     match execution.map_err(fault)? {
         Execution::Finished { state, outputs, error } => {
             Ok(finished(run, &pipeline, &seen, state, &outputs, error, view))
@@ -142,14 +151,14 @@ pub(super) async fn follow(
             let until = until.map(|until| format!(" until {until}")).unwrap_or_default();
             print::talk(&format!("run {run} waits{until}: {}", print::clean(&reason)));
             print::hint(&if in_doubt {
-                format!("`pipewright effects list --run {run}` shows what is in doubt")
+                format!("`{runs} effects list --run {run}` shows what is in doubt")
             } else {
-                format!("`pipewright runs resume {run}` goes on with it")
+                format!("`{runs} runs resume {run}` goes on with it")
             });
             Ok(Exit::Waiting)
         }
         Execution::Stopped => {
-            print::talk(&format!("run {run} is stopped; `pipewright runs resume {run}` goes on with it"));
+            print::talk(&format!("run {run} is stopped; `{runs} runs resume {run}` goes on with it"));
             Ok(Exit::Interrupted)
         }
     }
@@ -225,41 +234,4 @@ async fn interrupted_twice(stop: &CancellationToken, run: RunId, screen: &Screen
     screen.say(&format!("\nstopping run {run} in good order; press Ctrl-C again to stop at once"));
     stop.cancel();
     interrupts.next().await;
-}
-
-/// The wish of the user, or of the machine, that the program ends.
-struct Interrupts {
-    #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Interrupts {
-    #[cfg(unix)]
-    fn listen() -> std::io::Result<Self> {
-        use tokio::signal::unix::SignalKind;
-        use tokio::signal::unix::signal;
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-
-    #[cfg(unix)]
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-
-    #[cfg(not(unix))]
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self {})
-    }
-
-    #[cfg(not(unix))]
-    async fn next(&mut self) {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending().await
-        }
-    }
 }

@@ -11,6 +11,7 @@ use super::print;
 use crate::app;
 use crate::app::App;
 use crate::app::Fault;
+use crate::app::Rehearsal;
 use crate::diag;
 use crate::diag::Format;
 use crate::diag::Severity;
@@ -93,19 +94,23 @@ fn catalog(global: &Global, from: &std::path::Path) -> Result<(Catalog, Registry
     let registry = app::registry(&root);
     let catalog = Catalog::open(&root, registry.clone());
     // A key that cannot be read is told where it is needed.
-    let has_key = app::master_key(&root).map_or(true, |key| key.is_some());
+    let has_key = global.sandbox.is_some() || app::master_key(&root).map_or(true, |key| key.is_some());
     let catalog = if has_key { catalog } else { catalog.without_master_key() };
     Ok((catalog, registry))
 }
 
 /// Loads the one pipeline that a command names, and opens its project.
-pub(super) async fn load_one(global: &Global, target: &str) -> Result<(App, Arc<Pipeline>), Fault> {
+pub(super) async fn load_one(
+    global: &Global,
+    target: &str,
+    rehearsal: Option<Rehearsal>,
+) -> Result<(App, Arc<Pipeline>), Fault> {
     let path = PathBuf::from(target);
     let from = path.parent().filter(|_| path.is_file()).map(PathBuf::from).unwrap_or_default();
     let (catalog, registry) = catalog(global, &from)?;
     let pipeline = load_from(&catalog, target)?;
     let project = project_of(&catalog)?;
-    let app = app::open(catalog.root().to_owned(), registry, project).await?;
+    let app = app::open(catalog.root().to_owned(), registry, project, rehearsal).await?;
     Ok((app, pipeline))
 }
 
@@ -137,7 +142,13 @@ fn project_of(catalog: &Catalog) -> Result<pipeline::Project, Fault> {
 pub(super) async fn open_project(global: &Global) -> Result<App, Fault> {
     let (catalog, registry) = catalog(global, &PathBuf::from("."))?;
     let project = project_of(&catalog)?;
-    app::open(catalog.root().to_owned(), registry, project).await
+    app::open(catalog.root().to_owned(), registry, project, global.rehearsal()).await
+}
+
+/// Opens the settings of the project that a command stands in, and nothing else of it.
+pub(super) fn settings(global: &Global) -> Result<(PathBuf, pipeline::Project), Fault> {
+    let (catalog, _) = catalog(global, &PathBuf::from("."))?;
+    Ok((catalog.root().to_owned(), project_of(&catalog)?))
 }
 
 /// Compiles the version that a run keeps.

@@ -283,6 +283,7 @@ async fn exchange(
         let mut request = send::make(making, &scope).await?;
         request.timeout = timeout(link, operation, means);
         request.private = link.connection().private;
+        request.connection = Some(link.connection().name.clone());
         if !link.is_ours(&request.url, &scope) {
             return Err(Failure::new(OutcomeKind::Rejected, egress(link, &request.url)).into());
         }

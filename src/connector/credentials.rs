@@ -110,10 +110,10 @@ struct Sigv4 {
 pub enum Carried {
     /// Somewhere that only the manifest knows.
     Anywhere,
-    /// In a header.
-    Header(Arc<str>),
-    /// In the query.
-    Query(Arc<str>),
+    /// In a header, with this value; nothing where the value is a signature.
+    Header(Arc<str>, Option<String>),
+    /// In the query, with this value.
+    Query(Arc<str>, Option<String>),
     /// A token that was issued.
     Token,
 }
@@ -221,16 +221,25 @@ fn read_kind(name: &Arc<str>, tree: &Tree, place: &Place<'_>, bases: &[String], 
 }
 
 impl Kind {
-    /// Says where a request carries it.
+    /// Says where a request carries it, and what, with the credentials of this scope.
     #[must_use]
-    pub fn carried(&self) -> Carried {
+    pub fn carried(&self, scope: &Scope) -> Carried {
+        let text = |tree: &TemplateTree| {
+            let value = render::written(tree, scope).ok().flatten();
+            value.map(|value| value.revealed().to_text()).filter(|text| !text.is_empty())
+        };
+        let authorization = |value| Carried::Header("authorization".into(), value);
         match &self.way {
             Way::Patch => Carried::Anywhere,
-            Way::Basic { .. } | Way::Bearer(_) | Way::Oauth1(_) | Way::Sigv4(_) => {
-                Carried::Header("authorization".into())
-            }
-            Way::Header(name, _) => Carried::Header(name.clone()),
-            Way::Query(name, _) => Carried::Query(name.clone()),
+            Way::Basic { user, password } => authorization(
+                text(user)
+                    .zip(text(password))
+                    .map(|(user, password)| format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))),
+            ),
+            Way::Bearer(token) => authorization(text(token).map(|token| format!("Bearer {token}"))),
+            Way::Oauth1(_) | Way::Sigv4(_) => authorization(None),
+            Way::Header(name, value) => Carried::Header(name.clone(), text(value)),
+            Way::Query(name, value) => Carried::Query(name.clone(), text(value)),
             Way::Oauth2(_) => Carried::Token,
         }
     }

@@ -30,5 +30,5 @@ pub mod schema;
 mod send;
 pub mod session;
 pub mod sign;
-mod url;
+pub mod url;
 mod wire;

@@ -85,7 +85,7 @@ pub(super) fn next_page(template: &Template, scope: &Scope, current: &str) -> Re
 
 /// Tells whether a URL may be asked: the host of a base, or one that the manifest names.
 #[must_use]
-pub(super) fn is_ours(manifest: &Manifest, bases: &[String], url: &str) -> bool {
+pub fn is_ours(manifest: &Manifest, bases: &[String], url: &str) -> bool {
     let Some(origin) = Origin::of(url) else { return false };
     if bases.iter().any(|base| Origin::of(base).is_some_and(|own| own == origin)) {
         return true;

@@ -55,6 +55,7 @@ pub use self::state::StepState;
 pub use self::stored::from_stored;
 pub use self::stored::to_stored;
 pub use self::time::Duration;
+pub use self::time::ParseDurationError;
 pub use self::time::Timestamp;
 pub use self::value::Blob;
 pub use self::value::Dataset;

@@ -87,6 +87,8 @@ pub struct Access {
     pub shell: bool,
     /// Databases by connection name, as URLs, for `sql.query` and `sql.execute`.
     pub databases: Vec<(String, String)>,
+    /// Whether the world outside is a sandbox: then no program runs and no server's database is reached.
+    pub rehearsal: bool,
 }
 
 /// How loud a log line is.

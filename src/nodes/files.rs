@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     fn access(root: &Path) -> Access {
-        Access { root: root.to_owned(), files_outside: false, shell: false, databases: Vec::new() }
+        Access { root: root.to_owned(), files_outside: false, shell: false, databases: Vec::new(), rehearsal: false }
     }
 
     #[test]

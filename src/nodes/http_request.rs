@@ -332,6 +332,7 @@ impl HttpRequest {
             max_body: self.max_body,
             redirects: self.redirects,
             private: true,
+            connection: None,
         })
     }
 

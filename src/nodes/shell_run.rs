@@ -147,6 +147,10 @@ struct Ended {
 impl ShellRun {
     /// Starts the program. What fails here has changed nothing.
     fn start(&self, ctx: &StepContext<'_>) -> Result<Child, NodeError> {
+        if ctx.access.rehearsal {
+            let message = "`shell.run` does not run in the sandbox: a program could reach the real world";
+            return Err(NodeError::message(ErrorClass::Rejected, message));
+        }
         if !ctx.access.shell {
             let message = "`shell.run` is off: the project file can allow it by `allow: { shell: true }`";
             return Err(NodeError::message(ErrorClass::Rejected, message));

@@ -26,7 +26,13 @@ pub(super) fn database_url(ctx: &StepContext<'_>, database: &str) -> Result<Stri
             return Err(NodeError::invalid(format!("{message}; {have}")));
         }
     };
-    let Some(rest) = url.strip_prefix("sqlite:") else { return Ok(url) };
+    let Some(rest) = url.strip_prefix("sqlite:") else {
+        if ctx.access.rehearsal {
+            let message = format!("`{database}` is not reached in the sandbox: only files of SQLite are");
+            return Err(NodeError::message(ErrorClass::Rejected, message));
+        }
+        return Ok(url);
+    };
     let path = rest.strip_prefix("//").unwrap_or(rest);
     // Options could name other files or open the database in other ways; none are needed.
     let path = path.split('?').next().unwrap_or_default();

@@ -75,6 +75,13 @@ impl Received {
         self.query.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
     }
 
+    /// Returns the URL that the client has asked.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let query = if self.query.is_empty() { String::new() } else { format!("?{}", body::form::write(&self.query)) };
+        format!("{}{}{query}", self.origin, self.path)
+    }
+
     /// Reads the body as JSON; null where it is none.
     #[must_use]
     pub fn json(&self) -> Value {

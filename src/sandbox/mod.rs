@@ -8,6 +8,14 @@
 //!                                   └── server: axum on loopback, one port a connector, faults on the way out
 //! ```
 
+pub mod authority;
 pub mod exchange;
 pub mod family;
+pub mod fault;
+pub mod handle;
 pub mod plan;
+pub mod rows;
+pub mod server;
+pub mod stand;
+pub mod transport;
+pub mod world;

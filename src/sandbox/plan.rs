@@ -25,8 +25,10 @@ use crate::connector::manifest::place::Seen;
 use crate::connector::notes::Notes;
 use crate::connector::render;
 use crate::connector::runtime;
+use crate::connector::url;
 use crate::diag::Code;
 use crate::diag::Diagnostic;
+use crate::http::Origin;
 use crate::model::Duration;
 use crate::model::Map;
 use crate::model::Timestamp;
@@ -38,10 +40,11 @@ use crate::template::TemplateTree;
 use crate::yaml::Tree;
 
 /// The keys that every stand-in has; a family takes others.
-const KEYS: &[&str] = &["family", "config", "auth", "data", "limits", "denied", "unknown"];
+const KEYS: &[&str] = &["family", "config", "auth", "oauth", "data", "limits", "denied", "unknown"];
 /// What the expressions of a stand-in may read.
 const ROOTS: &[&str] = &[
     "request",
+    "operation",
     "params",
     "rows",
     "row",
@@ -81,8 +84,8 @@ pub struct Plan {
     pub faults: Vec<(u16, Value)>,
 }
 
-/// The paths of an authorization server.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// An authorization server: its paths, and how it issues tokens.
+#[derive(Debug)]
 pub struct Oauth {
     pub authorize: Option<String>,
     pub token: Option<String>,
@@ -90,7 +93,18 @@ pub struct Oauth {
     pub revoke: Option<String>,
     /// Requests by which a token is had off the standard.
     pub own: Vec<String>,
+    /// Whether the manifest's client sends a challenge (RFC 7636).
+    pub pkce: bool,
+    /// How long an access token serves.
+    pub lifetime: Duration,
+    /// Whether a refresh token serves once.
+    pub rotate: bool,
+    /// What a token's answer has beside the names of the RFC: `oauth.token` of the manifest.
+    pub extra: Option<TemplateTree>,
 }
+
+/// How long an access token serves where the manifest does not say.
+const LIFETIME: Duration = Duration::from_secs(7200);
 
 /// A limit that the stand-in keeps, in windows that begin with their first request.
 #[derive(Debug)]
@@ -105,9 +119,10 @@ pub struct Limit {
 }
 
 impl Plan {
-    /// Makes the plan of a manifest, which is whole: with its examples.
+    /// Makes the plan of a manifest, which is whole: with its examples. `given` is what a connection says beside `auth`;
+    /// it wins over what the manifest says of the sandbox.
     #[must_use]
-    pub fn make(manifest: &Arc<Manifest>) -> (Self, Vec<Diagnostic>) {
+    pub fn make(manifest: &Arc<Manifest>, given: &Value) -> (Self, Vec<Diagnostic>) {
         let mut notes = Notes::new(manifest.source.clone());
         let seen = Seen::default();
         let tables: Vec<String> =
@@ -119,7 +134,7 @@ impl Plan {
             auth: Map::new(),
             routes: Vec::new(),
             oauth: None,
-            carried: manifest.auth.iter().map(Kind::carried).collect(),
+            carried: Vec::new(),
             limits: Vec::new(),
             data: IndexMap::new(),
             family: None,
@@ -130,11 +145,17 @@ impl Plan {
         if let Some(tree) = manifest.sandbox.as_ref().filter(|tree| notes.mapping(tree)) {
             plan.read(tree, &place, &mut notes);
         }
-        plan.config = runtime::completed_config(manifest, plan.config.clone()).unwrap_or(plan.config);
+        let mut config = plan.config.as_map().cloned().unwrap_or_default();
+        config.extend(given.as_map().into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())));
+        let config = Value::from(config);
+        plan.config = runtime::completed_config(manifest, config.clone()).unwrap_or(config);
         for key in connection::auth_names(manifest) {
             plan.auth.entry(key.clone()).or_insert_with(|| Value::from(format!("sandbox-{key}")));
         }
-        plan.oauth = manifest.auth.iter().find_map(Kind::oauth2).map(|oauth2| plan.oauth(oauth2));
+        plan.carried = manifest.auth.iter().map(|kind| kind.carried(&plan.scope(false))).collect();
+        let issuing = manifest.sandbox.as_ref().and_then(|tree| tree.get("oauth"));
+        let oauth2 = manifest.auth.iter().find_map(Kind::oauth2);
+        plan.oauth = oauth2.map(|oauth2| plan.oauth(oauth2, issuing, &place, &mut notes));
         let shown = route::Shown::of(manifest);
         for operation in manifest.operations.values() {
             let Act::Request(request) = &operation.act else { continue };
@@ -192,12 +213,27 @@ impl Plan {
     }
 
     /// Returns the path of a base URL, which stands before those of its operations.
-    fn base(&self, name: Option<&str>) -> String {
+    #[must_use]
+    pub fn base(&self, name: Option<&str>) -> String {
         let base = match name {
             Some(name) => self.manifest.base_url.get(name),
             None => self.manifest.base_url.values().next(),
         };
         base.and_then(|template| self.path_of(template, false)).unwrap_or_default()
+    }
+
+    /// Tells whether a URL leads to the system that this stands in for.
+    #[must_use]
+    pub fn is_at(&self, url: &str) -> bool {
+        let Some(origin) = Origin::of(url) else { return false };
+        let manifest = &self.manifest;
+        let oauth2 = manifest.auth.iter().find_map(Kind::oauth2);
+        let tokens =
+            oauth2.into_iter().flat_map(|own| [&own.authorize_url, &own.token_url, &own.device_url, &own.revoke]);
+        let urls = manifest.base_url.values().chain(tokens.flatten());
+        let scope = self.scope(true);
+        let own = urls.filter_map(|template| Origin::of(&template.eval(&scope).ok()?.revealed().to_text()));
+        own.into_iter().any(|own| own == origin) || url::is_ours(manifest, &[], url)
     }
 
     fn path_of(&self, template: &Template, auth: bool) -> Option<String> {
@@ -207,7 +243,9 @@ impl Plan {
         Some(path.split(['?', '#']).next().unwrap_or_default().trim_end_matches('/').to_owned())
     }
 
-    fn oauth(&self, oauth2: &Oauth2) -> Oauth {
+    fn oauth(&self, oauth2: &Oauth2, issuing: Option<&Tree>, place: &Place<'_>, notes: &mut Notes) -> Oauth {
+        let issuing = issuing.filter(|tree| notes.keys(tree, &["lifetime", "rotate", "token"]));
+        let told = |key: &str| issuing.and_then(|tree| tree.get(key));
         let path = |template: &Option<Template>| template.as_ref().and_then(|it| self.path_of(it, true));
         let exchanges = oauth2.exchange.iter().map(|exchange| &exchange.request);
         let own = exchanges.chain(oauth2.refresh.as_ref().map(|refresh| &refresh.request));
@@ -222,6 +260,10 @@ impl Plan {
                     Some(format!("{}{}", self.base(spec.base.as_deref()), path.split('?').next().unwrap_or_default()))
                 })
                 .collect(),
+            pkce: oauth2.pkce,
+            lifetime: told("lifetime").and_then(|it| notes.duration(it)).unwrap_or(LIFETIME),
+            rotate: told("rotate").and_then(|it| notes.flag(it)).unwrap_or(true),
+            extra: told("token").map(|it| place.tree(it, notes)),
         }
     }
 }

@@ -23,6 +23,8 @@ pub enum Source {
     Directory(PathBuf),
     /// The store's own table, sealed.
     Store,
+    /// None of the real ones: each secret is a text that says its name, for the sandbox.
+    Sandbox,
 }
 
 /// Finds secrets by name. The first source that has the name wins. Cheap to clone.
@@ -51,6 +53,7 @@ enum Loaded {
     EnvFile(PathBuf, HashMap<String, String>),
     Directory(PathBuf),
     Store(Store, HashMap<String, String>),
+    Sandbox,
 }
 
 impl Secrets {
@@ -67,6 +70,7 @@ impl Secrets {
                     loaded.push(Loaded::Store(store.clone(), sealed.into_iter().collect()));
                 }
                 (Source::Store, None) => {}
+                (Source::Sandbox, _) => loaded.push(Loaded::Sandbox),
             }
         }
         Ok(Self { sources: Arc::new(loaded), mask: Mask::default() })
@@ -128,6 +132,7 @@ impl Loaded {
                 Some(sealed) => store.unseal(sealed).map(Some).map_err(|error| unreadable(error.to_string())),
                 None => Ok(None),
             },
+            Self::Sandbox => Ok(Some(format!("sandbox-{name}"))),
         }
     }
 
@@ -136,6 +141,7 @@ impl Loaded {
             Self::Environment => "the environment".to_owned(),
             Self::EnvFile(path, _) | Self::Directory(path) => format!("`{}`", path.display()),
             Self::Store(..) => "the store".to_owned(),
+            Self::Sandbox => "the sandbox".to_owned(),
         }
     }
 }

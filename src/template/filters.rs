@@ -58,7 +58,7 @@ entries! {
     Filter "capitalize" "text | capitalize" "The first letter large, the rest small." "'aBC' | capitalize" => "\"Abc\"";
     Filter "chain" "list | chain(other, …)" "Lists, one behind the other." "[1] | chain([2]) | list" => "[1,2]";
     Filter "chunks" "file | chunks('4MiB')" "The parts of a file, by handle." "none | default([])" => "[]";
-    Filter "count" "x | count" "How many items, members or letters." "[1, 2] | count" => "2";
+    Filter "count" "x | count" "Another word for `length`." "[1, 2] | count" => "2";
     Filter "currency" "money | currency" "The three letters of money's currency." "'2.50 USD' | money | currency" => "\"USD\"";
     Filter "d" "x | d(value)" "Short for `default`." "none | d(1)" => "1";
     Filter "date" "moment | date(zone='UTC')" "The day of a moment in a time zone." "'2026-03-01T23:30:00Z' | datetime | date('Europe/Berlin')" => "\"2026-03-02\"";
@@ -66,7 +66,7 @@ entries! {
     Filter "decimal" "x | decimal" "An exact number from its text." "'1.10' | decimal" => "1.10";
     Filter "default" "x | default(value, also_false=false)" "The value where x is not there or null (or, with true, counts as false)." "none | default('a')" => "\"a\"";
     Filter "dictsort" "object | dictsort(by='key', reverse=false)" "Pairs of key and value, sorted by `key` or by `value`." "{'b': 1, 'a': 2} | dictsort" => "[[\"a\",2],[\"b\",1]]";
-    Filter "drop" "object | drop('a', …)" "The object without these members." "{'a': 1, 'b': 2} | drop('a')" => "{\"b\":2}";
+    Filter "drop" "object | drop('a', …)" "The object, or each of a list, without these members." "{'a': 1, 'b': 2} | drop('a')" => "{\"b\":2}";
     Filter "duration" "text | duration" "A length of time from its text." "'90s' | duration" => "\"1m30s\"";
     Filter "escape" "text | escape` or `text | escape(letters, keep=none)" "The text with HTML's letters escaped; or with a backslash before these letters, but not in what a pattern keeps." "'<' | escape" => "\"&lt;\"";
     Filter "estimate_tokens" "x | estimate_tokens" "About how many tokens the texts in a value make." "'abcdef' | estimate_tokens" => "2";
@@ -89,7 +89,7 @@ entries! {
     Filter "keys" "object | keys" "The names of the members." "{'a': 1} | keys" => "[\"a\"]";
     Filter "last" "list | last" "The last item." "[1, 2] | last" => "2";
     Filter "last_line" "text | last_line" "The last line that is not empty." "'a\\nb\\n' | last_line" => "\"b\"";
-    Filter "length" "x | length" "How many items, members or letters." "'abc' | length" => "3";
+    Filter "length" "x | length(as='chars')" "How many items or members; of a text its letters, or its length as `utf16`, `bytes` or `twitter` counts." "'näh' | length('bytes')" => "4";
     Filter "lines" "text | lines" "The lines of a text." "'a\\nb' | lines" => "[\"a\",\"b\"]";
     Filter "list" "x | list" "A list of the items." "range(2) | list" => "[0,1]";
     Filter "listed" "x | listed" "A list: of nothing none, of one thing one." "none | listed" => "[]";

@@ -47,7 +47,7 @@ impl Project {
         let settings = catalog.project().unwrap_or_else(|checked| panic!("{:?}", checked.diagnostics));
         let loaded = catalog.load(file).unwrap();
         let pipeline = loaded.pipeline.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
-        let app = pipewright::app::open(self.root().to_owned(), registry(), settings).await;
+        let app = pipewright::app::open(self.root().to_owned(), registry(), settings, None).await;
         let app: App = app.unwrap_or_else(|fault| panic!("{fault:?}"));
         let given: Vec<_> =
             given.iter().map(|(name, text)| ((*name).to_owned(), Given::Text((*text).to_owned()))).collect();

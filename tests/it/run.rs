@@ -317,7 +317,7 @@ impl Stage {
             system: self.system.clone(),
             store: Store::open(&url, options).await.unwrap(),
             http: Arc::new(ReqwestTransport::new()),
-            access: Access { root, files_outside: false, shell: false, databases: Vec::new() },
+            access: Access { root, files_outside: false, shell: false, databases: Vec::new(), rehearsal: false },
             secrets: self.secrets.clone(),
             owner: "test".to_owned(),
             owner_is_gone: |_| true,

@@ -191,6 +191,7 @@ impl Asker<'_> {
 
     async fn send(&self, mut request: Request) -> Result<Response, Denied> {
         request.private = self.link.connection().private;
+        request.connection = Some(self.link.connection().name.clone());
         self.means.http.send(request).await.map_err(|error| match error.nothing_was_sent() {
             true => Denied::Unavailable { reason: error.to_string(), wait: None },
             false => Denied::Lost(error.to_string()),

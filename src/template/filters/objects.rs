@@ -15,6 +15,8 @@ use super::lists::sorted;
 use super::rows::plucked;
 use crate::model::Map;
 use crate::model::Value;
+use crate::template::Count;
+use crate::template::count_text;
 
 pub(super) fn register(environment: &mut Environment<'static>) {
     moving(environment, "keys", 0, 0, |value, _| {
@@ -67,11 +69,21 @@ pub(super) fn register(environment: &mut Environment<'static>) {
         other => Ok(Value::list(list(other)?.iter().rev().cloned().collect())),
     });
     for name in ["length", "count"] {
-        moving(environment, name, 0, 0, |value, _| {
+        moving(environment, name, 1, 0, |value, arguments| {
+            let count = match arguments.text(0, "as")?.as_deref() {
+                None | Some("chars") => Count::Chars,
+                Some("utf16") => Count::Utf16,
+                Some("bytes") => Count::Bytes,
+                Some("twitter") => Count::Twitter,
+                Some(other) => {
+                    let known = "`chars`, `utf16`, `bytes` and `twitter`";
+                    return Err(invalid(format!("a length is not counted as `{other}`; there are {known}")));
+                }
+            };
             let length = match &value {
                 Value::List(items) => items.len(),
                 Value::Map(map) => map.len(),
-                Value::String(text) => text.chars().count(),
+                Value::String(text) => count_text(text, count),
                 other => return Err(invalid(format!("{} has no length", other.kind().name()))),
             };
             Ok(Value::Int(i128::try_from(length).unwrap_or(i128::MAX)))

@@ -74,13 +74,19 @@ pub(super) fn register(environment: &mut Environment<'static>) {
         Ok(found.map_or(Value::Null, |(_, value)| value.clone()))
     });
     filter(environment, "drop", 64, |value, arguments| {
-        let mut kept = object(&value)?.clone();
-        for place in 0..arguments.len() {
-            if let Some(key) = arguments.text(place, "")? {
-                kept.shift_remove(&*key);
+        let without = |value: &Value| -> Result<Value, Error> {
+            let mut kept = object(value)?.clone();
+            for place in 0..arguments.len() {
+                if let Some(key) = arguments.text(place, "")? {
+                    kept.shift_remove(&*key);
+                }
             }
+            Ok(Value::from(kept))
+        };
+        match &value {
+            Value::List(items) => items.iter().map(without).collect::<Result<_, _>>().map(Value::list),
+            one => without(one),
         }
-        Ok(Value::from(kept))
     });
     filter(environment, "prefix_keys", 1, |value, arguments| {
         let prefix = arguments.name(0, "prefix")?.ok_or_else(|| invalid("`prefix_keys` takes a text"))?;

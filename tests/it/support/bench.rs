@@ -106,8 +106,13 @@ impl Lookup for Secrets {
 impl Bench {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let access =
-            Access { root: folder.path().to_owned(), files_outside: false, shell: true, databases: Vec::new() };
+        let access = Access {
+            root: folder.path().to_owned(),
+            files_outside: false,
+            shell: true,
+            databases: Vec::new(),
+            rehearsal: false,
+        };
         Self {
             folder,
             system: System::real(),

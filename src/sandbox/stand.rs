@@ -1,0 +1,297 @@
+//! The stand-in of one connector: its state, and what it answers. No I/O, no clock.
+
+use std::sync::Arc;
+
+use super::authority::Authority;
+use super::exchange::Received;
+use super::exchange::Reply;
+use super::family;
+use super::family::Family;
+use super::family::Moment;
+use super::handle;
+use super::handle::Roots;
+use super::plan::Limit;
+use super::plan::Plan;
+use super::plan::Route;
+use super::plan::reply_of;
+use super::rows::Rows;
+use crate::connector::contract;
+use crate::connector::credentials::Carried;
+use crate::connector::render;
+use crate::http::Request;
+use crate::model::Duration;
+use crate::model::Timestamp;
+use crate::model::Value;
+
+/// A stand-in at work.
+#[derive(Debug)]
+pub struct Stand {
+    plan: Plan,
+    rows: Rows,
+    authority: Authority,
+    family: Option<Box<dyn Family>>,
+    windows: Vec<Window>,
+}
+
+/// How much of a limit is used: the window began with its first request.
+#[derive(Clone, Copy, Debug, Default)]
+struct Window {
+    start: Timestamp,
+    used: u32,
+}
+
+/// What was answered, and as which operation.
+#[derive(Debug)]
+pub struct Answered {
+    pub operation: Option<Arc<str>>,
+    pub reply: Reply,
+}
+
+impl Stand {
+    /// Makes a stand-in in the state that its manifest gives.
+    ///
+    /// # Errors
+    /// The manifest names a family that there is not, or that cannot do what it says.
+    pub fn new(plan: Plan) -> Result<Self, String> {
+        let family = match &plan.family {
+            Some((name, settings)) => Some(family::make(name, settings)?),
+            None => None,
+        };
+        let mut stand =
+            Self { rows: Rows::default(), authority: Authority::new("", ""), family, windows: Vec::new(), plan };
+        stand.start();
+        Ok(stand)
+    }
+
+    fn start(&mut self) {
+        let text = |key: &str| self.plan.auth.get(key).map(Value::to_text).unwrap_or_default();
+        self.authority = Authority::new(&text("access_token"), &text("refresh_token"));
+        self.rows = Rows::new(&self.plan.data);
+        self.windows = vec![Window::default(); self.plan.limits.len()];
+    }
+
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Has access tokens serve no longer than this.
+    pub fn expire_tokens(&mut self, lifetime: Duration) {
+        self.authority.expire(lifetime);
+    }
+
+    /// Returns all that the stand-in holds: collection → rows.
+    #[must_use]
+    pub fn state(&self) -> Value {
+        let own = self.rows.value();
+        let Some(family) = &self.family else { return own };
+        let mut map = own.as_map().cloned().unwrap_or_default();
+        map.extend(family.state().as_map().into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())));
+        Value::from(map)
+    }
+
+    /// Replaces the rows of a collection.
+    ///
+    /// # Errors
+    /// There is no such collection, or a row does not fit it.
+    pub fn load(&mut self, collection: &str, rows: &[Value]) -> Result<(), String> {
+        match &mut self.family {
+            Some(family) if !self.rows.has(collection) => family.load(collection, rows),
+            None if !self.rows.has(collection) => Err(format!("there is no collection `{collection}`")),
+            _ => {
+                self.rows.load(collection, rows);
+                Ok(())
+            }
+        }
+    }
+
+    /// Names the operation that a request is, if it is one.
+    #[must_use]
+    pub fn operation_of(&self, request: &Received) -> Option<Arc<str>> {
+        self.route(request).map(|(route, _)| route.operation.clone())
+    }
+
+    fn route(&self, request: &Received) -> Option<(&Route, Value)> {
+        let fitting = self.plan.routes.iter().filter_map(|route| Some((route, route.parameters(request)?)));
+        // Of equals the first in the manifest.
+        fitting.rev().max_by_key(|(route, _)| route.fitness(request))
+    }
+
+    /// Answers a request.
+    pub fn answer(&mut self, request: &Received, moment: &mut Moment) -> Answered {
+        let roots = self.roots(request);
+        if let Some(oauth) = &self.plan.oauth {
+            let more = oauth.extra.as_ref().map(|tree| render::value(tree, &render::scope(roots.clone(), moment.now)));
+            let more = more.and_then(Result::ok).unwrap_or_default();
+            if let Some(reply) = self.authority.answer(oauth, request, &more, moment) {
+                return Answered { operation: None, reply };
+            }
+        }
+        let route = self.route(request).map(|(route, parameters)| (route.operation.clone(), route.bare, parameters));
+        let (operation, bare, parameters) = match route {
+            Some((operation, bare, parameters)) => (Some(operation), bare, parameters),
+            None => (None, false, Value::Null),
+        };
+        let mut roots = roots;
+        roots.push(("operation", operation.as_deref().map_or(Value::Null, Value::from)));
+        roots.push(("params", parameters));
+        let reply = if !bare && !self.is_let_in(request, moment.now) {
+            self.denied(&roots, moment.now)
+        } else {
+            let (headers, refused) = self.count(operation.as_deref(), &roots, moment.now);
+            let mut reply = match refused {
+                Some(reply) => reply,
+                None => self.served(operation.as_deref(), request, roots, moment),
+            };
+            for (name, value) in headers {
+                if reply.header(&name).is_none() {
+                    reply.headers.push((name, value));
+                }
+            }
+            reply
+        };
+        Answered { operation, reply }
+    }
+
+    fn roots(&self, request: &Received) -> Roots {
+        vec![
+            ("request", handle::request_root(request)),
+            ("config", self.plan.config.clone()),
+            ("tables", self.plan.manifest.tables.clone()),
+        ]
+    }
+
+    /// Tells whether a request shows, in one of the manifest's ways, who it is from.
+    fn is_let_in(&self, request: &Received, now: Timestamp) -> bool {
+        let carries = |way: &Carried| match way {
+            Carried::Anywhere => true,
+            Carried::Header(name, wanted) => {
+                request.header(name).is_some_and(|given| wanted.as_ref().is_none_or(|wanted| wanted == given))
+            }
+            Carried::Query(name, wanted) => {
+                request.parameter(name).is_some_and(|given| wanted.as_ref().is_none_or(|wanted| wanted == given))
+            }
+            Carried::Token => {
+                let header = request.header("authorization").and_then(|text| text.split_once(' '));
+                let header = header.filter(|(scheme, _)| matches!(&*scheme.to_lowercase(), "bearer" | "oauth"));
+                let token = header.map(|(_, token)| token.trim()).or_else(|| request.parameter("access_token"));
+                token.is_some_and(|token| self.authority.takes(token, now))
+            }
+        };
+        self.plan.carried.is_empty() || self.plan.carried.iter().any(carries)
+    }
+
+    fn denied(&self, roots: &Roots, now: Timestamp) -> Reply {
+        let written = self.plan.denied.as_ref().map(|tree| handle::reply(tree, roots, now));
+        let shown = || self.plan.faults.iter().find(|(status, _)| *status == 401).map(|(_, reply)| reply_of(reply));
+        match written {
+            Some(reply) => reply.unwrap_or_else(|error| broken(&error.message)),
+            None => shown().unwrap_or_else(|| message(401, "the sandbox does not know these credentials")),
+        }
+    }
+
+    /// Counts a request against the limits: the headers that go with its answer, and the refusal if there is one.
+    fn count(
+        &mut self,
+        operation: Option<&str>,
+        roots: &Roots,
+        now: Timestamp,
+    ) -> (Vec<(String, String)>, Option<Reply>) {
+        let (mut headers, mut refused) = (Vec::new(), None);
+        for (limit, window) in self.plan.limits.iter().zip(&mut self.windows) {
+            let counts = |name: &str| limit.operations.is_empty() || limit.operations.iter().any(|own| &**own == name);
+            if !operation.is_some_and(counts) {
+                continue;
+            }
+            if now >= window.start.plus(limit.per) {
+                *window = Window { start: now, used: 0 };
+            }
+            let over = window.used >= limit.limit;
+            if !over {
+                window.used += 1;
+            }
+            let mut roots = roots.clone();
+            roots.extend(limit_roots(limit, *window, now));
+            if let Some(tree) = &limit.headers {
+                let value = render::value(tree, &render::scope(roots.clone(), now)).unwrap_or_default();
+                let pairs = value.as_map().into_iter().flatten();
+                headers.extend(pairs.map(|(name, value)| (name.to_lowercase(), value.to_text())));
+            }
+            if over && refused.is_none() {
+                let written = limit.refuse.as_ref().map(|tree| handle::reply(tree, &roots, now));
+                let written = written.map(|reply| reply.unwrap_or_else(|error| broken(&error.message)));
+                refused = Some(written.unwrap_or_else(|| self.plan.fault(429)));
+            }
+        }
+        (headers, refused)
+    }
+
+    fn served(&mut self, operation: Option<&str>, request: &Received, roots: Roots, moment: &mut Moment) -> Reply {
+        let route = operation.and_then(|name| self.plan.routes.iter().find(|route| &*route.operation == name));
+        if let Some(handler) = route.and_then(|route| route.handler.as_ref()) {
+            return match handle::handle(handler, &mut self.rows, roots, moment.now) {
+                Ok(reply) => reply,
+                Err(error) => broken(&error.message),
+            };
+        }
+        if let Some(reply) = self.family.as_mut().and_then(|family| family.answer(request, moment)) {
+            return reply;
+        }
+        match route {
+            Some(route) => shown(route, request),
+            None => {
+                let written = self.plan.unknown.as_ref().map(|tree| handle::reply(tree, &roots, moment.now));
+                let none = || message(404, &format!("the sandbox knows no {} {}", request.method, request.path));
+                written.map_or_else(none, |reply| reply.unwrap_or_else(|error| broken(&error.message)))
+            }
+        }
+    }
+}
+
+fn limit_roots(limit: &Limit, window: Window, now: Timestamp) -> Roots {
+    let reset = window.start.plus(limit.per);
+    let left = reset.since(now);
+    vec![
+        ("limit", Value::Int(limit.limit.into())),
+        ("remaining", Value::Int(limit.limit.saturating_sub(window.used).into())),
+        ("reset", Value::Time(reset)),
+        // In seconds, rounded up: who waits so long is not early.
+        ("reset_after", Value::Int(left.micros().div_ceil(1_000_000).into())),
+    ]
+}
+
+/// Answers as an example of the manifest does: the one whose request it is, else the first of the operation.
+fn shown(route: &Route, request: &Received) -> Reply {
+    let as_sent = Request {
+        headers: request.headers.clone(),
+        body: request.body.clone(),
+        ..Request::new(&request.method, &request.url())
+    };
+    let fitting = route.shown.iter().find(|(expect, _)| contract::differs(expect, &as_sent).is_none());
+    match fitting.or_else(|| route.shown.first()) {
+        Some((_, reply)) => reply_of(reply),
+        None => {
+            let name = &route.operation;
+            message(501, &format!("the sandbox has no answer for `{name}`: give it an example, or a key `sandbox`"))
+        }
+    }
+}
+
+fn message(status: u16, text: &str) -> Reply {
+    Reply::json(status, &Value::map([("error", Value::map([("message", Value::from(text))]))]))
+}
+
+fn broken(reason: &str) -> Reply {
+    message(500, &format!("the manifest's `sandbox` is wrong: {reason}"))
+}
+
+impl Plan {
+    /// Makes the answer of a fault: as an example of the manifest shows it, else a plain one.
+    #[must_use]
+    pub fn fault(&self, status: u16) -> Reply {
+        match self.faults.iter().find(|(own, _)| *own == status) {
+            Some((_, reply)) => reply_of(reply),
+            None => message(status, "a fault that the sandbox was asked for"),
+        }
+    }
+}
