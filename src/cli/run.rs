@@ -134,7 +134,7 @@ pub(super) async fn follow(
     let execution = tokio::select! {
         execution = work => execution,
         () = interrupted_twice(&stop, run, &screen) => {
-            screen.say(&format!("stopped at once; `pipewright runs resume {run}` goes on with it"));
+            screen.say(&format!("stopped at once; `{} runs resume {run}` goes on with it", program(app)));
             return Ok(Exit::Interrupted);
         }
     };
@@ -142,10 +142,14 @@ pub(super) async fn follow(
     if let Some(world) = app.sandbox.as_ref().filter(|_| !view.json && !view.quiet) {
         super::sandbox::tell(world);
     }
-    let runs = if app.engine.parts().access.rehearsal { "pipewright --sandbox" } else { "pipewright" };
+    let runs = program(app);
     match execution.map_err(fault)? {
         Execution::Finished { state, outputs, error } => {
-            Ok(finished(run, &pipeline, &seen, state, &outputs, error, view))
+            let exit = finished(&pipeline, &seen, state, &outputs, error, view);
+            if state == RunState::Failed {
+                print::hint(&format!("`{runs} runs retry {run}` tries what failed again; what succeeded stays"));
+            }
+            Ok(exit)
         }
         Execution::Waiting { until, reason, in_doubt } => {
             let until = until.map(|until| format!(" until {until}")).unwrap_or_default();
@@ -164,6 +168,11 @@ pub(super) async fn follow(
     }
 }
 
+/// Returns how the program is called to go on with a run of this project: a rehearsal has a store of its own.
+pub(super) fn program(app: &App) -> &'static str {
+    if app.engine.parts().access.rehearsal { "pipewright --sandbox" } else { "pipewright" }
+}
+
 /// Sorts the engine's errors: what the user asked for wrongly, and what failed.
 fn fault(error: Error) -> Fault {
     match error {
@@ -175,7 +184,6 @@ fn fault(error: Error) -> Fault {
 }
 
 fn finished(
-    run: RunId,
     pipeline: &Pipeline,
     seen: &Seen,
     state: RunState,
@@ -200,9 +208,6 @@ fn finished(
     match error {
         Some(error) if !told => print::error(&print::clean(&error.to_string())),
         _ => {}
-    }
-    if state == RunState::Failed {
-        print::hint(&format!("`pipewright runs retry {run}` tries what failed again; what succeeded stays"));
     }
     Exit::Failed
 }

@@ -37,7 +37,7 @@ pub fn reply(tree: &TemplateTree, roots: &Roots, now: Timestamp) -> Result<Reply
 pub fn handle(handler: &Handler, rows: &mut Rows, roots: Roots, now: Timestamp) -> Result<Reply, EvalError> {
     let mut turn = Turn { rows, roots, now };
     turn.roots.push(("rows", turn.rows.value()));
-    turn.roots.push(("new_id", Value::from(turn.rows.next_id())));
+    turn.roots.push(("new_id", Value::from(turn.rows.next_id(now))));
     for refusal in &handler.refuse {
         if turn.holds(&refusal.when)? {
             return turn.reply(&refusal.reply);

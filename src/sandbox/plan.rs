@@ -2,6 +2,7 @@
 //! operations, the answers that their examples show.
 
 mod handler;
+mod inferred;
 mod route;
 
 use std::sync::Arc;
@@ -156,11 +157,17 @@ impl Plan {
         let issuing = manifest.sandbox.as_ref().and_then(|tree| tree.get("oauth"));
         let oauth2 = manifest.auth.iter().find_map(Kind::oauth2);
         plan.oauth = oauth2.map(|oauth2| plan.oauth(oauth2, issuing, &place, &mut notes));
+        // What nobody has written is guessed of what the operations look like.
+        let mut inferred = match manifest.sandbox {
+            None => inferred::infer(manifest, &mut plan.data),
+            Some(_) => IndexMap::new(),
+        };
         let shown = route::Shown::of(manifest);
         for operation in manifest.operations.values() {
             let Act::Request(request) = &operation.act else { continue };
-            let handler =
-                operation.sandbox.as_ref().and_then(|tree| handler::read(tree, &place, &plan.data, &mut notes));
+            let written = operation.sandbox.as_ref();
+            let handler = written.and_then(|tree| handler::read(tree, &place, &plan.data, &mut notes));
+            let handler = handler.or_else(|| inferred.shift_remove(&operation.name));
             let prefix = plan.base(request.base.as_deref());
             plan.routes.push(Route::make(operation, request, &prefix, handler, &shown));
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
+use crate::model::Timestamp;
 use crate::model::Value;
 
 /// Collections of rows. A row keeps its number for life, so that a page can begin behind one whatever comes and goes.
@@ -29,8 +30,9 @@ pub struct Found {
     pub row: Value,
 }
 
-/// The first id that a stand-in gives: with as many digits as ids made of a time have.
-const FIRST_ID: u64 = 1_900_000_000_000_000_000;
+/// From when ids count, in milliseconds since 1970, and how many bits of one are not time: those of snowflakes.
+const ID_EPOCH: u64 = 1_288_834_974_657;
+const ID_BITS: u32 = 22;
 
 impl Rows {
     /// Makes collections of what a manifest gives them.
@@ -93,10 +95,11 @@ impl Rows {
         }
     }
 
-    /// Returns an id that no row has: digits, the later the larger.
+    /// Returns an id that no row has, nor one of another sandbox: digits, the later the larger.
     #[must_use]
-    pub fn next_id(&self) -> String {
-        (FIRST_ID + self.named * 4096 + 1).to_string()
+    pub fn next_id(&self, now: Timestamp) -> String {
+        let milliseconds = u64::try_from(now.micros() / 1_000).unwrap_or(0).saturating_sub(ID_EPOCH);
+        ((milliseconds << ID_BITS) + self.named + 1).to_string()
     }
 
     /// Takes the id of `next_id`.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use rust_decimal::Decimal;
+
 use super::authority::Authority;
 use super::exchange::Received;
 use super::exchange::Reply;
@@ -250,13 +252,13 @@ impl Stand {
 
 fn limit_roots(limit: &Limit, window: Window, now: Timestamp) -> Roots {
     let reset = window.start.plus(limit.per);
-    let left = reset.since(now);
+    let milliseconds = i64::try_from(reset.since(now).micros().div_ceil(1_000)).unwrap_or(i64::MAX);
     vec![
         ("limit", Value::Int(limit.limit.into())),
         ("remaining", Value::Int(limit.limit.saturating_sub(window.used).into())),
         ("reset", Value::Time(reset)),
-        // In seconds, rounded up: who waits so long is not early.
-        ("reset_after", Value::Int(left.micros().div_ceil(1_000_000).into())),
+        // In seconds, rounded up to thousandths: who waits so long is not early.
+        ("reset_after", Value::Decimal(Decimal::new(milliseconds, 3).normalize())),
     ]
 }
 

@@ -71,6 +71,8 @@ impl Route {
         shown: &Shown,
     ) -> Self {
         let (pattern, names, written) = pattern(request.path.source());
+        // The base itself is asked without a slash behind it.
+        let pattern = pattern.trim_end_matches('/');
         let whole = request.path.is_one_expression();
         let anchored = |start: &str| Regex::new(&format!("{start}{pattern}/?$")).ok().filter(|_| !whole);
         let below = anchored("(?:^|/)");
@@ -171,6 +173,11 @@ fn pattern(source: &str) -> (String, Vec<Arc<str>>, usize) {
         rest = after;
     }
     (out, names, written)
+}
+
+/// Returns the names of the values in a path.
+pub(super) fn names_of(source: &str) -> Vec<Arc<str>> {
+    pattern(source).1
 }
 
 #[cfg(test)]
