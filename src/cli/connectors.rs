@@ -22,9 +22,12 @@ use crate::connector::manifest::Act;
 use crate::connector::manifest::Manifest;
 use crate::connector::manifest::Operation;
 use crate::connector::manifest::Reconcile;
+use crate::diag::Sources;
 use crate::diag::did_you_mean;
 use crate::model::Effect;
 use crate::model::Repeat;
+use crate::model::Value;
+use crate::sandbox::plan::Plan;
 use crate::system::System;
 
 /// What can be done with connectors.
@@ -305,6 +308,12 @@ async fn test(library: &Library, names: Vec<String>) -> Result<Exit, Fault> {
     let mut exit = Exit::Well;
     for name in names {
         let manifest = named(library, &name)?;
+        let (_, diagnostics) = Plan::make(&manifest, &Value::Null);
+        if !diagnostics.is_empty() {
+            let mut sources = Sources::default();
+            sources.insert(manifest.file.clone(), manifest.source.clone());
+            return Err(Fault::Invalid { diagnostics, sources, files: 1 });
+        }
         let report = contract::check(&manifest, &System::real()).await;
         for finding in &report.findings {
             print::line(&format!("{}:{}: {}", manifest.file, finding.line, finding.message));

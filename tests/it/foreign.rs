@@ -3,12 +3,12 @@
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Lines;
-use std::path::PathBuf;
 use std::process::Child;
 use std::process::ChildStdout;
 use std::process::Command;
 use std::process::Stdio;
 
+use crate::support::clients::installed;
 use crate::support::shell::Shell;
 
 /// A server that runs as long as the test.
@@ -24,15 +24,6 @@ impl Drop for Foreign {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the test is told by the environment where its servers are")]
-fn installed(name: &str) -> PathBuf {
-    let given = std::env::var_os("TEST_CLIENTS").map(PathBuf::from);
-    let kept = || PathBuf::from(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("test-clients");
-    let path = given.unwrap_or_else(kept).join(name);
-    assert!(path.exists(), "{} is not installed: run ./scripts/test", path.display());
-    path
 }
 
 /// Starts an SAP system that looks like one: tokens with cookies, versions, batches, V2 and V4.

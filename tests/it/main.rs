@@ -13,6 +13,7 @@ mod http;
 mod limits;
 mod nodes;
 mod run;
+mod sandbox;
 mod schemas;
 mod store;
 mod support;

@@ -7,6 +7,7 @@ mod cases;
 mod children;
 mod effects;
 mod operations;
+mod rehearsal;
 mod time;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use pipewright::engine::Parts;
 use pipewright::engine::Probe;
 use pipewright::engine::SecretSource;
 use pipewright::http::ReqwestTransport;
+use pipewright::http::Transport;
 use pipewright::model::Duration;
 use pipewright::model::Effect;
 use pipewright::model::ErrorClass;
@@ -234,6 +236,7 @@ struct Stage {
     asked_after: Option<Duration>,
     secrets: Arc<dyn SecretSource>,
     services: Services,
+    http: Arc<dyn Transport>,
 }
 
 /// A run that was executed as far as it goes.
@@ -256,6 +259,7 @@ impl Stage {
             asked_after: None,
             secrets: Arc::new(NoSecrets),
             services: Services::default(),
+            http: Arc::new(ReqwestTransport::new()),
         }
     }
 
@@ -316,7 +320,7 @@ impl Stage {
         Engine::new(Parts {
             system: self.system.clone(),
             store: Store::open(&url, options).await.unwrap(),
-            http: Arc::new(ReqwestTransport::new()),
+            http: self.http.clone(),
             access: Access { root, files_outside: false, shell: false, databases: Vec::new(), rehearsal: false },
             secrets: self.secrets.clone(),
             owner: "test".to_owned(),

@@ -39,6 +39,100 @@ pub(super) struct ConnectorFile {
     tables: Option<BTreeMap<String, Json>>,
     timeout: Option<Duration>,
     operations: BTreeMap<String, OperationFile>,
+    /// How the sandbox stands in for the system.
+    sandbox: Option<StandFile>,
+}
+
+/// A stand-in: what it holds and how it answers. A family of protocols takes further keys.
+#[derive(JsonSchema)]
+#[schemars(title = "Stand-in")]
+struct StandFile {
+    /// A family of protocols, which answers for the operations that say nothing themselves.
+    family: Option<String>,
+    /// What a connection says in the sandbox where the project gives nothing.
+    config: Option<BTreeMap<String, Json>>,
+    /// The credentials that the stand-in takes.
+    auth: Option<BTreeMap<String, Json>>,
+    oauth: Option<IssuingFile>,
+    /// The rows at the start, by collection.
+    data: Option<BTreeMap<String, Vec<Json>>>,
+    limits: Option<Vec<StandLimitFile>>,
+    /// The answer to who may not.
+    denied: Option<Json>,
+    /// The answer where there is nothing.
+    unknown: Option<Json>,
+}
+
+/// How the stand-in issues tokens.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct IssuingFile {
+    lifetime: Option<Duration>,
+    /// Whether a refresh token serves once.
+    rotate: Option<bool>,
+    /// What a token's answer has besides.
+    token: Option<BTreeMap<String, Json>>,
+}
+
+/// A window of requests.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct StandLimitFile {
+    limit: u32,
+    per: Duration,
+    operations: Option<Vec<String>>,
+    /// Go with every answer.
+    headers: Option<BTreeMap<String, String>>,
+    refuse: Option<Json>,
+}
+
+/// What an operation does to the rows of the stand-in, in this order, and what it answers.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct HandlerFile {
+    /// The first that holds answers, and nothing else is done.
+    refuse: Option<Vec<RefusalFile>>,
+    find: Option<FindFile>,
+    list: Option<PageFile>,
+    insert: Option<InsertFile>,
+    /// What changes of the row that was found.
+    set: Option<Json>,
+    /// Takes the row away that was found.
+    remove: Option<bool>,
+    /// `{ status, headers, json | text | xml | csv | bytes }`.
+    reply: Option<Json>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct RefusalFile {
+    when: String,
+    reply: Json,
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct FindFile {
+    r#in: String,
+    r#where: String,
+    missing: Option<Json>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct PageFile {
+    r#in: String,
+    r#where: Option<String>,
+    newest_first: Option<bool>,
+    size: Option<String>,
+    after: Option<String>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct InsertFile {
+    r#in: String,
+    row: Json,
 }
 
 /// How a connection shows who it is: one of the kinds with its settings, or `none`.
@@ -135,6 +229,7 @@ struct OperationFile {
     timeout: Option<Duration>,
     /// Exchanges that a test replays.
     examples: Option<Vec<BTreeMap<String, Json>>>,
+    sandbox: Option<HandlerFile>,
 }
 
 #[derive(JsonSchema)]

@@ -1,5 +1,6 @@
 //! What several tests stand on.
 
 pub(crate) mod bench;
+pub(crate) mod clients;
 pub(crate) mod server;
 pub(crate) mod shell;
