@@ -62,7 +62,7 @@ impl Stage {
             }
         });
         let execution = loop {
-            let options = ExecuteOptions { foreground: false, ..ExecuteOptions::default() };
+            let options = ExecuteOptions { foreground: true, ..ExecuteOptions::default() };
             match engine.execute(run, pipeline.clone(), options).await.unwrap() {
                 Execution::Waiting { until: Some(until), .. } => self.world.clock.advance_to(until),
                 ended => break ended,
