@@ -9,6 +9,7 @@
 
 mod batch;
 mod edm;
+mod expression;
 mod fault;
 mod filter;
 mod metadata;

@@ -7,10 +7,11 @@ use indexmap::IndexMap;
 
 use super::Desk;
 use super::edm::Version;
+use super::expression;
+use super::expression::Expression;
 use super::fault::Fault;
 use super::fault::Reason;
 use super::filter;
-use super::filter::Expression;
 use super::schema::Set;
 use super::store::Store;
 
@@ -127,7 +128,7 @@ impl Query {
             |at: &&usize| rows.get(**at).is_some_and(|row| self.filter.as_ref().is_none_or(|filter| filter.holds(row)));
         let mut found: Vec<usize> = among.iter().filter(fits).copied().collect();
         found.sort_by(|left, right| match (rows.get(*left), rows.get(*right)) {
-            (Some(left), Some(right)) => filter::ordering(&self.order, left, right),
+            (Some(left), Some(right)) => expression::ordering(&self.order, left, right),
             _ => Ordering::Equal,
         });
         let count = found.len();

@@ -51,9 +51,9 @@ impl Ask<'_> {
 
 /// Answers a request; what it did before it failed is taken back.
 pub(super) fn serve(desk: &Desk<'_>, state: &mut State, ask: Ask<'_>) -> Result<Reply, Fault> {
-    let before = state.store.clone();
+    let before = (ask.method != "GET").then(|| state.store.clone());
     let answered = answer(desk, state, ask);
-    if answered.is_err() {
+    if let (Err(_), Some(before)) = (&answered, before) {
         state.store = before;
     }
     answered

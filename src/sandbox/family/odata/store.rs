@@ -1,5 +1,6 @@
 //! The rows of all tables; cheap to copy, so that what fails half way is taken back.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::edm::Source;
@@ -74,7 +75,7 @@ impl Store {
         let siblings = rows.rows.iter().filter(|row| others.iter().all(|column| row.get(column) == given.get(column)));
         let highest = siblings.filter_map(|row| number_of(row.get(last)?)).max().unwrap_or(first - step);
         let highest = if others.is_empty() { highest.max(rows.last) } else { highest };
-        let number = (highest + step).max(first);
+        let number = highest.saturating_add(step).max(first);
         rows.last = rows.last.max(number);
         number
     }
@@ -86,11 +87,11 @@ impl Store {
         let at = named.or(set.map(|set| set.table));
         let found = at.and_then(|at| Some((at, schema.tables.get(at)?)));
         let (at, table) = found.ok_or_else(|| format!("there is no collection `{collection}`"))?;
-        let mut loaded: Vec<Arc<Map>> = Vec::new();
+        let (mut loaded, mut keys) = (Vec::new(), HashSet::new());
         for (number, row) in rows.iter().enumerate() {
             let row = read(table, set, row).map_err(|error| format!("row {number} of `{collection}`: {error}"))?;
-            let same = |other: &Arc<Map>| table.key.iter().all(|column| other.get(column) == row.get(column));
-            if loaded.iter().any(same) {
+            let key: Vec<_> = table.key.iter().map(|column| row.get(column).map(Value::to_text)).collect();
+            if !keys.insert(key) {
                 return Err(format!("row {number} of `{collection}`: there is one with this key"));
             }
             loaded.push(Arc::new(row));

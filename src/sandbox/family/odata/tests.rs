@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::connector::codec::odata_batch;
+use crate::connector::library::BUILT_IN;
 use crate::sandbox::family;
 use crate::yaml;
 
@@ -724,5 +727,61 @@ fn settings_that_cannot_be_are_refused() {
         assert!(SHOP.contains(from), "{from}");
         let error = family::make("odata", &settings(&SHOP.replacen(from, to, 1))).unwrap_err();
         assert!(error.contains(said), "{from} → {to}: {error}");
+    }
+}
+
+#[test]
+fn what_the_built_in_manifests_say_can_be_served() {
+    let mut served = 0;
+    for (name, manifest) in BUILT_IN {
+        let sandbox = settings(manifest).get("sandbox").cloned().unwrap_or_default();
+        if sandbox.get("family") != Some(&Value::from("odata")) {
+            continue;
+        }
+        let family = family::make("odata", &sandbox).unwrap_or_else(|error| panic!("{name}: {error}"));
+        for (table, rows) in family.state().as_map().unwrap() {
+            assert!(!rows.as_list().unwrap().is_empty(), "{name}: `{table}` has no rows");
+        }
+        served += 1;
+    }
+    assert!(served > 0);
+}
+
+#[test]
+fn links_may_name_a_host_that_only_the_inside_knows() {
+    let text = SHOP.replacen("error_namespace", "link_origin: https://internal.example\nerror_namespace", 1);
+    let mut shop = Client { family: family::make("odata", &settings(&text)).unwrap(), ..shop() };
+    let page = json(&shop.get("/v2/SHOP/Orders"));
+    assert_eq!(at(&page, "d.__next"), Value::from("https://internal.example/v2/SHOP/Orders?$skiptoken=3"));
+    assert_eq!(json(&shop.get("/v4/shop/api/0001/Order")).get("@odata.nextLink"), Some(&"Order?$skiptoken=3".into()));
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_asked_is_answered(
+        path in "[A-Za-z0-9'()=,/$%_. -]{0,30}",
+        filter in "[A-Za-z0-9'(), .:-]{0,40}",
+        body in "[{}\"a-zA-Z:,0-9\\[\\]]{0,40}",
+    ) {
+        let mut shop = shop();
+        for service in ["/v2/SHOP", "/v4/shop/api/0001"] {
+            for target in [format!("{service}/{path}"), format!("{service}{path}?$expand={filter}&$select={path}")] {
+                prop_assert!(shop.family.answer(&Received::new("GET", &target), &mut shop.moment).is_some_and(|it| it.status >= 200));
+            }
+            for set in ["Orders", "Order"] {
+                for option in ["$filter", "$orderby", "$expand", "$skiptoken"] {
+                    shop.get(&format!("{service}/{set}?{option}={filter}"));
+                }
+            }
+            let mut request = Received::new("POST", &format!("{service}/{path}"));
+            request.body = body.clone().into_bytes();
+            request.headers.extend(shop.session.clone());
+            shop.send(&request);
+            for kind in ["application/json", "multipart/mixed; boundary=A"] {
+                let mut request = Received { path: format!("{service}/$batch"), ..request.clone() }.with_header("content-type", kind);
+                request.body = format!("--A\r\nContent-Type: application/http\r\n\r\nGET {path} HTTP/1.1\r\n\r\n{body}\r\n--A--\r\n").into_bytes();
+                shop.send(&request);
+            }
+        }
     }
 }
