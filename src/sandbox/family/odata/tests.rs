@@ -280,7 +280,7 @@ fn a_wrong_query_is_refused_and_says_why() {
 #[test]
 fn an_entity_of_v2_looks_as_services_write_it() {
     let mut shop = shop();
-    let reply = shop.get("/v2/SHOP/Orders('1')?sap-client=100");
+    let reply = shop.get("/v2/SHOP/Orders('1')?client=100");
     assert_eq!(reply.header("dataserviceversion"), Some("2.0"));
     let etag = r#"W/"datetimeoffset'2026-11-02T09%3A15%3A30.1234560Z'""#;
     assert_eq!(reply.header("etag"), Some(etag));
@@ -348,12 +348,12 @@ fn parts_are_expanded_selected_and_reached() {
 #[test]
 fn pages_are_cut_by_the_service_and_followed_to_the_end() {
     let mut shop = shop();
-    let first = json(&shop.get("/v2/SHOP/Orders?$inlinecount=allpages&$orderby=Order%20desc&$top=5&sap-client=100"));
+    let first = json(&shop.get("/v2/SHOP/Orders?$inlinecount=allpages&$orderby=Order%20desc&$top=5&client=100"));
     assert_eq!(at(&first, "d.__count"), Value::from("5"));
     let next = at(&first, "d.__next").to_text();
     assert_eq!(
         next,
-        "http://sandbox/v2/SHOP/Orders?$inlinecount=allpages&$orderby=Order%20desc&$top=5&sap-client=100&$skiptoken=3"
+        "http://sandbox/v2/SHOP/Orders?$inlinecount=allpages&$orderby=Order%20desc&$top=5&client=100&$skiptoken=3"
     );
     let second = shop.get(next.strip_prefix("http://sandbox").unwrap());
     assert_eq!(at(&json(&second), "d.results.1.Order"), Value::from("1"));
