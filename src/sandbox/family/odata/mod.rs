@@ -50,7 +50,7 @@ use crate::sandbox::exchange::Received;
 use crate::sandbox::exchange::Reply;
 
 /// Keys of the section that are not the family's.
-const OTHERS: &[&str] = &["family", "config", "auth", "data", "limits", "denied", "unknown"];
+const OTHERS: &[&str] = &["family", "config", "auth", "oauth", "data", "limits", "denied", "unknown"];
 
 /// The stand-in of a system of services.
 #[derive(Debug)]
