@@ -267,7 +267,7 @@ impl Leaf {
 /// Returns a row and all above it.
 fn line_of(view: &View<'_>, model: &Model, id: i64) -> Vec<i64> {
     let mut line = vec![id];
-    let Some(parent) = model.field("parent_id") else { return line };
+    let Some(parent) = model.field(&model.parent) else { return line };
     while let Some(above) = line.last().and_then(|id| values::id_of(&view.value(model, *id, parent))) {
         if line.contains(&above) {
             break;

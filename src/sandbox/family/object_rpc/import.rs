@@ -175,20 +175,27 @@ fn one<'a>(
         }
         None => session.create(model, &vals).map_err(told)?,
     };
-    if let Some((module, own)) = name.as_ref().and_then(|name| name.split_once('.')) {
-        if target(&session.view(), session.external_ids, &format!("{module}.{own}"), &model.name) != Some(id) {
-            let row = [
-                ("module", Value::from(module)),
-                ("name", Value::from(own)),
-                ("model", Value::from(&*model.name)),
-                ("res_id", Value::from(id)),
-            ];
-            let row = row.into_iter().map(|(key, value)| (Arc::from(key), value)).collect();
-            let names = session.model(session.external_ids).map_err(told)?;
-            session.create(names, &row).map_err(told)?;
-        }
+    if let Some(name) = name {
+        remember(session, model, &name, id).map_err(told)?;
     }
     Ok(id)
+}
+
+/// Keeps the external id of a row.
+fn remember(session: &mut Session<'_>, model: &Model, name: &str, id: i64) -> Result<(), Fault> {
+    if target(&session.view(), session.external_ids, name, &model.name) == Some(id) {
+        return Ok(());
+    }
+    let (module, own) = name.split_once('.').unwrap_or((NO_MODULE, name));
+    let row = [
+        ("module", Value::from(module)),
+        ("name", Value::from(own)),
+        ("model", Value::from(&*model.name)),
+        ("res_id", Value::from(id)),
+    ];
+    let row = row.into_iter().map(|(key, value)| (Arc::from(key), value)).collect();
+    let names = session.model(session.external_ids)?;
+    session.create(names, &row).map(|_| ())
 }
 
 /// Adds the line that a row brings.

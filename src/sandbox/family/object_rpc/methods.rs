@@ -5,7 +5,6 @@ use super::domain::Domain;
 use super::fault::Fault;
 use super::fault::Kind as FaultKind;
 use super::import;
-use super::rows::View;
 use super::schema::Field;
 use super::schema::Kind;
 use super::schema::LOGGED;
@@ -234,7 +233,7 @@ impl Call<'_> {
         let model = session.model(&self.model.name)?;
         session.user.check("read", &model.name, &model.title)?;
         let domain = Domain::read(self.argument("domain"), session.schema, model)?;
-        let view = View { active_only: false, ..session.view() };
+        let view = session.view();
         let hides = session.active_test && model.field("active").is_some() && !domain.names("active");
         let archived = |id: i64| {
             let active = model.field("active").map(|field| view.value(model, id, field));

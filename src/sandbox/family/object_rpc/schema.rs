@@ -24,6 +24,8 @@ pub(super) struct Model {
     pub(super) fields: IndexMap<Arc<str>, Field>,
     pub(super) order: String,
     pub(super) display: Option<Template>,
+    /// The field that points to the row above, in a tree.
+    pub(super) parent: Arc<str>,
     pub(super) inherits: Option<Inherited>,
     pub(super) brings: Option<Inherited>,
     pub(super) methods: IndexMap<Arc<str>, Method>,
@@ -272,6 +274,7 @@ fn model(name: &Arc<str>, written: &ModelSettings, user_model: &Arc<str>) -> Res
         fields,
         order: written.order.clone().unwrap_or_else(|| "id".to_owned()),
         display: written.display.as_deref().map(expression).transpose()?,
+        parent: written.parent.clone().unwrap_or_else(|| "parent_id".into()),
         inherits: written.inherits.clone(),
         brings: written.brings.clone(),
         methods,

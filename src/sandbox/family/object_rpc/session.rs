@@ -11,6 +11,7 @@ use super::rows::Tables;
 use super::rows::View;
 use super::schema::Field;
 use super::schema::Kind;
+use super::schema::LOGGED;
 use super::schema::Model;
 use super::schema::OnDelete;
 use super::schema::Schema;
@@ -443,20 +444,19 @@ impl<'a> Session<'a> {
             return Err(Fault::new(FaultKind::Validation, message));
         }
         let target = value.and_then(values::id_of).filter(|_| field.kind == Kind::Many2one);
-        if let (Some(target), Some(relation)) = (target, &field.relation) {
-            if self.view().row(relation, target).is_none() && !super::schema::LOGGED.contains(&&*field.name) {
-                let message = format!(
-                    "The operation cannot be completed: {relation}({target},) does not exist.\n\nModel: {} ({})\n\
-                     Constraint: {}_{}_fkey\n",
-                    model.title,
-                    model.name,
-                    model.name.replace('.', "_"),
-                    field.name
-                );
-                return Err(Fault::new(FaultKind::Validation, message));
-            }
+        let (Some(target), Some(relation)) = (target, &field.relation) else { return Ok(()) };
+        if self.view().row(relation, target).is_some() || LOGGED.contains(&&*field.name) {
+            return Ok(());
         }
-        Ok(())
+        let message = format!(
+            "The operation cannot be completed: {relation}({target},) does not exist.\n\nModel: {} ({})\nConstraint: \
+             {}_{}_fkey\n",
+            model.title,
+            model.name,
+            model.name.replace('.', "_"),
+            field.name
+        );
+        Err(Fault::new(FaultKind::Validation, message))
     }
 }
 

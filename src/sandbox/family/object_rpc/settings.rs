@@ -40,7 +40,7 @@ pub(super) struct Settings {
     pub(super) external_ids: Arc<str>,
     /// When the first row was written; the others follow.
     pub(super) since: String,
-    /// How many of the transactions that write last long: their rows show later than they are dated. From 0 to 1.
+    /// Transactions that last long: their rows show later than they are dated.
     #[serde(default)]
     pub(super) slow: Option<SlowSettings>,
     pub(super) models: IndexMap<Arc<str>, ModelSettings>,
@@ -88,6 +88,9 @@ pub(super) struct ModelSettings {
     /// What a row is called, an expression over `row`; its field `name` otherwise.
     #[serde(default)]
     pub(super) display: Option<String>,
+    /// The field that points to the row above, in a tree; `parent_id` where nothing is said.
+    #[serde(default)]
+    pub(super) parent: Option<Arc<str>>,
     /// A model whose row stands behind each of this one, and the field that points to it.
     #[serde(default)]
     pub(super) inherits: Option<Inherited>,
