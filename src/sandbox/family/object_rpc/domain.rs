@@ -14,7 +14,10 @@ use crate::model::Value;
 use crate::model::compare;
 use crate::model::parse_number;
 
-const MAX_DEPTH: usize = 64;
+/// How deep domains stand in domains.
+const MAX_DEPTH: usize = 16;
+/// How many signs may stand one upon the other.
+const MAX_SIGNS: usize = 500;
 
 /// A condition over the rows of a model; its fields are known to be there.
 #[derive(Clone, Debug)]
@@ -95,28 +98,37 @@ impl Domain {
     }
 
     fn nested(value: &Value, schema: &Schema, model: &Model, depth: usize) -> Result<Self, Fault> {
+        if depth >= MAX_DEPTH {
+            return Err(Fault::too_deep());
+        }
         let items = match value {
             Value::Null | Value::Bool(false) => return Ok(Self::Constant(true)),
-            Value::List(items) if depth < MAX_DEPTH => items,
+            Value::List(items) => items,
             other => return Err(Fault::value(format!("Domain() invalid item in domain: {other}"))),
         };
-        // From the end: each sign takes what stands on the stack.
-        let mut stack: Vec<Self> = Vec::new();
+        // From the end: each sign takes what stands on the stack. Beside a term, how deep it is.
+        let mut stack: Vec<(Self, usize)> = Vec::new();
         for item in items.iter().rev() {
             let malformed = || Fault::value(format!("Domain {value} is malformed"));
-            let term = match item.as_str() {
+            let (term, depth) = match item.as_str() {
                 Some(sign @ ("&" | "|")) => {
                     let (left, right) = (stack.pop().ok_or_else(malformed)?, stack.pop().ok_or_else(malformed)?);
-                    if sign == "&" { Self::All(vec![left, right]) } else { Self::Either(vec![left, right]) }
+                    let (parts, depth) = (vec![left.0, right.0], left.1.max(right.1) + 1);
+                    (if sign == "&" { Self::All(parts) } else { Self::Either(parts) }, depth)
                 }
-                Some("!") => Self::Not(Box::new(stack.pop().ok_or_else(malformed)?)),
+                Some("!") => {
+                    let (term, depth) = stack.pop().ok_or_else(malformed)?;
+                    (Self::Not(Box::new(term)), depth + 1)
+                }
                 Some(_) => return Err(malformed()),
-                None => Self::term(item, schema, model, depth)?,
+                None => (Self::term(item, schema, model, depth)?, 0),
             };
-            stack.push(term);
+            if depth > MAX_SIGNS {
+                return Err(Fault::too_deep());
+            }
+            stack.push((term, depth));
         }
-        stack.reverse();
-        Ok(Self::All(stack))
+        Ok(Self::All(stack.into_iter().rev().map(|(term, _)| term).collect()))
     }
 
     fn term(item: &Value, schema: &Schema, model: &Model, depth: usize) -> Result<Self, Fault> {
@@ -134,8 +146,8 @@ impl Domain {
         let mut owner = Some(model);
         let mut last = None;
         for part in &path {
-            let known = owner.and_then(|owner| Some((owner, owner.field(part)?)));
-            let (_, field) = known.ok_or_else(|| {
+            let known = owner.and_then(|owner| owner.field(part)).filter(|field| !field.hidden);
+            let field = known.ok_or_else(|| {
                 let owner = owner.map_or(&*model.name, |owner| &*owner.name);
                 Fault::value(format!("Invalid field {owner}.{part} in condition {item}"))
             })?;

@@ -45,6 +45,17 @@ impl Fault {
         Self::new(Kind::Broken("builtins.ValueError"), message)
     }
 
+    /// Makes the fault of what is nested too deep.
+    pub(super) fn too_deep() -> Self {
+        Self::new(Kind::Broken("builtins.RecursionError"), "maximum recursion depth exceeded")
+    }
+
+    /// Makes the fault of a write that others were in the way of, however often it was tried.
+    pub(super) fn contended() -> Self {
+        let message = "could not serialize access due to concurrent update";
+        Self::new(Kind::Broken("psycopg2.errors.SerializationFailure"), message)
+    }
+
     /// Makes the fault of a field that a model does not have.
     pub(super) fn field(model: &str, field: &str) -> Self {
         Self::value(format!("Invalid field '{field}' on model '{model}'"))

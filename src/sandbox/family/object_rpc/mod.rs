@@ -64,6 +64,8 @@ pub(super) struct ObjectRpc {
     external_ids: Arc<str>,
     /// One of so many writing calls lasts up to so many seconds.
     slow: Option<(u32, u32)>,
+    /// Of so many writing calls one fails.
+    contended: Option<u32>,
     since: Timestamp,
     schema: Schema,
     tables: Tables,
@@ -101,6 +103,7 @@ impl ObjectRpc {
             hosted: settings.hosted,
             database_header: settings.database_header,
             slow: settings.slow.map(|slow| (slow.one_in.max(1), slow.seconds)),
+            contended: settings.contended.filter(|one_in| *one_in > 0),
             since,
             schema: Schema::make(&settings.models, &settings.user_model)?,
             tables: Tables::new(),
@@ -146,6 +149,9 @@ impl ObjectRpc {
             }
         };
         let call = Call { model, method: asked.method, ids, arguments: signature.bind(&positional, asked.named)? };
+        if self.contended.is_some_and(|one_in| signature.writes && moment.random.u32(0..one_in) == 0) {
+            return Err(Fault::contended());
+        }
         let before = self.tables.clone();
         let mut session = Session {
             schema,

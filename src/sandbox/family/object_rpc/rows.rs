@@ -23,7 +23,7 @@ use crate::model::compare;
 use crate::template::Template;
 
 /// How far a value is followed through others; what is deeper turns in a circle.
-const MAX_DEPTH: usize = 12;
+const MAX_DEPTH: usize = 24;
 
 /// The rows of all models. Cheap to copy: a call that goes wrong goes back to the copy.
 pub(super) type Tables = IndexMap<Arc<str>, Arc<Table>>;

@@ -24,8 +24,8 @@ use crate::model::Map;
 use crate::model::Timestamp;
 use crate::model::Value;
 
-/// How deep rows may bring rows.
-const MAX_DEPTH: usize = 16;
+/// How deep rows may bring rows, or take them with them.
+const MAX_DEPTH: usize = 64;
 
 /// What a call works with.
 #[derive(Debug)]
@@ -60,13 +60,17 @@ impl<'a> Session<'a> {
     /// Creates a row and returns its id.
     pub(super) fn create(&mut self, model: &'a Model, given: &Map) -> Result<i64, Fault> {
         self.user.check("create", &model.name, &model.title)?;
+        self.deeper(|session| session.create_within(model, given))
+    }
+
+    fn deeper<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Fault>) -> Result<T, Fault> {
         if self.depth >= MAX_DEPTH {
-            return Err(Fault::new(FaultKind::Broken("builtins.RecursionError"), "maximum recursion depth exceeded"));
+            return Err(Fault::too_deep());
         }
         self.depth += 1;
-        let id = self.create_within(model, given);
+        let result = work(self);
         self.depth -= 1;
-        id
+        result
     }
 
     fn create_within(&mut self, model: &'a Model, given: &Map) -> Result<i64, Fault> {
@@ -202,30 +206,27 @@ impl<'a> Session<'a> {
         for guard in &model.kept {
             self.guard(model, ids, guard)?;
         }
-        for other in self.schema.0.values() {
-            for field in other.fields.values().filter(|field| field.is_stored() && field.kind == Kind::Many2one) {
-                if field.relation.as_ref() == Some(&model.name) {
-                    self.let_go(other, field, model, ids)?;
-                }
-            }
-        }
+        // They go first: what they take with them may point back.
         let table = self.table(&model.name);
         for id in ids {
             table.rows.remove(id);
+        }
+        for other in self.schema.0.values() {
+            for field in other.fields.values().filter(|field| field.is_stored() && field.kind == Kind::Many2one) {
+                if field.relation.as_ref() == Some(&model.name) {
+                    self.deeper(|session| session.let_go(other, field, ids))?;
+                }
+            }
         }
         self.forget(&model.name, ids);
         Ok(())
     }
 
     /// Settles what points to rows that go.
-    fn let_go(&mut self, other: &'a Model, field: &Field, model: &Model, ids: &[i64]) -> Result<(), Fault> {
+    fn let_go(&mut self, other: &'a Model, field: &Field, ids: &[i64]) -> Result<(), Fault> {
         let points = |row: &Map| row.get(&field.name).and_then(values::id_of).is_some_and(|id| ids.contains(&id));
-        let table = self.tables.get(&other.name);
-        let found = table
-            .into_iter()
-            .flat_map(|table| &table.rows)
-            .filter(|(id, row)| points(row) && !(other.name == model.name && ids.contains(id)));
-        let found: Vec<i64> = found.map(|(id, _)| *id).collect();
+        let rows = self.tables.get(&other.name).into_iter().flat_map(|table| &table.rows);
+        let found: Vec<i64> = rows.filter(|(_, row)| points(row)).map(|(id, _)| *id).collect();
         match field.ondelete {
             _ if found.is_empty() => Ok(()),
             OnDelete::Cascade => self.unlink(other, &found),

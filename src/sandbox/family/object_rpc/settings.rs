@@ -19,7 +19,15 @@ pub(super) struct Settings {
     #[serde(default)]
     auth: Value,
     #[serde(default)]
+    oauth: Value,
+    #[serde(default)]
+    data: Value,
+    #[serde(default)]
     limits: Value,
+    #[serde(default)]
+    denied: Value,
+    #[serde(default)]
+    unknown: Value,
     /// The product's name: its first letters small, it is the package of its exceptions.
     pub(super) product: String,
     /// What it says to be, `19.0`.
@@ -43,6 +51,9 @@ pub(super) struct Settings {
     /// Transactions that last long: their rows show later than they are dated.
     #[serde(default)]
     pub(super) slow: Option<SlowSettings>,
+    /// Of so many writing calls one fails, by chance: others write the same rows.
+    #[serde(default)]
+    pub(super) contended: Option<u32>,
     pub(super) models: IndexMap<Arc<str>, ModelSettings>,
 }
 

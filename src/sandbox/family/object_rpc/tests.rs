@@ -494,6 +494,34 @@ fn a_transaction_that_lasts_is_dated_by_its_beginning() {
 }
 
 #[test]
+fn a_write_that_others_are_in_the_way_of_writes_nothing() {
+    let mut server = Server::of(&laid(&[("contended", "1")]));
+    let (status, body) = server.json2("res.partner/create", r#"{"vals_list": [{"name": "x"}]}"#);
+    assert_eq!((status, body.get("name")), (500, Some(&Value::from("psycopg2.errors.SerializationFailure"))));
+    let fault = server.execute(r#""res.partner", "write", [[41], {"name": "x"}]"#).to_string();
+    assert!(fault.contains("could not serialize access"), "{fault}");
+    assert_eq!(server.found("res.partner", r#"{"domain": [["name", "=", "x"]]}"#), "[]");
+}
+
+#[test]
+fn nothing_nests_without_end() {
+    let mut server = Server::new();
+    let signs = vec![r#""!""#; 100_000].join(",");
+    let (status, body) = server.json2("res.partner/search", &format!(r#"{{"domain": [{signs}, ["id", "=", 1]]}}"#));
+    assert_eq!((status, body.get("name")), (500, Some(&Value::from("builtins.RecursionError"))));
+    // Rows that hold one another go together.
+    server.ok("res.partner.category/write", r#"{"ids": [1], "vals": {"parent_id": 3}}"#);
+    server.ok("res.partner.category/unlink", r#"{"ids": [1]}"#);
+    assert_eq!(server.found("res.partner.category", r#"{"domain": []}"#), "[4]");
+    let read = server.ok("res.partner/read", r#"{"ids": [41], "fields": ["category_id"]}"#);
+    assert_eq!(read.to_string(), r#"[{"id":41,"category_id":[]}]"#);
+    server.ok("product.category/write", r#"{"ids": [1], "vals": {"parent_id": 3}}"#);
+    server.ok("product.category/read", r#"{"ids": [1]}"#);
+    let ring = server.found("product.category", r#"{"domain": [["id", "child_of", [1]]], "order": "id"}"#);
+    assert_eq!(ring, "[1,2,3,4]");
+}
+
+#[test]
 fn json2_says_what_is_wrong_by_its_status() {
     let mut server = Server::new();
     let (missing, broken) = ("odoo.exceptions.MissingError", "builtins.ValueError");
@@ -532,6 +560,7 @@ fn json2_says_what_is_wrong_by_its_status() {
             broken,
             "Invalid field 'nope' on model 'res.partner'",
         ),
+        (KEY, "sale.order.line/search", r#"{"domain": [["tax_percent", "=", 1]]}"#, 500, broken, "Invalid field"),
         (KEY, "res.partner/create", r#"{"vals_list": [{"nope": 1}]}"#, 500, broken, "Invalid field 'nope'"),
         (
             KEY,
