@@ -94,23 +94,3 @@ outputs: { revoked: "{{ steps.revoke.output.revoked }}" }
     assert_eq!(ended.code, 0, "{}\n{}", ended.out, ended.err);
     assert!(ended.out.contains(r#""revoked":true"#), "{}", ended.out);
 }
-
-#[test]
-fn a_row_whose_answer_was_lost_is_found_again() {
-    let shell = Shell::project();
-    shell.file("pipewright.yaml", CONNECTIONS);
-    for (name, operation) in [("new", "call_json"), ("old", "call_xml")] {
-        let steps = format!(
-            r#"steps:
-  make: {{ uses: odoo.create, with: {{ connection: {name}, model: res.partner, key: ref, values: {{ ref: LOST, name: Lost }} }} }}
-  count: {{ uses: odoo.count, needs: [make], with: {{ connection: {name}, model: res.partner, domain: [[ref, "=", LOST]] }} }}
-outputs: {{ count: "{{{{ steps.count.output.count }}}}" }}
-"#
-        );
-        shell.file("pipelines/test.yaml", &steps);
-        let fault = format!("odoo.{operation}:drop-after-send=#1");
-        let ended = shell.run(&["run", "pipelines/test.yaml", "--sandbox", "--json", "--fault", &fault]);
-        assert_eq!(ended.code, 0, "{}\n{}", ended.out, ended.err);
-        assert!(ended.out.contains(r#""count":1"#), "{name}: {}", ended.out);
-    }
-}
