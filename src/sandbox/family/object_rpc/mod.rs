@@ -2,6 +2,7 @@
 //! and JSON with one path for each method. All three work on the same rows.
 
 mod access;
+mod commands;
 mod domain;
 mod fault;
 mod import;
@@ -12,6 +13,7 @@ mod rpc;
 mod schema;
 mod session;
 mod settings;
+mod signature;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -24,8 +26,6 @@ use self::access::User;
 use self::fault::Fault;
 use self::fault::Kind as FaultKind;
 use self::methods::Call;
-use self::methods::Signature;
-use self::methods::Special;
 use self::rows::Table;
 use self::rows::Tables;
 use self::rows::View;
@@ -35,6 +35,8 @@ use self::schema::Written;
 use self::session::Session;
 use self::settings::MadeSettings;
 use self::settings::Settings;
+use self::signature::Signature;
+use self::signature::Special;
 use super::Family;
 use super::Moment;
 use crate::connector::render;
