@@ -1,8 +1,12 @@
 //! The stand-in as clients see it, with the rows of the built-in manifest.
 
 use std::sync::Arc;
+use std::sync::LazyLock;
+
+use proptest::prelude::*;
 
 use super::*;
+use crate::connector::body::samples;
 use crate::connector::codec::xmlrpc;
 use crate::connector::library;
 use crate::connector::manifest::Manifest;
@@ -26,10 +30,14 @@ fn manifest() -> Arc<Manifest> {
     }
 }
 
+/// The section of the built-in manifest, read once.
 fn settings() -> Value {
-    let (plan, diagnostics) = Plan::make(&manifest(), &Value::map::<&str>([]));
-    assert!(diagnostics.is_empty(), "{diagnostics:?}");
-    plan.family.unwrap().1
+    static SETTINGS: LazyLock<Value> = LazyLock::new(|| {
+        let (plan, diagnostics) = Plan::make(&manifest(), &Value::map::<&str>([]));
+        assert!(diagnostics.is_empty(), "{diagnostics:?}");
+        plan.family.unwrap().1
+    });
+    SETTINGS.clone()
 }
 
 fn value(json: &str) -> Value {
@@ -894,4 +902,20 @@ fn settings_that_cannot_be_are_told() {
     }
     assert!(super::super::make("object_rpc", &laid(&[("since", "\"soon\"")])).unwrap_err().contains("since"));
     assert_eq!(super::super::make("nope", &Value::Null).unwrap_err(), "there is no family `nope`");
+}
+
+proptest! {
+    #[test]
+    fn damaged_requests_never_panic(
+        json in samples::mutated(br#"{"domain":["|",["name","ilike","a%"],["country_id.code","in",["DE"]]],"fields":["name"],"order":"name desc","limit":2}"#.to_vec()),
+        rows in samples::mutated(br#"{"ids":[41],"vals":{"category_id":[[6,0,[1]],[0,0,{"name":"x"}]],"credit_limit":1.5,"name":"x"}}"#.to_vec()),
+        xml in samples::mutated(xmlrpc::encode(&value(r#"{"method":"execute_kw","params":["sandbox",2,"admin","sale.order","write",[[5002],{"date_order":"2026-01-01 00:00:00"}]]}"#)).unwrap().bytes),
+    ) {
+        let mut server = Server::new();
+        for (path, body) in [("/json/2/res.partner/search_read", &json), ("/json/2/res.partner/write", &rows), ("/xmlrpc/2/object", &xml)] {
+            let mut request = Received::new("POST", path).with_header("authorization", &format!("bearer {KEY}"));
+            request.body.clone_from(body);
+            server.ask(&request);
+        }
+    }
 }
