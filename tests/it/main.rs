@@ -12,6 +12,7 @@ mod hostile;
 mod http;
 mod limits;
 mod nodes;
+mod odoo;
 mod run;
 mod sandbox;
 mod schemas;

@@ -71,9 +71,9 @@ pub fn encode_answer(value: &Value) -> Result<Payload, String> {
     Ok(document(&text))
 }
 
-/// Writes a fault, for the side that serves.
-pub fn encode_fault(code: i64, string: &str) -> Result<Payload, String> {
-    let fault = Value::map([("faultCode", Value::from(code)), ("faultString", Value::from(string))]);
+/// Writes a fault, for the side that serves. Its code is a number, or a text where a server is older than the rules.
+pub fn encode_fault(code: impl Into<Value>, string: &str) -> Result<Payload, String> {
+    let fault = Value::map([("faultCode", code.into()), ("faultString", Value::from(string))]);
     let mut text = String::from("<methodResponse><fault>");
     write_value(&fault, 0, &mut text)?;
     text.push_str("</fault></methodResponse>");

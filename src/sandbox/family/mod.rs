@@ -1,6 +1,7 @@
 //! Families of protocols: what no list of rows can say. A manifest names one under `sandbox.family`.
 
 mod odata;
+mod object_rpc;
 
 use crate::model::Timestamp;
 use crate::model::Value;
@@ -36,6 +37,7 @@ pub struct Moment {
 pub fn make(name: &str, settings: &Value) -> Result<Box<dyn Family>, String> {
     match name {
         "odata" => Ok(Box::new(odata::make(settings)?)),
+        "object_rpc" => Ok(Box::new(object_rpc::ObjectRpc::make(settings)?)),
         _ => Err(format!("there is no family `{name}`")),
     }
 }
