@@ -187,7 +187,11 @@ pub async fn open(
                     world = Some(made.clone());
                     Arc::new(Here(made.clone()))
                 }
-                Some(url) => Arc::new(There::connect(url, made.clone()).await.map_err(Fault::Usage)?),
+                Some(url) => {
+                    let there = There::connect(url, made.clone()).await.map_err(Fault::Usage)?;
+                    store.enter(there.id()).await.context("entering the sandbox")?;
+                    Arc::new(there)
+                }
             };
             (http, Arc::new(SandboxConnections(made)))
         }

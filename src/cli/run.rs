@@ -60,6 +60,9 @@ impl Run {
     pub(super) async fn execute(self, global: &Global) -> Result<Exit, Fault> {
         let rehearsal = self.troubles.rehearsal(global)?;
         let (app, pipeline) = super::validate::load_one(global, &self.target, rehearsal).await?;
+        if let Some(world) = &app.sandbox {
+            app.engine.parts().store.enter(world.id()).await?;
+        }
         let inputs = self.inputs(&pipeline)?;
         let run = app.engine.start(&pipeline, inputs).await.map_err(fault)?;
         let view = View { json: self.json, quiet: self.quiet, foreground: !self.detach };

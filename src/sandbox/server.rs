@@ -4,6 +4,7 @@
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::OnceLock;
 
 use axum::body::Body;
 use axum::body::Bytes;
@@ -31,16 +32,20 @@ pub struct Served {
     /// Where it tells of itself.
     pub control: SocketAddr,
     /// By stand-in.
-    pub stands: Vec<(Arc<str>, SocketAddr)>,
+    pub stands: Vec<Place>,
 }
 
+/// What is served at an address.
 #[derive(Clone, Debug)]
 struct At {
     world: Arc<World>,
     /// Nothing at the address that tells of all.
     seat: Option<Arc<Seat>>,
-    told: Arc<std::sync::OnceLock<Vec<(Arc<str>, SocketAddr)>>>,
+    told: Arc<OnceLock<Vec<Place>>>,
 }
+
+/// A stand-in and its address.
+type Place = (Arc<str>, SocketAddr);
 
 /// Why a sandbox does not come about.
 #[derive(Debug)]
@@ -55,7 +60,7 @@ pub enum Failed {
 /// # Errors
 /// A manifest that is faulty, a port that is taken.
 pub async fn serve(world: Arc<World>, names: &[Arc<str>], port: u16) -> Result<Served, Failed> {
-    let told = Arc::new(std::sync::OnceLock::new());
+    let told = Arc::new(OnceLock::new());
     let control = listen(port).await?;
     let address = control.local_addr().map_err(|error| Failed::Port(port, error))?;
     let mut stands = Vec::new();
@@ -153,7 +158,9 @@ fn told(at: &At, request: &Received, path: &str) -> Reply {
             }
         }
     };
-    let Some(seat) = seat else { return Reply::json(200, &Value::map([("stands", listed(at))])) };
+    let Some(seat) = seat else {
+        return Reply::json(200, &Value::map([("id", Value::from(at.world.id())), ("stands", listed(at))]));
+    };
     let (what, rest) = what.split_once('/').unwrap_or((what, ""));
     match (request.method.as_str(), what, rest) {
         ("GET", "", "") => Reply::json(200, &described(&seat, None)),

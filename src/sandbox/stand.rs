@@ -25,6 +25,9 @@ use crate::model::Duration;
 use crate::model::Timestamp;
 use crate::model::Value;
 
+/// When a window ends that a fault calls full.
+const SOON: Duration = Duration::from_secs(2);
+
 /// A stand-in at work.
 #[derive(Debug)]
 pub struct Stand {
@@ -192,6 +195,27 @@ impl Stand {
         }
     }
 
+    /// Makes the answer of a fault that was asked for: a 429 as the limit of the operation refuses, else as an example of
+    /// the manifest shows it, else a plain one.
+    #[must_use]
+    pub fn fault(&self, status: u16, operation: Option<&str>, request: &Received, now: Timestamp) -> Reply {
+        let limit = self.plan.limits.iter().find(|limit| operation.is_some_and(|name| limit.counts(name)));
+        let Some((limit, refuse)) =
+            limit.and_then(|limit| Some((limit, limit.refuse.as_ref()?))).filter(|_| status == 429)
+        else {
+            return self.plan.fault(status);
+        };
+        // The window is full, and ends soon.
+        let start = Timestamp(now.micros() + SOON.micros().cast_signed() - limit.per.micros().cast_signed());
+        let mut roots = self.roots(request);
+        roots.push(("operation", operation.map_or(Value::Null, Value::from)));
+        roots.push(("params", Value::Null));
+        roots.extend(limit_roots(limit, Window { start, used: limit.limit }, now));
+        let mut reply = handle::reply(refuse, &roots, now).unwrap_or_else(|error| broken(&error.message));
+        reply.headers.extend(limit_headers(limit, &roots, now));
+        reply
+    }
+
     /// Counts a request against the limits: the headers that go with its answer, and the refusal if there is one.
     fn count(
         &mut self,
@@ -201,8 +225,7 @@ impl Stand {
     ) -> (Vec<(String, String)>, Option<Reply>) {
         let (mut headers, mut refused) = (Vec::new(), None);
         for (limit, window) in self.plan.limits.iter().zip(&mut self.windows) {
-            let counts = |name: &str| limit.operations.is_empty() || limit.operations.iter().any(|own| &**own == name);
-            if !operation.is_some_and(counts) {
+            if !operation.is_some_and(|name| limit.counts(name)) {
                 continue;
             }
             if now >= window.start.plus(limit.per) {
@@ -214,11 +237,7 @@ impl Stand {
             }
             let mut roots = roots.clone();
             roots.extend(limit_roots(limit, *window, now));
-            if let Some(tree) = &limit.headers {
-                let value = render::value(tree, &render::scope(roots.clone(), now)).unwrap_or_default();
-                let pairs = value.as_map().into_iter().flatten();
-                headers.extend(pairs.map(|(name, value)| (name.to_lowercase(), value.to_text())));
-            }
+            headers.extend(limit_headers(limit, &roots, now));
             if over && refused.is_none() {
                 let written = limit.refuse.as_ref().map(|tree| handle::reply(tree, &roots, now));
                 let written = written.map(|reply| reply.unwrap_or_else(|error| broken(&error.message)));
@@ -248,6 +267,18 @@ impl Stand {
             }
         }
     }
+}
+
+impl Limit {
+    fn counts(&self, operation: &str) -> bool {
+        self.operations.is_empty() || self.operations.iter().any(|own| &**own == operation)
+    }
+}
+
+fn limit_headers(limit: &Limit, roots: &Roots, now: Timestamp) -> Vec<(String, String)> {
+    let Some(tree) = &limit.headers else { return Vec::new() };
+    let value = render::value(tree, &render::scope(roots.clone(), now)).unwrap_or_default();
+    value.as_map().into_iter().flatten().map(|(name, value)| (name.to_lowercase(), value.to_text())).collect()
 }
 
 fn limit_roots(limit: &Limit, window: Window, now: Timestamp) -> Roots {

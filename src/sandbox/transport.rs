@@ -28,6 +28,7 @@ pub struct There {
     /// By stand-in.
     addresses: HashMap<String, String>,
     network: ReqwestTransport,
+    id: String,
 }
 
 /// Finds the stand-in that a request is for.
@@ -105,7 +106,14 @@ impl There {
         let Some(stands) = stands else { return Err(format!("what answers at {url} is no sandbox")) };
         let text = |stand: &crate::model::Value, key: &str| stand.get(key).map(crate::model::Value::to_text);
         let addresses = stands.iter().filter_map(|stand| Some((text(stand, "name")?, text(stand, "url")?)));
-        Ok(Self { world, addresses: addresses.collect(), network })
+        let id = body.as_ref().and_then(|body| text(body, "id")).unwrap_or_default();
+        Ok(Self { world, addresses: addresses.collect(), network, id })
+    }
+
+    /// Tells this sandbox from every other.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
     }
 }
 

@@ -57,6 +57,8 @@ pub struct World {
     cast: IndexMap<Arc<str>, (Arc<str>, Value)>,
     stands: Mutex<IndexMap<Arc<str>, Arc<Seat>>>,
     faults: Mutex<(Faults, fastrand::Rng)>,
+    /// Tells this sandbox from every other: what was learned of one says nothing of the next.
+    id: String,
 }
 
 /// A stand-in and what it has received.
@@ -123,7 +125,8 @@ impl World {
             cast.entry(name.clone()).or_insert_with(|| (name, Value::map::<&str>([])));
         }
         let faults = Mutex::new((faults, fastrand::Rng::with_seed(seed)));
-        Self { library, system, connections: placed, cast, stands: Mutex::default(), faults }
+        let id = format!("{:032x}", system.random.bits());
+        Self { library, system, connections: placed, cast, stands: Mutex::default(), faults, id }
     }
 
     /// Lists the names of all stand-ins.
@@ -209,7 +212,10 @@ impl World {
         let (operation, fate) = match trouble.kind {
             Some(Kind::Refuse) => (operation, Fate::Refused),
             Some(Kind::DropBeforeSend) => (operation, Fate::Lost),
-            Some(Kind::Status(status)) => (operation, Fate::Answered(inner.0.plan().fault(status))),
+            Some(Kind::Status(status)) => {
+                let reply = inner.0.fault(status, operation.as_deref(), request, now);
+                (operation, Fate::Answered(reply))
+            }
             other => {
                 let Answered { operation, reply } = inner.0.answer(request, &mut moment);
                 let is_lost = other == Some(Kind::DropAfterSend);
@@ -236,6 +242,11 @@ impl World {
         let seats: Vec<Arc<Seat>> = lock(&self.stands).values().cloned().collect();
         let asked = seats.into_iter().map(|seat| (seat.name.clone(), seat.received()));
         asked.filter(|(_, seen)| !seen.is_empty()).collect()
+    }
+
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     #[must_use]

@@ -22,6 +22,7 @@ mod queue;
 mod runs;
 mod tokens;
 mod vault;
+mod world;
 mod writer;
 
 use std::fmt::Debug;

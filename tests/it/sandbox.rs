@@ -230,3 +230,19 @@ fn a_client_for_webhooks_takes_the_stand_in_for_discord() {
     let path = hook.split_once("/webhooks").unwrap().1.to_owned();
     client("discord_client.py", &[&format!("{}/api/v10/webhooks{path}", served.address("discord"))]);
 }
+
+#[test]
+fn pyodata_takes_the_stand_in_for_sap() {
+    let served = Served::start(Shell::empty(), &["sap"]);
+    let (user, password) = (served.credential("sap", "user"), served.credential("sap", "password"));
+    client("sap_client.py", &[&served.address("sap"), &user, &password]);
+}
+
+#[test]
+fn odoo_client_lib_takes_the_stand_in_for_odoo() {
+    let served = Served::start(Shell::empty(), &["odoo"]);
+    let address = served.address("odoo");
+    let (host, port) = address.trim_start_matches("http://").split_once(':').unwrap();
+    let (login, key) = (served.credential("odoo", "login"), served.credential("odoo", "api_key"));
+    client("odoo_client.py", &[host, port, "sandbox", &login, &key]);
+}

@@ -1,7 +1,7 @@
 //! Families of protocols: what no list of rows can say. A manifest names one under `sandbox.family`.
 
-mod odata;
 mod object_rpc;
+mod odata;
 
 use crate::model::Timestamp;
 use crate::model::Value;

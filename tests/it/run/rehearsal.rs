@@ -158,3 +158,20 @@ outputs: { name: "{{ steps.second.output.username }}" }
     let tokens = seen.iter().filter(|seen| seen.path.ends_with("/oauth2/token")).count();
     assert!(tokens >= 2, "{tokens} of {}", seen.len());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_sandbox_is_another_world_though_the_store_is_the_same() {
+    let pipeline = r#"steps:
+  make: { uses: odoo.create, with: { connection: odoo, model: res.partner, key: ref, values: { name: Azure Interior, ref: A-1 } } }
+outputs: { ok: "{{ steps.make.output is defined }}" }
+"#;
+    let mut stage = Stage::new();
+    for seed in 0..2 {
+        // Each sandbox gives the same numbers to what is made in it, and each time the first answer is lost.
+        let (again, sandbox) = stage.sandboxed(&["odoo:drop-after-send=#1"], seed).await;
+        stage = again;
+        stage.engine().await.parts().store.enter(sandbox.id()).await.unwrap();
+        assert_eq!(stage.hasten(pipeline).await.outputs(), r#"{"ok":true}"#);
+        assert_eq!(counted(&sandbox, "odoo", "res.partner", "ref").get("A-1"), Some(&1), "sandbox {seed}");
+    }
+}
