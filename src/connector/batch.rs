@@ -73,7 +73,7 @@ fn of_row(link: &Link, operation: &Operation, batch: &Batch, row: &Value, scope:
     let message = verdict.rule.and_then(|rule| rule.message.as_ref());
     let message = message.and_then(|tree| render::written(tree, scope).ok().flatten());
     let message = message.map_or_else(|| row.to_string(), |message| message.revealed().to_text());
-    let message = link.masked(message);
+    let message = link.masked(&message);
     Ok(result(false, Value::Null, error(link, operation, verdict.outcome, message)))
 }
 

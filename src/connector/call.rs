@@ -252,6 +252,7 @@ async fn exchange(
     spec: &RequestSpec,
 ) -> Result<Success, Stop> {
     let operation = asked.operation;
+    let given = input.clone();
     let roots = before(link, means, asked, input).await?;
     let (mut refreshed, mut renewed) = (false, false);
     loop {
@@ -318,6 +319,7 @@ async fn exchange(
                 grant: grant.as_ref(),
                 session: opened.as_deref(),
                 base: &base,
+                input: &given,
             },
         );
         let response = match result {
@@ -430,12 +432,13 @@ fn refused(
     let what = link.name_of(operation);
     let body = answered.text.as_str().unwrap_or_default();
     let mut outcome = verdict.outcome;
-    let mut message =
-        judge::message(&what, verdict, [&operation.explain, &link.manifest.explain], answered.status, scope, body);
+    let explains = [&operation.explain, &link.manifest.explain];
+    let hide = |text: &str| link.masked(text);
+    let mut message = judge::message(&what, verdict, explains, answered.status, scope, body, &hide);
     match outcome {
         // A success that cannot be read is none.
         OutcomeKind::Done => {
-            let reason = answered.unreadable.as_deref().unwrap_or("it cannot be read");
+            let reason = link.masked(answered.unreadable.as_deref().unwrap_or("it cannot be read"));
             message = format!("`{what}`: {} is not what it should be: {reason}", answered.status);
             outcome = OutcomeKind::Unavailable;
         }
@@ -459,7 +462,7 @@ fn refused(
         happened: if perhaps { Happened::Perhaps } else { Happened::No },
         retry_after: until.map(|until| until.since(scope.now)),
         attempts: rule.and_then(|rule| rule.attempts),
-        ..Failure::new(outcome, link.masked(message))
+        ..Failure::new(outcome, message)
     }
 }
 

@@ -25,6 +25,7 @@ use super::schema;
 use super::session::Opened;
 use super::session::Slot;
 use super::url;
+use super::wire;
 use crate::model::Duration;
 use crate::model::Map;
 use crate::model::Value;
@@ -52,6 +53,7 @@ pub struct State {
     pub session: Slot,
     pub account: tokio::sync::OnceCell<Value>,
     pub token: auth::custody::Slot,
+    pub(super) masks: wire::Masks,
 }
 
 /// A connection at work: its manifest, its settings and its state.
@@ -115,6 +117,7 @@ impl State {
             session: Slot::default(),
             account: tokio::sync::OnceCell::new(),
             token: auth::custody::Slot::default(),
+            masks: wire::Masks::default(),
         }
     }
 }
@@ -212,13 +215,9 @@ impl Link {
 
     /// Replaces the secrets of the connection in a text that people see.
     #[must_use]
-    pub fn masked(&self, mut text: String) -> String {
-        for secret in self.secrets() {
-            if text.contains(&secret) {
-                text = text.replace(&secret, "***");
-            }
-        }
-        text
+    pub fn masked(&self, text: &str) -> String {
+        // Not those of the wire, which have more of them.
+        wire::Masks::default().of(self.secrets()).hide(text)
     }
 
     /// Lists the secrets of the connection that are long enough to be told apart from other text.

@@ -376,3 +376,49 @@ async fn nothing_secret_is_in_what_went_over_the_wire() {
     let bytes = std::fs::read(stage.folder.path().join("state.db")).unwrap();
     assert!(!String::from_utf8_lossy(&bytes).contains("s3cret-token"));
 }
+
+/// A token with signs that JSON, XML and URLs write in other ways.
+#[derive(Debug)]
+struct Signs(String);
+
+const SIGNS: &str = r#"s3c"ret<&/token one"#;
+
+impl Connections for Signs {
+    fn get(&self, name: &str, manifest: &Manifest) -> Result<Connection, String> {
+        let settings = Value::map([("base_url", Value::from(self.0.as_str()))]);
+        Connection::make(name, manifest, settings, &Value::map([("token", Value::from(SIGNS))]), true)
+    }
+}
+
+#[tokio::test]
+async fn a_secret_is_hidden_in_every_form_that_a_body_gives_it_and_at_the_cut() {
+    let forms = [
+        "s3c\\\"ret<&/token one",
+        "s3c\"ret&lt;&amp;/token one",
+        "s3c&quot;ret&lt;&amp;/token one",
+        "s3c%22ret%3C%26%2Ftoken%20one",
+        "s3c%22ret%3C%26%2Ftoken+one",
+        "czNjInJldDwmL3Rva2VuIG9uZQ==",
+    ];
+    let long = format!("{}\n{}{SIGNS} and more", forms.join("\n"), "x".repeat(4_090 - forms.join("\n").len()));
+    let server = Server::start(move |seen| match seen.method.as_str() {
+        "POST" => Reply::json(418, &long).with_header("X-Echo", SIGNS),
+        _ => Reply::json(200, r#"{"data":[]}"#),
+    });
+    let mut stage = Stage::new().shop(&server);
+    let runtime = Runtime::new(Arc::new(Signs(server.url.clone())));
+    stage.services = Services::default().with(Arc::new(runtime));
+    stage.connector(
+        "shop",
+        &SHOP.replace("after: \"{{ input.after }}\"", "after: \"{{ input.after }}\", key: \"{{ auth.token }}\""),
+    );
+    let engine = stage.engine().await;
+    let pipeline = stage.pipeline("steps:\n  a: { uses: shop.create, with: { name: x } }\n");
+    let run = engine.start(&pipeline, Value::map::<&str>([])).await.unwrap();
+    let failure = stage.resume(&engine, run, &pipeline, ExecuteOptions::default()).await.failure();
+    let wire = format!("{:?}\n{failure}", engine.parts().store.wire(run).await.unwrap());
+    assert!(server.seen()[0].body.contains(r#"s3c\"ret"#), "{}", server.seen()[0].body);
+    for piece in ["s3c", "czNj", "ret&", "ret<"] {
+        assert!(!wire.contains(piece), "{piece}: {wire}");
+    }
+}
