@@ -351,8 +351,10 @@ impl Node for OperationNode {
             .collect()
     }
 
-    fn settlement(&self, _input: &Value) -> Settlement {
+    fn settlement(&self, input: &Value) -> Settlement {
         let timeout = self.operation.timeout.or(self.manifest.timeout).unwrap_or(super::call::TIMEOUT);
+        // Each part is a request of its own, and they go one after the other.
+        let timeout = timeout.times(read::parts(&self.manifest, &self.operation, input));
         let base = Settlement { repeat: self.operation.repeat, timeout, ..Settlement::default() };
         match &self.operation.reconcile {
             Reconcile::None => base,
