@@ -11,7 +11,7 @@ use super::judge;
 use super::judge::Failure;
 use super::judge::judge;
 use super::limits;
-use super::limits::Sending;
+use super::limits::Declared;
 use super::manifest::Act;
 use super::manifest::Manifest;
 use super::manifest::Operation;
@@ -36,6 +36,7 @@ use crate::model::Value;
 use crate::node::EffectContext;
 use crate::node::Keep;
 use crate::node::LogSink;
+use crate::node::StepContext;
 use crate::system::System;
 use crate::template::Scope;
 
@@ -71,6 +72,23 @@ pub enum Stop {
         until: Timestamp,
         reason: String,
     },
+}
+
+impl<'a> Means<'a> {
+    /// Takes them from a step.
+    #[must_use]
+    pub fn of(ctx: &StepContext<'a>) -> Self {
+        Self {
+            system: ctx.system,
+            http: ctx.http,
+            log: ctx.log,
+            keep: ctx.keep,
+            canceled: ctx.canceled,
+            deadline: ctx.deadline,
+            attempt: ctx.attempt,
+            effect: ctx.effect,
+        }
+    }
 }
 
 impl<T: Into<Failure>> From<T> for Stop {
@@ -293,7 +311,8 @@ async fn exchange(
         if let Some(grant) = &grant {
             grant.apply(link, means, &mut request, &scope)?;
         }
-        let sending = Sending { link, means, operation, also: &asked.callers.costs, scope: &scope, url: &request.url };
+        let also = &asked.callers.costs;
+        let sending = Declared { link, operation, also, scope: &scope }.sending(means, &request.url);
         let permit = link.limits.reserve(&sending).await?;
         if means
             .effect
@@ -325,8 +344,7 @@ async fn exchange(
         let response = match result {
             Ok(response) => response,
             Err(error) => {
-                let sending =
-                    Sending { link, means, operation, also: &asked.callers.costs, scope: &scope, url: &sent.url };
+                let sending = Declared { link, operation, also, scope: &scope }.sending(means, &sent.url);
                 link.limits.no_answer(&sending, permit, &error).await;
                 return Err(no_answer(link, operation, &error, means).into());
             }
@@ -353,7 +371,7 @@ async fn exchange(
         let verdict = judge(rules, answered.status, &scope);
         super::contract::note(link.fired.as_ref(), verdict.rule);
         let until = may_come_again(&verdict, &answered, &scope);
-        let sending = Sending { link, means, operation, also: &asked.callers.costs, scope: &scope, url: &sent.url };
+        let sending = Declared { link, operation, also, scope: &scope }.sending(means, &sent.url);
         link.limits.answered(&sending, permit, answered.status, &verdict, until).await;
         let unreadable = answered.unreadable.as_ref().filter(|_| verdict.rule.is_none());
         match verdict.outcome {

@@ -225,19 +225,6 @@ impl OperationNode {
     }
 }
 
-fn means<'a>(ctx: &'a StepContext<'a>) -> Means<'a> {
-    Means {
-        system: ctx.system,
-        http: ctx.http,
-        log: ctx.log,
-        keep: ctx.keep,
-        canceled: ctx.canceled,
-        deadline: ctx.deadline,
-        attempt: ctx.attempt,
-        effect: ctx.effect,
-    }
-}
-
 fn stopped(stop: Stop) -> Result<Outcome, NodeError> {
     match stop {
         Stop::Failed(failure) => Err(failure.into_node_error()),
@@ -367,7 +354,7 @@ impl Node for OperationNode {
     async fn run(&self, input: Value, ctx: &StepContext<'_>) -> Result<Outcome, NodeError> {
         let connection = input.get(CONNECTION).cloned().unwrap_or_default();
         let (link, input) = self.link(&input, ctx)?;
-        let means = means(ctx);
+        let means = Means::of(ctx);
         if let Act::Steps { .. } = &self.operation.act {
             let input = super::call::checked_input(&link, &self.operation, input, &means);
             let input = input.map_err(Failure::into_node_error)?;
@@ -390,7 +377,7 @@ impl Node for OperationNode {
             return Err(NodeError::invalid(format!("`{}` cannot be asked for", self.name)));
         };
         let (link, input) = self.link(&input, ctx)?;
-        let means = means(ctx);
+        let means = Means::of(ctx);
         match self.candidates(&link, &means, ask, &input).await {
             Ok(found) if found.is_empty() => Ok(Reconciled::NotFound),
             Ok(found) => Ok(Reconciled::Found(found)),

@@ -89,6 +89,12 @@ impl Runtime {
         self.custody.as_ref()
     }
 
+    /// Returns all limits of the process.
+    #[must_use]
+    pub fn limits(&self) -> &Keeper {
+        &self.limits
+    }
+
     /// Links a connection with the manifest of a version.
     ///
     /// # Errors

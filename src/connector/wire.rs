@@ -102,10 +102,20 @@ pub(super) fn masked(
         at: began,
         took: ended.since(began),
         method: request.method.clone(),
-        url: mask.hide(&request.url),
+        url: mask.hide(&without_user(&request.url)),
         headers: headers(&request.headers),
         body: shown(&request.body, mask),
         answer,
+    }
+}
+
+/// Hides what a URL says of a user before its host.
+fn without_user(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest.get(..end).and_then(|authority| authority.rfind('@')) {
+        Some(at) => format!("{scheme}://***{}", rest.get(at..).unwrap_or_default()),
+        None => url.to_owned(),
     }
 }
 

@@ -7,6 +7,7 @@ mod cases;
 mod children;
 mod effects;
 mod operations;
+mod requests;
 mod time;
 
 use std::collections::BTreeMap;
