@@ -63,6 +63,7 @@ fn matched(batch: &Batch, part: &[Value], results: &[Value], scope: &Scope) -> R
 
 fn of_row(link: &Link, operation: &Operation, batch: &Batch, row: &Value, scope: &Scope) -> Result<Value, Failure> {
     let verdict = judge_row(&batch.errors, scope);
+    super::contract::note(link.fired.as_ref(), verdict.rule);
     if verdict.outcome == OutcomeKind::Done {
         let output = match (verdict.rule.and_then(|rule| rule.output.as_ref()), &batch.output) {
             (Some(tree), _) | (None, Some(tree)) => render::output(tree, scope)?,

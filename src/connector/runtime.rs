@@ -68,7 +68,7 @@ pub struct Link {
     /// The session that is being opened, for the requests that open it.
     opening: Option<Arc<Opened>>,
     /// Where the contract suite notes which rules were applied.
-    pub(super) fired: Option<Arc<Mutex<std::collections::BTreeSet<u32>>>>,
+    pub(super) fired: Option<super::contract::Fired>,
 }
 
 impl Runtime {
@@ -247,7 +247,7 @@ impl Link {
 
     /// Returns a link that notes which rules were applied.
     #[must_use]
-    pub(super) fn watched(self, fired: Arc<Mutex<std::collections::BTreeSet<u32>>>) -> Self {
+    pub(super) fn watched(self, fired: super::contract::Fired) -> Self {
         Self { fired: Some(fired), ..self }
     }
 

@@ -16,5 +16,6 @@ pub use self::keeper::Permit;
 pub use self::keeper::costs;
 pub use self::sending::Declared;
 pub use self::sending::Sending;
+pub use self::spec::Limited;
 pub use self::spec::Limits;
 pub(super) use self::spec::read;
