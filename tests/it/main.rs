@@ -12,6 +12,7 @@ mod hostile;
 mod http;
 mod limits;
 mod nodes;
+mod paging;
 mod run;
 mod schemas;
 mod store;
