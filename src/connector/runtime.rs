@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::Weak;
 
 use super::auth;
 use super::auth::Oauth2;
@@ -43,7 +44,15 @@ pub struct Runtime {
     connections: Arc<dyn Connections>,
     custody: Option<Custody>,
     limits: Arc<Keeper>,
-    states: Mutex<HashMap<String, Arc<State>>>,
+    states: Mutex<HashMap<(String, usize), Known>>,
+}
+
+/// What is known of a connection by those who use one version of its manifest.
+#[derive(Debug)]
+struct Known {
+    /// Holds the place in memory by which the version is told apart, as long as it is known here.
+    manifest: Weak<Manifest>,
+    state: Arc<State>,
 }
 
 /// What is known of a connection while the process lives.
@@ -101,14 +110,18 @@ impl Runtime {
     /// There is no such connection, or a secret of it is missing.
     pub fn link(&self, manifest: &Arc<Manifest>, connection: &str) -> Result<Link, Failure> {
         // A run that keeps an older manifest has sessions of its own.
-        let key = format!("{connection}\n{:p}", Arc::as_ptr(manifest));
+        let key = (connection.to_owned(), Arc::as_ptr(manifest).addr());
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         let state = match states.get(&key) {
-            Some(state) => state.clone(),
+            Some(known) => known.state.clone(),
             None => {
                 let made = self.connections.get(connection, manifest);
                 let connection = made.map_err(|reason| Failure::new(OutcomeKind::AuthBroken, reason))?;
-                states.entry(key).or_insert(Arc::new(State::new(connection))).clone()
+                // Versions that nobody runs any more are forgotten with their sessions.
+                states.retain(|_, known| known.manifest.strong_count() > 0);
+                let state = Arc::new(State::new(connection));
+                states.insert(key, Known { manifest: Arc::downgrade(manifest), state: state.clone() });
+                state
             }
         };
         let (custody, limits) = (self.custody.clone(), self.limits.clone());
@@ -282,4 +295,45 @@ pub fn with_nulls<'n>(value: &Value, names: impl Iterator<Item = &'n Arc<str>>) 
         map.entry(name.clone()).or_default();
     }
     Value::from(map)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connector::library::Loaded;
+    use crate::connector::library::read;
+
+    #[derive(Debug)]
+    struct One;
+
+    impl Connections for One {
+        fn get(&self, name: &str, manifest: &Manifest) -> Result<Connection, String> {
+            Connection::make(name, manifest, Value::map::<&str>([]), &Value::Null, false)
+        }
+    }
+
+    fn manifest(number: usize) -> Arc<Manifest> {
+        let text = format!("connector: a\ntitle: number {number}\nbase_url: {{ api: https://a.example }}\n");
+        let text = format!("{text}operations: {{ get: {{ effect: read, request: {{ get: / }} }} }}\n");
+        match read(&"a.yaml".into(), &text.as_str().into()) {
+            Loaded::Manifest(manifest) => manifest,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_version_that_nobody_runs_is_forgotten_and_none_takes_its_session_over() {
+        let runtime = Runtime::new(Arc::new(One));
+        let kept = manifest(0);
+        let first = runtime.link(&kept, "a").unwrap();
+        first.state.session.put(Value::from("first")).await;
+        assert!(Arc::ptr_eq(&runtime.link(&kept, "a").unwrap().state, &first.state));
+        for number in 1..50 {
+            // It may well come to lie where the one before has lain.
+            let link = runtime.link(&manifest(number), "a").unwrap();
+            assert!(link.state.account.get().is_none());
+            link.state.account.set(Value::from(number as u64)).unwrap();
+        }
+        assert!(runtime.states.lock().unwrap().len() <= 2);
+    }
 }
