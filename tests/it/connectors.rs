@@ -156,4 +156,14 @@ fn a_new_manifest_keeps_its_contract_and_a_broken_one_is_told() {
     assert_eq!(tested.code, 1, "{}{}", tested.out, tested.err);
     assert!(tested.out.contains("expected /things/1"), "{}", tested.out);
     assert_eq!(shell.run(&["connectors", "show", "nobody"]).code, 2);
+    // Faults of one hide nothing of another, and the steps of an operation are checked though nobody uses it.
+    std::fs::write(&path, text).unwrap();
+    let chain = "connector: chain\nbase_url: { api: https://a.example }\noperations:\n  do: { effect: create, steps: { one: { uses: wait, with: { fro: 1s } } } }\n";
+    shell.file("connectors/chain.yaml", chain);
+    let tested = shell.run(&["connectors", "test"]);
+    assert_eq!(tested.code, 2, "{}{}", tested.out, tested.err);
+    assert!(tested.err.contains("`time.wait` takes no `fro`"), "{}", tested.err);
+    assert!(tested.err.contains("tickets keeps its contract"), "{}", tested.err);
+    let validated = shell.run(&["validate"]);
+    assert!(validated.code == 2 && validated.out.contains("`time.wait` takes no `fro`"), "{}", validated.out);
 }
