@@ -298,8 +298,9 @@ async fn exchange(
             base: &base,
             keep: means.keep,
             boundary: means.system.random.bits(),
+            may_stream: grant.as_ref().is_none_or(|grant| !grant.signs_body(link)),
         };
-        let mut request = send::make(making, &scope).await?;
+        let send::Made { mut request, file } = send::make(making, &scope).await?;
         request.timeout = timeout(link, operation, means);
         request.private = link.connection().private;
         if !link.is_ours(&request.url, &scope) {
@@ -325,7 +326,7 @@ async fn exchange(
         }
         let sent = request.clone();
         let began = means.system.clock.now();
-        let result = means.http.send(request).await;
+        let result = send::send(means, request, file).await;
         let ended = means.system.clock.now();
         wire::record(
             link,

@@ -104,7 +104,10 @@ pub(super) fn masked(
         method: request.method.clone(),
         url: mask.hide(&without_user(&request.url)),
         headers: headers(&request.headers),
-        body: shown(&request.body, mask),
+        body: match &request.streamed {
+            Some(streamed) => format!("<{} bytes>", streamed.size),
+            None => shown(&request.body, mask),
+        },
         answer,
     }
 }

@@ -365,6 +365,7 @@ impl HttpRequest {
             url,
             headers,
             body,
+            streamed: None,
             timeout: left.map_or(self.timeout, |left| left.min(self.timeout)),
             max_body: self.max_body,
             redirects: self.redirects,

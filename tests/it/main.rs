@@ -16,5 +16,6 @@ mod paging;
 mod run;
 mod schemas;
 mod store;
+mod streamed;
 mod support;
 mod tidy;
