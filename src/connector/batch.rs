@@ -63,6 +63,7 @@ fn matched(batch: &Batch, part: &[Value], results: &[Value], scope: &Scope) -> R
 
 fn of_row(link: &Link, operation: &Operation, batch: &Batch, row: &Value, scope: &Scope) -> Result<Value, Failure> {
     let verdict = judge_row(&batch.errors, scope);
+    super::contract::note(link.fired.as_ref(), verdict.rule);
     if verdict.outcome == OutcomeKind::Done {
         let output = match (verdict.rule.and_then(|rule| rule.output.as_ref()), &batch.output) {
             (Some(tree), _) | (None, Some(tree)) => render::output(tree, scope)?,
@@ -73,7 +74,7 @@ fn of_row(link: &Link, operation: &Operation, batch: &Batch, row: &Value, scope:
     let message = verdict.rule.and_then(|rule| rule.message.as_ref());
     let message = message.and_then(|tree| render::written(tree, scope).ok().flatten());
     let message = message.map_or_else(|| row.to_string(), |message| message.revealed().to_text());
-    let message = link.masked(message);
+    let message = link.masked(&message);
     Ok(result(false, Value::Null, error(link, operation, verdict.outcome, message)))
 }
 

@@ -11,7 +11,7 @@ use super::judge;
 use super::judge::Failure;
 use super::judge::judge;
 use super::limits;
-use super::limits::Sending;
+use super::limits::Declared;
 use super::manifest::Act;
 use super::manifest::Manifest;
 use super::manifest::Operation;
@@ -36,6 +36,7 @@ use crate::model::Value;
 use crate::node::EffectContext;
 use crate::node::Keep;
 use crate::node::LogSink;
+use crate::node::StepContext;
 use crate::system::System;
 use crate::template::Scope;
 
@@ -71,6 +72,23 @@ pub enum Stop {
         until: Timestamp,
         reason: String,
     },
+}
+
+impl<'a> Means<'a> {
+    /// Takes them from a step.
+    #[must_use]
+    pub fn of(ctx: &StepContext<'a>) -> Self {
+        Self {
+            system: ctx.system,
+            http: ctx.http,
+            log: ctx.log,
+            keep: ctx.keep,
+            canceled: ctx.canceled,
+            deadline: ctx.deadline,
+            attempt: ctx.attempt,
+            effect: ctx.effect,
+        }
+    }
 }
 
 impl<T: Into<Failure>> From<T> for Stop {
@@ -252,6 +270,7 @@ async fn exchange(
     spec: &RequestSpec,
 ) -> Result<Success, Stop> {
     let operation = asked.operation;
+    let given = input.clone();
     let roots = before(link, means, asked, input).await?;
     let (mut refreshed, mut renewed) = (false, false);
     loop {
@@ -279,8 +298,9 @@ async fn exchange(
             base: &base,
             keep: means.keep,
             boundary: means.system.random.bits(),
+            may_stream: grant.as_ref().is_none_or(|grant| !grant.signs_body(link)),
         };
-        let mut request = send::make(making, &scope).await?;
+        let send::Made { mut request, file } = send::make(making, &scope).await?;
         request.timeout = timeout(link, operation, means);
         request.private = link.connection().private;
         request.connection = Some(link.connection().name.clone());
@@ -293,7 +313,8 @@ async fn exchange(
         if let Some(grant) = &grant {
             grant.apply(link, means, &mut request, &scope)?;
         }
-        let sending = Sending { link, means, operation, also: &asked.callers.costs, scope: &scope, url: &request.url };
+        let also = &asked.callers.costs;
+        let sending = Declared { link, operation, also, scope: &scope }.sending(means, &request.url);
         let permit = link.limits.reserve(&sending).await?;
         if means
             .effect
@@ -306,7 +327,7 @@ async fn exchange(
         }
         let sent = request.clone();
         let began = means.system.clock.now();
-        let result = means.http.send(request).await;
+        let result = send::send(means, request, file).await;
         let ended = means.system.clock.now();
         wire::record(
             link,
@@ -319,13 +340,13 @@ async fn exchange(
                 grant: grant.as_ref(),
                 session: opened.as_deref(),
                 base: &base,
+                input: &given,
             },
         );
         let response = match result {
             Ok(response) => response,
             Err(error) => {
-                let sending =
-                    Sending { link, means, operation, also: &asked.callers.costs, scope: &scope, url: &sent.url };
+                let sending = Declared { link, operation, also, scope: &scope }.sending(means, &sent.url);
                 link.limits.no_answer(&sending, permit, &error).await;
                 return Err(no_answer(link, operation, &error, means).into());
             }
@@ -352,7 +373,7 @@ async fn exchange(
         let verdict = judge(rules, answered.status, &scope);
         super::contract::note(link.fired.as_ref(), verdict.rule);
         let until = may_come_again(&verdict, &answered, &scope);
-        let sending = Sending { link, means, operation, also: &asked.callers.costs, scope: &scope, url: &sent.url };
+        let sending = Declared { link, operation, also, scope: &scope }.sending(means, &sent.url);
         link.limits.answered(&sending, permit, answered.status, &verdict, until).await;
         let unreadable = answered.unreadable.as_ref().filter(|_| verdict.rule.is_none());
         match verdict.outcome {
@@ -431,12 +452,13 @@ fn refused(
     let what = link.name_of(operation);
     let body = answered.text.as_str().unwrap_or_default();
     let mut outcome = verdict.outcome;
-    let mut message =
-        judge::message(&what, verdict, [&operation.explain, &link.manifest.explain], answered.status, scope, body);
+    let explains = [&operation.explain, &link.manifest.explain];
+    let hide = |text: &str| link.masked(text);
+    let mut message = judge::message(&what, verdict, explains, answered.status, scope, body, &hide);
     match outcome {
         // A success that cannot be read is none.
         OutcomeKind::Done => {
-            let reason = answered.unreadable.as_deref().unwrap_or("it cannot be read");
+            let reason = link.masked(answered.unreadable.as_deref().unwrap_or("it cannot be read"));
             message = format!("`{what}`: {} is not what it should be: {reason}", answered.status);
             outcome = OutcomeKind::Unavailable;
         }
@@ -460,7 +482,7 @@ fn refused(
         happened: if perhaps { Happened::Perhaps } else { Happened::No },
         retry_after: until.map(|until| until.since(scope.now)),
         attempts: rule.and_then(|rule| rule.attempts),
-        ..Failure::new(outcome, link.masked(message))
+        ..Failure::new(outcome, message)
     }
 }
 

@@ -1,8 +1,13 @@
 //! The contract suite: a manifest is held against its own examples.
 //!
 //! Every example is replayed; every error rule must be shown by one, every paging must turn a page and end, every write
-//! that can be asked for must be found again after a lost answer; and what an expression reads of an answer must stand in
-//! an answer of some example, or it may be misspelled.
+//! that can be asked for must be found again after a lost answer; one that may be repeated must be the same request again,
+//! and budgets must hold requests back. What an expression reads of an answer must stand in an answer of some example, or
+//! it may be misspelled.
+
+mod budgets;
+mod shown;
+mod twice;
 
 use std::collections::BTreeSet;
 use std::collections::VecDeque;
@@ -13,7 +18,6 @@ use std::sync::PoisonError;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use super::answer;
 use super::body;
 use super::call::Means;
 use super::call::Stop;
@@ -21,7 +25,6 @@ use super::connection;
 use super::connection::Connection;
 use super::inline;
 use super::manifest::Act;
-use super::manifest::Body;
 use super::manifest::Example;
 use super::manifest::ExchangeSpec;
 use super::manifest::Manifest;
@@ -30,6 +33,7 @@ use super::manifest::Reconcile;
 use super::manifest::Rule;
 use super::operation::OperationNode;
 use super::runtime::Connections;
+use super::runtime::Link;
 use super::runtime::Runtime;
 use super::runtime::completed_config;
 use super::runtime::with_nulls;
@@ -49,6 +53,9 @@ use crate::node::LogLevel;
 use crate::node::LogSink;
 use crate::node::NodeError;
 use crate::system::System;
+
+/// Which rules were applied, by the places where they stand.
+pub(super) type Fired = Arc<Mutex<BTreeSet<(u32, u32)>>>;
 
 /// What the suite found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,8 +78,8 @@ pub struct Finding {
 /// Holds a manifest against its examples.
 pub async fn check(manifest: &Arc<Manifest>, system: &System) -> Report {
     let mut report = Report::default();
-    let fired: Arc<Mutex<BTreeSet<u32>>> = Arc::default();
-    let mut shown = Shown::default();
+    let fired: Fired = Arc::default();
+    let mut shown = shown::Shown::default();
     for operation in manifest.operations.values() {
         for example in &operation.examples {
             report.examples += 1;
@@ -87,11 +94,19 @@ pub async fn check(manifest: &Arc<Manifest>, system: &System) -> Report {
     }
     for operation in manifest.operations.values() {
         shape(operation, &mut report);
-        unshown(operation, &shown, &mut report);
+        shown::unshown(operation, &shown, &mut report);
+        if let Some(example) = operation.examples.iter().find(|example| twice::may_be_repeated(operation, example))
+            && let Err(message) = twice::check(manifest, operation, example).await
+        {
+            report.finding(example.line, format!("`{}`: {message}", operation.name));
+        }
     }
+    budgets::check(manifest, &mut report).await;
     let fired = fired.lock().unwrap_or_else(PoisonError::into_inner);
+    let of_rows = manifest.operations.values().filter_map(|operation| operation.batch.as_ref());
     let rules = manifest.operations.values().flat_map(|operation| &operation.errors).chain(&manifest.errors);
-    for rule in rules.filter(|rule| !fired.contains(&rule.line)) {
+    let rules = rules.chain(of_rows.flat_map(|batch| &batch.errors));
+    for rule in rules.filter(|rule| !fired.contains(&(rule.line, rule.column))) {
         report.finding(rule.line, "no example shows an answer to which this rule applies".to_owned());
     }
     report.findings.sort_by_key(|finding| finding.line);
@@ -123,6 +138,17 @@ fn shape(operation: &Operation, report: &mut Report) {
     }
 }
 
+/// One time that an operation is asked.
+#[derive(Clone, Copy, Debug)]
+struct Trial<'a> {
+    system: &'a System,
+    attempt: u32,
+    /// When its effect was first intended.
+    started_at: Timestamp,
+    /// Whether an earlier sending is in doubt.
+    doubted: bool,
+}
+
 /// Replays one example; an error says what came instead.
 async fn replayed(
     manifest: &Arc<Manifest>,
@@ -130,46 +156,11 @@ async fn replayed(
     example: &Example,
     replay: &Replay,
     system: &System,
-    fired: &Arc<Mutex<BTreeSet<u32>>>,
+    fired: &Fired,
 ) -> Result<(), String> {
-    let connection = connection_of(manifest, example)?;
-    let runtime = Runtime::new(Arc::new(One(connection)));
-    let link = runtime.link(manifest, "example").map_err(|failure| failure.message)?;
-    if !example.account.is_null() {
-        // Who we are is asked by an operation with an example of its own.
-        let _ = link.state.account.set(example.account.clone());
-    }
-    if !example.session.is_null() {
-        link.state.session.put(example.session.clone()).await;
-    }
-    let link = link.watched(fired.clone());
-    let canceled = CancellationToken::new();
-    let effect = EffectContext {
-        id: EffectId("example/step".into()),
-        key: "example-key".into(),
-        started_at: Timestamp(system.clock.now().0),
-        send_within: None,
-        doubted: example.is_doubted(),
-    };
-    let write = operation.effect.is_some_and(crate::model::Effect::is_write);
-    let means = Means {
-        system,
-        http: replay,
-        log: &Quiet,
-        keep: replay,
-        canceled: &canceled,
-        deadline: None,
-        attempt: 1,
-        effect: write.then_some(&effect),
-    };
-    let input = replay.with_files(&example.input);
-    let result = match &operation.act {
-        Act::Steps { .. } => inline::run_whole(&link, &means, operation, &input).await,
-        _ => {
-            let node = OperationNode::new(manifest.clone(), operation.clone());
-            node.call_whole(&link, &means, &input).await
-        }
-    };
+    let link = link_of(manifest, example).await?.watched(fired.clone());
+    let trial = Trial { system, attempt: 1, started_at: system.clock.now(), doubted: example.is_doubted() };
+    let result = asked(&link, operation, example, replay, trial).await;
     let left = replay.left();
     match (result, &example.output, &example.error) {
         (Ok(output), Some(expected), _) => {
@@ -195,6 +186,61 @@ async fn replayed(
         return Err(complaint);
     }
     if left > 0 { Err(format!("{left} of the exchanges did not take place")) } else { Ok(()) }
+}
+
+/// Connects a manifest as an example says.
+async fn link_of(manifest: &Arc<Manifest>, example: &Example) -> Result<Link, String> {
+    let connection = connection_of(manifest, example)?;
+    let runtime = Runtime::new(Arc::new(One(connection)));
+    let link = runtime.link(manifest, "example").map_err(|failure| failure.message)?;
+    if !example.account.is_null() {
+        // Who we are is asked by an operation with an example of its own.
+        let _ = link.state.account.set(example.account.clone());
+    }
+    if !example.session.is_null() {
+        link.state.session.put(example.session.clone()).await;
+    }
+    Ok(link)
+}
+
+/// Asks an operation as a step does.
+async fn asked(
+    link: &Link,
+    operation: &Arc<Operation>,
+    example: &Example,
+    replay: &Replay,
+    trial: Trial<'_>,
+) -> Result<Value, Stop> {
+    let canceled = CancellationToken::new();
+    let effect = EffectContext {
+        id: EffectId("example/step".into()),
+        key: "example-key".into(),
+        started_at: trial.started_at,
+        send_within: None,
+        doubted: trial.doubted,
+    };
+    let means = Means {
+        system: trial.system,
+        http: replay,
+        log: &Quiet,
+        keep: replay,
+        canceled: &canceled,
+        deadline: None,
+        attempt: trial.attempt,
+        effect: is_write(operation).then_some(&effect),
+    };
+    let input = replay.with_files(&example.input);
+    match &operation.act {
+        Act::Steps { .. } => inline::run_whole(link, &means, operation, &input).await,
+        _ => {
+            let node = OperationNode::new(link.manifest.clone(), operation.clone());
+            node.call_whole(link, &means, &input).await
+        }
+    }
+}
+
+fn is_write(operation: &Operation) -> bool {
+    operation.effect.is_some_and(crate::model::Effect::is_write)
 }
 
 /// Makes the connection of an example: what it says, and stand-ins for all other secrets.
@@ -265,7 +311,7 @@ struct Replay {
 
 #[derive(Debug, Default)]
 struct State {
-    asked: usize,
+    sent: Vec<Request>,
     complaint: Option<String>,
     files: Vec<Vec<u8>>,
 }
@@ -282,7 +328,12 @@ impl Replay {
     }
 
     fn asked(&self) -> usize {
-        self.lock().asked
+        self.lock().sent.len()
+    }
+
+    /// Takes out what was sent.
+    fn sent(&self) -> Vec<Request> {
+        std::mem::take(&mut self.lock().sent)
     }
 
     fn left(&self) -> usize {
@@ -323,7 +374,7 @@ impl Transport for Replay {
     async fn send(&self, request: Request) -> Result<Response, TransportError> {
         let next = self.left.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         let mut state = self.lock();
-        state.asked += 1;
+        state.sent.push(request.clone());
         let Some((expect, reply)) = next else {
             let told = format!("{} {} was not expected", request.method, request.url);
             state.complaint.get_or_insert(told);
@@ -497,87 +548,10 @@ impl Example {
     }
 }
 
-/// The members that answers of examples show, by operation: paths with `*` for places in lists.
-#[derive(Debug, Default)]
-struct Shown {
-    body: BTreeSet<(Arc<str>, String)>,
-    headers: BTreeSet<String>,
-}
-
-impl Shown {
-    fn learn(&mut self, operation: &Operation, example: &Example) {
-        for exchange in &example.exchanges {
-            if let Some(json) = exchange.reply.get("json") {
-                self.walk(&operation.name, json, "", 0);
-            }
-            if matches!(&operation.act, Act::Request(request) if matches!(request.body, Body::Codec(..))) {
-                // What expressions see is what the codec has made of it.
-                let read = answer::read(operation, response(&exchange.reply));
-                self.walk(&operation.name, &read.body, "", 0);
-            }
-            for (key, _) in exchange.reply.get("headers").and_then(Value::as_map).into_iter().flatten() {
-                self.headers.insert(key.to_lowercase());
-            }
-        }
-    }
-
-    fn walk(&mut self, operation: &Arc<str>, value: &Value, path: &str, depth: usize) {
-        if depth > 32 {
-            return;
-        }
-        match value {
-            Value::Map(map) => {
-                for (key, value) in map.iter() {
-                    let path = format!("{path}.{key}");
-                    self.body.insert((operation.clone(), path.clone()));
-                    self.walk(operation, value, &path, depth + 1);
-                }
-            }
-            Value::List(items) => {
-                let path = format!("{path}.*");
-                items.iter().for_each(|item| self.walk(operation, item, &path, depth + 1));
-            }
-            _ => {}
-        }
-    }
-}
-
-/// Tells what an operation reads of answers that no example shows.
-fn unshown(operation: &Operation, shown: &Shown, report: &mut Report) {
-    let is_json = operation.answer.is_none() && matches!(operation.act, Act::Request(_));
-    if operation.examples.is_empty() || !is_json {
-        return;
-    }
-    let mut missing = BTreeSet::new();
-    for template in operation.answer_templates() {
-        for reference in template.references() {
-            let mut path = reference.path.iter();
-            let Some(root) = path.next() else { continue };
-            let keys: Vec<&str> = path.map(|key| &**key).collect();
-            match (&**root, keys.as_slice()) {
-                ("headers", [name, ..]) if !shown.headers.contains(&name.to_lowercase()) => {
-                    missing.insert(format!("headers.{name}"));
-                }
-                ("body", keys @ [_, ..]) => {
-                    let path: String = keys.iter().map(|key| format!(".{key}")).collect();
-                    if !shown.body.contains(&(operation.name.clone(), path.clone())) {
-                        missing.insert(format!("body{path}"));
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-    for path in missing {
-        let message = format!("`{}` reads `{path}`, which no answer of its examples has", operation.name);
-        report.finding(operation.span.start.line, message);
-    }
-}
-
 /// Notes which rule was applied, for the suite.
-pub(super) fn note(fired: Option<&Arc<Mutex<BTreeSet<u32>>>>, rule: Option<&Rule>) {
+pub(super) fn note(fired: Option<&Fired>, rule: Option<&Rule>) {
     if let (Some(fired), Some(rule)) = (fired, rule) {
-        fired.lock().unwrap_or_else(PoisonError::into_inner).insert(rule.line);
+        fired.lock().unwrap_or_else(PoisonError::into_inner).insert((rule.line, rule.column));
     }
 }
 

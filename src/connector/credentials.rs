@@ -301,6 +301,15 @@ impl Grant {
         self.kind(link)?.send.as_ref()
     }
 
+    /// Tells whether it signs the body, which must be known then.
+    #[must_use]
+    pub fn signs_body(&self, link: &Link) -> bool {
+        match self.kind(link).map(|kind| &kind.way) {
+            Some(Way::Sigv4(own)) => !own.unsigned_payload,
+            _ => false,
+        }
+    }
+
     /// Puts what is secret into a request, which must be whole: a signature covers all of it.
     ///
     /// # Errors

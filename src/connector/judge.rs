@@ -144,7 +144,8 @@ pub fn built_in(status: u16) -> OutcomeKind {
     }
 }
 
-/// Says why: the rule's own words, else where the manifest says the system says it, else the status.
+/// Says why: the rule's own words, else where the manifest says the system says it, else the status. `hide` takes the
+/// secrets out of what is quoted, before it is cut.
 #[must_use]
 pub fn message(
     what: &str,
@@ -153,17 +154,18 @@ pub fn message(
     status: u16,
     scope: &Scope,
     body: &str,
+    hide: &dyn Fn(&str) -> String,
 ) -> String {
     let text = |tree: &Option<crate::template::TemplateTree>| {
         let value = render::written(tree.as_ref()?, scope).ok()??;
-        Some(shortened(&value.revealed().to_text())).filter(|text| !text.is_empty())
+        Some(shortened(&hide(&value.revealed().to_text()))).filter(|text| !text.is_empty())
     };
     let mut message = format!("`{what}`: {status}{}", reason(status));
     let said = verdict.rule.and_then(|rule| text(&rule.message));
     let said = said.or_else(|| explains.iter().find_map(|explain| text(&explain.message)));
     match said {
         Some(said) => message = format!("{message}: {said}"),
-        None if !body.trim().is_empty() => message = format!("{message}: {}", shortened(body.trim())),
+        None if !body.trim().is_empty() => message = format!("{message}: {}", shortened(&hide(body.trim()))),
         None => {}
     }
     if let Some(code) = explains.iter().find_map(|explain| text(&explain.code)) {

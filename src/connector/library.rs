@@ -17,6 +17,7 @@ use crate::model::Value;
 use crate::node::Found;
 use crate::node::Node;
 use crate::node::Operations;
+use crate::node::Whole;
 
 /// Embeds the manifests of `connectors/`; a test sees that none is forgotten.
 macro_rules! built_in {
@@ -163,6 +164,26 @@ impl Operations for Library {
 
     fn connectors(&self) -> Vec<String> {
         self.names().into_iter().map(|(name, _)| name).collect()
+    }
+
+    fn own_connectors(&self) -> Vec<String> {
+        let own = self.names().into_iter().filter(|(_, origin)| *origin != Origin::BuiltIn);
+        own.map(|(name, _)| name).collect()
+    }
+
+    fn whole(&self, connector: &str) -> Whole {
+        match self.get(connector) {
+            Loaded::Missing => Whole::default(),
+            Loaded::Faulty { diagnostics, sources } => Whole { diagnostics, sources, ..Whole::default() },
+            Loaded::Manifest(manifest) => {
+                let node = |operation: &Arc<super::manifest::Operation>| -> Arc<dyn Node> {
+                    Arc::new(OperationNode::new(manifest.clone(), operation.clone()))
+                };
+                let mut sources = Sources::default();
+                sources.insert(manifest.file.clone(), manifest.source.clone());
+                Whole { operations: manifest.operations.values().map(node).collect(), diagnostics: Vec::new(), sources }
+            }
+        }
     }
 
     fn check_connection(&self, connector: &str, settings: &Value, auth: &Value) -> Vec<(Option<String>, String)> {

@@ -23,6 +23,7 @@ pub mod limits;
 pub mod manifest;
 pub mod notes;
 mod operation;
+pub mod plain;
 pub mod read;
 pub mod render;
 pub mod runtime;

@@ -225,19 +225,6 @@ impl OperationNode {
     }
 }
 
-fn means<'a>(ctx: &'a StepContext<'a>) -> Means<'a> {
-    Means {
-        system: ctx.system,
-        http: ctx.http,
-        log: ctx.log,
-        keep: ctx.keep,
-        canceled: ctx.canceled,
-        deadline: ctx.deadline,
-        attempt: ctx.attempt,
-        effect: ctx.effect,
-    }
-}
-
 fn stopped(stop: Stop) -> Result<Outcome, NodeError> {
     match stop {
         Stop::Failed(failure) => Err(failure.into_node_error()),
@@ -351,8 +338,10 @@ impl Node for OperationNode {
             .collect()
     }
 
-    fn settlement(&self, _input: &Value) -> Settlement {
+    fn settlement(&self, input: &Value) -> Settlement {
         let timeout = self.operation.timeout.or(self.manifest.timeout).unwrap_or(super::call::TIMEOUT);
+        // Each part is a request of its own, and they go one after the other.
+        let timeout = timeout.times(read::parts(&self.manifest, &self.operation, input));
         let base = Settlement { repeat: self.operation.repeat, timeout, ..Settlement::default() };
         match &self.operation.reconcile {
             Reconcile::None => base,
@@ -365,7 +354,7 @@ impl Node for OperationNode {
     async fn run(&self, input: Value, ctx: &StepContext<'_>) -> Result<Outcome, NodeError> {
         let connection = input.get(CONNECTION).cloned().unwrap_or_default();
         let (link, input) = self.link(&input, ctx)?;
-        let means = means(ctx);
+        let means = Means::of(ctx);
         if let Act::Steps { .. } = &self.operation.act {
             let input = super::call::checked_input(&link, &self.operation, input, &means);
             let input = input.map_err(Failure::into_node_error)?;
@@ -388,7 +377,7 @@ impl Node for OperationNode {
             return Err(NodeError::invalid(format!("`{}` cannot be asked for", self.name)));
         };
         let (link, input) = self.link(&input, ctx)?;
-        let means = means(ctx);
+        let means = Means::of(ctx);
         match self.candidates(&link, &means, ask, &input).await {
             Ok(found) if found.is_empty() => Ok(Reconciled::NotFound),
             Ok(found) => Ok(Reconciled::Found(found)),

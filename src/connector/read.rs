@@ -9,6 +9,7 @@ use super::call::Success;
 use super::call::call;
 use super::call::output_of;
 use super::judge::Failure;
+use super::manifest::Manifest;
 use super::manifest::Operation;
 use super::manifest::OutcomeKind;
 use super::manifest::Paging;
@@ -22,6 +23,7 @@ use crate::model::ErrorClass;
 use crate::model::Map;
 use crate::model::Timestamp;
 use crate::model::Value;
+use crate::node::EffectContext;
 use crate::node::RowSink;
 use crate::node::StreamState;
 
@@ -37,7 +39,7 @@ pub struct Rows {
 }
 
 /// Where a read stands: what is kept with every page.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Place {
     next: Value,
     url: Option<String>,
@@ -105,10 +107,17 @@ async fn read_once(
         },
     };
     let mut all = Vec::new();
+    let mut pages = 0_u64;
+    let mut circle = Circle::default();
     loop {
         let asked =
             Asked { places: place.roots(), verbatim: place.url.clone(), ..Asked::new(operation, input.clone()) };
-        let mut success = call(link, means, asked).await?;
+        let mut success = match sink {
+            None if pages > 0 => go_on(link, means, asked).await?,
+            // In a dataset the pages stay, and a read that is put off goes on behind them.
+            _ => call(link, means, asked).await?,
+        };
+        pages += 1;
         let (rows, items) = rows_of(operation, &mut success)?;
         let next = next_place(operation, &place, &success, &items)?;
         let stream = match (key, &next) {
@@ -134,9 +143,65 @@ async fn read_once(
             return Err(Failure { class: ErrorClass::Canceled, ..Failure::invalid("canceled") }.into());
         }
         match next {
-            Some(next) => place = next,
+            Some(next) => {
+                if circle.closes(&next) {
+                    let message = format!("the pages of `{}` go round in a circle", link.name_of(operation));
+                    return Err(Failure::new(OutcomeKind::Rejected, message).into());
+                }
+                place = next;
+            }
             None => return Ok(Rows { rows: sink.is_none().then_some(all), stream }),
         }
+    }
+}
+
+/// Calls an operation of which earlier pages or parts have come: they must not be asked for again, so a limit is waited
+/// for here instead of putting off the whole.
+async fn go_on(link: &Link, means: &Means<'_>, asked: Asked<'_>) -> Result<Success, Stop> {
+    let clock = &means.system.clock;
+    // The first byte of the whole has left. What follows may leave as long as its answer can be waited for.
+    let left = means.deadline.map(|deadline| clock.monotonic().plus(deadline.since(clock.now())));
+    let effect = means.effect.map(|effect| EffectContext { send_within: left, ..effect.clone() });
+    let means = &Means { effect: effect.as_ref(), ..*means };
+    loop {
+        let (until, reason) = match call(link, means, asked.clone()).await {
+            Err(Stop::Later { until, reason }) => (until, reason),
+            ended => return ended,
+        };
+        let now = clock.now();
+        if means.deadline.is_some_and(|deadline| until >= deadline) {
+            let message = format!("`{}`: {reason}, and the time is up before the rest may go", link.manifest.name);
+            let failure = Failure::new(OutcomeKind::Throttled, message);
+            return Err(Failure { retry_after: Some(until.since(now)), ..failure }.into());
+        }
+        tracing::debug!(reason, "the rest of a read waits for a limit");
+        tokio::select! {
+            () = clock.sleep_until(until.max(now.plus(Duration::from_secs(1)))) => {}
+            () = means.canceled.cancelled() => {
+                return Err(Failure { class: ErrorClass::Canceled, ..Failure::invalid("canceled") }.into());
+            }
+        }
+    }
+}
+
+/// Notices when places come again, however many lie between, and remembers one of them only (after R. P. Brent).
+#[derive(Debug, Default)]
+struct Circle {
+    kept: Option<Place>,
+    since: u64,
+    until: u64,
+}
+
+impl Circle {
+    fn closes(&mut self, place: &Place) -> bool {
+        if self.kept.as_ref() == Some(place) {
+            return true;
+        }
+        self.since += 1;
+        if self.since >= self.until {
+            *self = Self { kept: Some(place.clone()), since: 0, until: (self.until * 2).max(1) };
+        }
+        false
     }
 }
 
@@ -359,7 +424,9 @@ pub async fn batched(link: &Link, means: &Means<'_>, operation: &Arc<Operation>,
     for part in over.chunks(usize::try_from(batch.max).unwrap_or(1).max(1)) {
         let places = vec![("batch", Value::list(part.to_vec()))];
         let asked = Asked { places, ..Asked::new(operation, input.clone()) };
-        let success = match call(link, means, asked).await {
+        let answered =
+            if results.is_empty() { call(link, means, asked).await } else { go_on(link, means, asked).await };
+        let success = match answered {
             Ok(success) => success,
             Err(Stop::Failed(failure)) if !results.is_empty() && means.effect.is_some() => {
                 // Earlier parts have happened: sending all of it again would repeat them.
@@ -370,6 +437,16 @@ pub async fn batched(link: &Link, means: &Means<'_>, operation: &Arc<Operation>,
         results.extend(super::batch::judged(link, operation, batch, part, &success)?);
     }
     Ok(Value::list(results))
+}
+
+/// Returns how many requests a batch makes of an input, as far as it can be told without its connection; 1 where there is
+/// none.
+pub(super) fn parts(manifest: &Manifest, operation: &Operation, input: &Value) -> u64 {
+    let Some(batch) = &operation.batch else { return 1 };
+    let roots = vec![("tables", manifest.tables.clone()), ("input", input.clone())];
+    let over = batch.over.eval(&render::scope(roots, Timestamp(0)));
+    let count = over.as_ref().ok().and_then(Value::as_list).map_or(1, |items| items.len());
+    u64::try_from(count).unwrap_or(u64::MAX).div_ceil(u64::from(batch.max.max(1))).max(1)
 }
 
 /// Calls an operation and returns its output: all rows of one that has rows.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::Weak;
 
 use super::auth;
 use super::auth::Oauth2;
@@ -25,6 +26,7 @@ use super::schema;
 use super::session::Opened;
 use super::session::Slot;
 use super::url;
+use super::wire;
 use crate::model::Duration;
 use crate::model::Map;
 use crate::model::Value;
@@ -42,7 +44,15 @@ pub struct Runtime {
     connections: Arc<dyn Connections>,
     custody: Option<Custody>,
     limits: Arc<Keeper>,
-    states: Mutex<HashMap<String, Arc<State>>>,
+    states: Mutex<HashMap<(String, usize), Known>>,
+}
+
+/// What is known of a connection by those who use one version of its manifest.
+#[derive(Debug)]
+struct Known {
+    /// Holds the place in memory by which the version is told apart, as long as it is known here.
+    manifest: Weak<Manifest>,
+    state: Arc<State>,
 }
 
 /// What is known of a connection while the process lives.
@@ -52,6 +62,7 @@ pub struct State {
     pub session: Slot,
     pub account: tokio::sync::OnceCell<Value>,
     pub token: auth::custody::Slot,
+    pub(super) masks: wire::Masks,
 }
 
 /// A connection at work: its manifest, its settings and its state.
@@ -66,7 +77,7 @@ pub struct Link {
     /// The session that is being opened, for the requests that open it.
     opening: Option<Arc<Opened>>,
     /// Where the contract suite notes which rules were applied.
-    pub(super) fired: Option<Arc<Mutex<std::collections::BTreeSet<u32>>>>,
+    pub(super) fired: Option<super::contract::Fired>,
 }
 
 impl Runtime {
@@ -87,20 +98,30 @@ impl Runtime {
         self.custody.as_ref()
     }
 
+    /// Returns all limits of the process.
+    #[must_use]
+    pub fn limits(&self) -> &Keeper {
+        &self.limits
+    }
+
     /// Links a connection with the manifest of a version.
     ///
     /// # Errors
     /// There is no such connection, or a secret of it is missing.
     pub fn link(&self, manifest: &Arc<Manifest>, connection: &str) -> Result<Link, Failure> {
         // A run that keeps an older manifest has sessions of its own.
-        let key = format!("{connection}\n{:p}", Arc::as_ptr(manifest));
+        let key = (connection.to_owned(), Arc::as_ptr(manifest).addr());
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         let state = match states.get(&key) {
-            Some(state) => state.clone(),
+            Some(known) => known.state.clone(),
             None => {
                 let made = self.connections.get(connection, manifest);
                 let connection = made.map_err(|reason| Failure::new(OutcomeKind::AuthBroken, reason))?;
-                states.entry(key).or_insert(Arc::new(State::new(connection))).clone()
+                // Versions that nobody runs any more are forgotten with their sessions.
+                states.retain(|_, known| known.manifest.strong_count() > 0);
+                let state = Arc::new(State::new(connection));
+                states.insert(key, Known { manifest: Arc::downgrade(manifest), state: state.clone() });
+                state
             }
         };
         let (custody, limits) = (self.custody.clone(), self.limits.clone());
@@ -115,6 +136,7 @@ impl State {
             session: Slot::default(),
             account: tokio::sync::OnceCell::new(),
             token: auth::custody::Slot::default(),
+            masks: wire::Masks::default(),
         }
     }
 }
@@ -212,13 +234,9 @@ impl Link {
 
     /// Replaces the secrets of the connection in a text that people see.
     #[must_use]
-    pub fn masked(&self, mut text: String) -> String {
-        for secret in self.secrets() {
-            if text.contains(&secret) {
-                text = text.replace(&secret, "***");
-            }
-        }
-        text
+    pub fn masked(&self, text: &str) -> String {
+        // Not those of the wire, which have more of them.
+        wire::Masks::default().of(self.secrets()).hide(text)
     }
 
     /// Lists the secrets of the connection that are long enough to be told apart from other text.
@@ -242,7 +260,7 @@ impl Link {
 
     /// Returns a link that notes which rules were applied.
     #[must_use]
-    pub(super) fn watched(self, fired: Arc<Mutex<std::collections::BTreeSet<u32>>>) -> Self {
+    pub(super) fn watched(self, fired: super::contract::Fired) -> Self {
         Self { fired: Some(fired), ..self }
     }
 
@@ -277,4 +295,45 @@ pub fn with_nulls<'n>(value: &Value, names: impl Iterator<Item = &'n Arc<str>>) 
         map.entry(name.clone()).or_default();
     }
     Value::from(map)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connector::library::Loaded;
+    use crate::connector::library::read;
+
+    #[derive(Debug)]
+    struct One;
+
+    impl Connections for One {
+        fn get(&self, name: &str, manifest: &Manifest) -> Result<Connection, String> {
+            Connection::make(name, manifest, Value::map::<&str>([]), &Value::Null, false)
+        }
+    }
+
+    fn manifest(number: usize) -> Arc<Manifest> {
+        let text = format!("connector: a\ntitle: number {number}\nbase_url: {{ api: https://a.example }}\n");
+        let text = format!("{text}operations: {{ get: {{ effect: read, request: {{ get: / }} }} }}\n");
+        match read(&"a.yaml".into(), &text.as_str().into()) {
+            Loaded::Manifest(manifest) => manifest,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_version_that_nobody_runs_is_forgotten_and_none_takes_its_session_over() {
+        let runtime = Runtime::new(Arc::new(One));
+        let kept = manifest(0);
+        let first = runtime.link(&kept, "a").unwrap();
+        first.state.session.put(Value::from("first")).await;
+        assert!(Arc::ptr_eq(&runtime.link(&kept, "a").unwrap().state, &first.state));
+        for number in 1..50 {
+            // It may well come to lie where the one before has lain.
+            let link = runtime.link(&manifest(number), "a").unwrap();
+            assert!(link.state.account.get().is_none());
+            link.state.account.set(Value::from(number as u64)).unwrap();
+        }
+        assert!(runtime.states.lock().unwrap().len() <= 2);
+    }
 }

@@ -1,11 +1,17 @@
 //! From an operation's `request` to a request that can leave.
 
+use std::convert::Infallible;
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use tokio::sync::mpsc;
 
 use super::body;
 use super::body::Payload;
 use super::body::multipart;
+use super::call::Means;
 use super::judge::Failure;
 use super::manifest::Body;
 use super::manifest::Part;
@@ -17,6 +23,10 @@ use super::render;
 use super::render::Laid;
 use super::render::header_text;
 use crate::http::Request;
+use crate::http::Response;
+use crate::http::Streamed;
+use crate::http::TransportError;
+use crate::model::Blob;
 use crate::model::Map;
 use crate::model::Value;
 use crate::model::write_json;
@@ -25,6 +35,10 @@ use crate::template::Scope;
 
 /// The largest answer that is read, unpacked, in bytes.
 const MAX_ANSWER: u64 = 64 * 1024 * 1024;
+/// A file from this size on is read while it is sent, in bytes.
+const STREAMED_FROM: u64 = 1024 * 1024;
+/// How much of it is read at once.
+const PIECE: u64 = 256 * 1024;
 
 /// What a request is made of.
 #[derive(Clone, Copy, Debug)]
@@ -43,13 +57,75 @@ pub(super) struct Making<'a> {
     pub keep: &'a dyn Keep,
     /// Sets the parts of a multipart body apart.
     pub boundary: u128,
+    /// Whether a large file may be read while it is sent; not where a signature covers it.
+    pub may_stream: bool,
+}
+
+/// A request that is made, but for what signs it.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub request: Request,
+    /// The file that is its body, read while it is sent.
+    pub file: Option<File>,
+}
+
+/// A file that is read while it is sent.
+#[derive(Debug)]
+pub(super) struct File {
+    blob: Arc<Blob>,
+    to: mpsc::Sender<Bytes>,
+}
+
+/// Sends a request, and hands over its file meanwhile.
+pub(super) async fn send(means: &Means<'_>, request: Request, file: Option<File>) -> Result<Response, TransportError> {
+    let Some(file) = file else { return means.http.send(request).await };
+    tokio::select! {
+        result = means.http.send(request) => result,
+        never = file.hand_over(means.keep) => match never {},
+    }
+}
+
+impl File {
+    /// Hands the file over piece by piece, and then waits for ever: the answer ends it. Where the file is not what its
+    /// address says, its end is kept back.
+    async fn hand_over(self, keep: &dyn Keep) -> Infallible {
+        if let Err(error) = self.pieces(keep).await {
+            tracing::warn!(%error, "a file could not be sent to its end");
+        }
+        // What is given up here ends the request.
+        drop(self);
+        std::future::pending().await
+    }
+
+    async fn pieces(&self, keep: &dyn Keep) -> Result<(), String> {
+        let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
+        let (start, mut at) = (self.blob.offset.unwrap_or(0), 0);
+        while at < self.blob.size {
+            let size = PIECE.min(self.blob.size - at);
+            let part = Blob { offset: Some(start + at), size, ..Blob::clone(&self.blob) };
+            let bytes = keep.read_blob(&part).await.map_err(|error| error.text())?;
+            digest.update(&bytes);
+            at += size;
+            if at == self.blob.size && self.blob.offset.is_none() {
+                let found = digest.clone().finish();
+                let found: String = found.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+                if !self.blob.address.ends_with(&found) {
+                    return Err(format!("the content of `{}` is not what its address says", self.blob.address));
+                }
+            }
+            if self.to.send(Bytes::from(bytes)).await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Makes the request: patches laid in their order, body encoded. Credentials of signers are not in it yet.
 ///
 /// # Errors
 /// An expression without a value, a value that a body cannot hold.
-pub(super) async fn make(making: Making<'_>, scope: &Scope) -> Result<Request, Failure> {
+pub(super) async fn make(making: Making<'_>, scope: &Scope) -> Result<Made, Failure> {
     let spec = making.spec;
     let mut laid = Laid::default();
     for patch in making.below.into_iter().flatten() {
@@ -70,8 +146,21 @@ pub(super) async fn make(making: Making<'_>, scope: &Scope) -> Result<Request, F
     let method = if making.verbatim.is_some() { "GET" } else { &spec.method };
     let mut request = Request { max_body: MAX_ANSWER, redirects: spec.redirects, ..Request::new(method, &url) };
     request.headers.extend(laid.headers.iter().map(|(name, value)| (name.to_string(), header_text(value))));
+    let mut file = None;
     if making.verbatim.is_none() {
-        let payload = payload(&making, &mut laid, scope).await?;
+        let payload = match (&spec.body, making.may_stream) {
+            (Body::Bytes(tree), true) => match render::value(tree, scope)? {
+                Value::Blob(blob) if blob.size >= STREAMED_FROM => {
+                    let (to, streamed) = Streamed::new(blob.size);
+                    request.streamed = Some(streamed);
+                    let content_type = Some(media_type_of(&blob));
+                    file = Some(File { blob, to });
+                    Some(Payload { content_type, bytes: Vec::new() })
+                }
+                value => Some(bytes_payload(&value, making.keep).await?),
+            },
+            _ => payload(&making, &mut laid, scope).await?,
+        };
         if let Some(Payload { content_type, bytes }) = payload {
             request.body = bytes;
             let given = request.headers.iter().any(|(name, _)| name == "content-type");
@@ -83,7 +172,19 @@ pub(super) async fn make(making: Making<'_>, scope: &Scope) -> Result<Request, F
             }
         }
     }
-    Ok(request)
+    Ok(Made { request, file })
+}
+
+fn media_type_of(blob: &Blob) -> String {
+    blob.media_type.clone().unwrap_or_else(|| "application/octet-stream".to_owned())
+}
+
+async fn bytes_payload(value: &Value, keep: &dyn Keep) -> Result<Payload, Failure> {
+    let content_type = match value {
+        Value::Blob(blob) => media_type_of(blob),
+        _ => "application/octet-stream".to_owned(),
+    };
+    Ok(Payload { content_type: Some(content_type), bytes: bytes_of(value, keep).await? })
 }
 
 async fn payload(making: &Making<'_>, laid: &mut Laid, scope: &Scope) -> Result<Option<Payload>, Failure> {
@@ -110,15 +211,7 @@ async fn payload(making: &Making<'_>, laid: &mut Laid, scope: &Scope) -> Result<
             multipart::encode(&made, &multipart::boundary(making.boundary)).map_err(wrong)?
         }
         Body::Text(tree) => body::text(&render::value(tree, scope)?.revealed()).map_err(wrong)?,
-        Body::Bytes(tree) => {
-            let value = render::value(tree, scope)?;
-            let content_type = match &value {
-                Value::Blob(blob) => blob.media_type.clone(),
-                _ => None,
-            };
-            let content_type = content_type.unwrap_or_else(|| "application/octet-stream".to_owned());
-            Payload { content_type: Some(content_type), bytes: bytes_of(&value, making.keep).await? }
-        }
+        Body::Bytes(tree) => bytes_payload(&render::value(tree, scope)?, making.keep).await?,
         Body::Xml(tree) => body::xml::encode(&render::value(tree, scope)?.revealed()).map_err(wrong)?,
         Body::Csv(tree) => body::csv::encode(&render::value(tree, scope)?.revealed()).map_err(wrong)?,
         Body::Codec(name, tree) => {

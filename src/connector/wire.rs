@@ -1,5 +1,8 @@
 //! What went over the wire, cut and masked, for a person to look at.
 
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
 use super::call::Means;
 use super::credentials::Grant;
 use super::runtime::Link;
@@ -10,13 +13,18 @@ use crate::http::Request;
 use crate::http::Response;
 use crate::http::TransportError;
 use crate::model::Timestamp;
+use crate::model::Value;
 use crate::node::WireAnswer;
 use crate::node::WireRecord;
+use crate::secrets::Mask;
 
 /// How much of a body is kept, in bytes.
 const MAX_BODY: usize = 4_096;
 /// Headers whose values are never shown.
 const HIDDEN: &[&str] = &["authorization", "cookie", "set-cookie", "proxy-authorization", "x-csrf-token"];
+
+/// So much more of a body is looked at, so that no piece of a secret stays at the cut.
+const MARGIN: usize = 4_096;
 
 /// Everything of an exchange that is recorded.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +36,25 @@ pub(super) struct Exchange<'a> {
     pub grant: Option<&'a Grant>,
     pub session: Option<&'a Opened>,
     pub base: &'a Base,
+    /// What the operation was given: a secret may be in it.
+    pub input: &'a Value,
+}
+
+/// The secrets of a connection, ready to be searched for.
+#[derive(Debug, Default)]
+pub(super) struct Masks(Mutex<(Vec<String>, Mask)>);
+
+impl Masks {
+    /// Returns what finds these secrets; of the last ones it is there already.
+    pub(super) fn of(&self, secrets: Vec<String>) -> Mask {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.0 != secrets {
+            let mask = Mask::default();
+            secrets.iter().for_each(|secret| mask.learn(secret));
+            *known = (secrets, mask);
+        }
+        known.1.clone()
+    }
 }
 
 /// Records an exchange.
@@ -38,51 +65,66 @@ pub(super) fn record(link: &Link, means: &Means<'_>, exchange: &Exchange<'_>) {
     }
     if let Some(session) = exchange.session {
         gather(&session.kept, &mut secrets);
-        secrets.extend(session.secrets().into_iter().filter(|secret| secret.len() >= 4));
+        secrets.extend(session.secrets());
     }
+    gather(exchange.input, &mut secrets);
     // A base URL that is computed from a secret shows a part of it.
     secrets.extend(exchange.base.secret.then(|| exchange.base.url.clone()));
-    let mask = |text: String| secrets.iter().fold(text, |text, secret| masked(text, secret));
+    let mask = link.state.masks.of(secrets);
+    let Exchange { request, result, began, ended, .. } = *exchange;
+    means.log.wire(masked(&mask, request, result, began, ended));
+}
+
+/// Makes the record of an exchange, with the secrets that a mask knows replaced and the bodies cut.
+pub(super) fn masked(
+    mask: &Mask,
+    request: &Request,
+    result: &Result<Response, TransportError>,
+    began: Timestamp,
+    ended: Timestamp,
+) -> WireRecord {
     let headers = |headers: &[(String, String)]| -> Vec<(String, String)> {
         let shown = |(name, value): &(String, String)| {
             let hidden = HIDDEN.iter().any(|own| own.eq_ignore_ascii_case(name));
-            (name.clone(), if hidden { "***".to_owned() } else { mask(value.clone()) })
+            (name.clone(), if hidden { "***".to_owned() } else { mask.hide(value) })
         };
         headers.iter().map(shown).collect()
     };
-    let Exchange { request, result, began, ended, .. } = *exchange;
     let answer = match result {
         Ok(response) => Ok(WireAnswer {
             status: response.status,
             headers: headers(&response.headers),
-            body: mask(shown(&response.body)),
+            body: shown(&response.body, mask),
         }),
-        Err(error) => Err(mask(error.to_string())),
+        Err(error) => Err(mask.hide(&error.to_string())),
     };
-    means.log.wire(WireRecord {
+    WireRecord {
         at: began,
         took: ended.since(began),
         method: request.method.clone(),
-        url: mask(request.url.clone()),
+        url: mask.hide(&without_user(&request.url)),
         headers: headers(&request.headers),
-        body: mask(shown(&request.body)),
+        body: match &request.streamed {
+            Some(streamed) => format!("<{} bytes>", streamed.size),
+            None => shown(&request.body, mask),
+        },
         answer,
-    });
-}
-
-/// Replaces a secret, also as a URL and base64 write it.
-fn masked(text: String, secret: &str) -> String {
-    if text.contains(secret) {
-        return text.replace(secret, "***");
     }
-    let encoded = crate::http::form(&[(String::new(), secret.to_owned())]);
-    let encoded = encoded.trim_start_matches('=');
-    if encoded != secret && text.contains(encoded) { text.replace(encoded, "***") } else { text }
 }
 
-/// Returns the beginning of a body as text; of bytes their count.
-fn shown(body: &[u8]) -> String {
-    let head = body.get(..body.len().min(MAX_BODY)).unwrap_or_default();
+/// Hides what a URL says of a user before its host.
+fn without_user(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest.get(..end).and_then(|authority| authority.rfind('@')) {
+        Some(at) => format!("{scheme}://***{}", rest.get(at..).unwrap_or_default()),
+        None => url.to_owned(),
+    }
+}
+
+/// Returns the beginning of a body as text, without its secrets; of bytes their count.
+fn shown(body: &[u8], mask: &Mask) -> String {
+    let head = body.get(..body.len().min(MAX_BODY + MARGIN)).unwrap_or_default();
     let text = match std::str::from_utf8(head) {
         Ok(text) => text,
         // A letter that the cut goes through.
@@ -91,5 +133,21 @@ fn shown(body: &[u8]) -> String {
         }
         Err(_) => return format!("<{} bytes>", body.len()),
     };
-    if text.len() < body.len() { format!("{text}… <{} bytes>", body.len()) } else { text.to_owned() }
+    let text = mask.hide_head(text, MAX_BODY);
+    if body.len() > MAX_BODY { format!("{text}… <{} bytes>", body.len()) } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_piece_of_a_secret_stays_where_a_body_is_cut() {
+        let mask = Mask::default();
+        mask.learn("hunter2hunter2");
+        let body = format!("{}hunter2hunter2{}", "x".repeat(MAX_BODY - 5), "y".repeat(9_000));
+        let cut = shown(body.as_bytes(), &mask);
+        assert!(cut.ends_with(&format!("xxx***… <{} bytes>", body.len())), "{cut}");
+        assert_eq!(shown(&[0xff, 0xfe], &mask), "<2 bytes>");
+    }
 }

@@ -418,9 +418,14 @@ impl LogSink for JournalLog {
     fn wire(&self, mut record: WireRecord) {
         let mask = |text: &mut String| *text = self.parts.secrets.mask(std::mem::take(text));
         mask(&mut record.url);
+        record.headers.iter_mut().for_each(|(_, value)| mask(value));
         mask(&mut record.body);
-        if let Ok(answer) = &mut record.answer {
-            mask(&mut answer.body);
+        match &mut record.answer {
+            Ok(answer) => {
+                answer.headers.iter_mut().for_each(|(_, value)| mask(value));
+                mask(&mut answer.body);
+            }
+            Err(reason) => mask(reason),
         }
         let (path, attempt) = (self.path.clone(), self.attempt);
         self.journal.record(Record::Wire { path, attempt, record: Box::new(record) });

@@ -3,6 +3,7 @@
 mod network;
 mod origin;
 mod stand_ins;
+mod streamed;
 
 use async_trait::async_trait;
 
@@ -15,6 +16,7 @@ pub use self::origin::is_private;
 pub use self::stand_ins::Fault;
 pub use self::stand_ins::FaultyTransport;
 pub use self::stand_ins::RecordedTransport;
+pub use self::streamed::Streamed;
 
 use crate::model::Duration;
 use crate::model::ErrorClass;
@@ -27,6 +29,8 @@ pub struct Request {
     pub url: String,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
+    /// A body that is handed over while it is sent, in place of `body`: a file that is too large for memory.
+    pub streamed: Option<Streamed>,
     /// How long the whole exchange may take.
     pub timeout: Duration,
     /// The largest answer that is read, in bytes.
@@ -83,6 +87,7 @@ impl Request {
             url: url.to_owned(),
             headers: Vec::new(),
             body: Vec::new(),
+            streamed: None,
             timeout: Duration::from_secs(30),
             max_body: 16 * 1024 * 1024,
             redirects: 0,

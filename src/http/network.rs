@@ -178,7 +178,10 @@ async fn exchange(clients: &Clients, request: &Request, url: &Url) -> Result<Res
         value.set_sensitive(true);
         builder = builder.header(header, value);
     }
-    if !request.body.is_empty() || !is_read(&request.method) {
+    if let Some(streamed) = &request.streamed {
+        let pieces = streamed.body(touched.clone()).ok_or_else(|| refuse("its body was sent already".to_owned()))?;
+        builder = builder.body(reqwest::Body::wrap(pieces));
+    } else if !request.body.is_empty() || !is_read(&request.method) {
         let left = Some(Bytes::from(request.body.clone()));
         builder = builder.body(reqwest::Body::wrap(Watched { left, touched: touched.clone() }));
     } else {

@@ -21,6 +21,7 @@ pub use self::error::NodeError;
 pub use self::operations::Composite;
 pub use self::operations::Found;
 pub use self::operations::Operations;
+pub use self::operations::Whole;
 pub use self::registry::Registry;
 pub use self::rows::ROWS_A_BATCH;
 pub use self::rows::RowReader;

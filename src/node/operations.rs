@@ -17,6 +17,10 @@ pub trait Operations: Send + Sync + Debug {
     fn sibling(&self, connector: &str, operation: &str) -> Option<Arc<dyn Node>>;
     /// Lists the connectors.
     fn connectors(&self) -> Vec<String>;
+    /// Lists the connectors that the project itself has written.
+    fn own_connectors(&self) -> Vec<String>;
+    /// Returns a whole connector, to be checked whether pipelines use it or not.
+    fn whole(&self, connector: &str) -> Whole;
     /// Says what is wrong with a connection's settings: the key, and what.
     fn check_connection(&self, connector: &str, settings: &Value, auth: &Value) -> Vec<(Option<String>, String)>;
     /// Returns what a version must keep so that this connector's operations mean the same later. Null where there is no
@@ -42,6 +46,16 @@ pub enum Found {
         diagnostics: Vec<Diagnostic>,
         sources: Sources,
     },
+}
+
+/// All of a connector.
+#[derive(Clone, Debug, Default)]
+pub struct Whole {
+    /// Its operations, hidden ones too; none where the manifest has faults.
+    pub operations: Vec<Arc<dyn Node>>,
+    /// Faults of the manifest, with its text.
+    pub diagnostics: Vec<Diagnostic>,
+    pub sources: Sources,
 }
 
 /// An operation that is written as steps: compiled like a pipeline, run as a child.

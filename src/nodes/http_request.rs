@@ -8,8 +8,13 @@ use serde::Deserialize;
 use super::http_answer;
 use super::http_answer::Answer;
 use super::keys::key_text;
+use crate::connector::call::Means;
+use crate::connector::call::Stop;
+use crate::connector::plain;
+use crate::connector::runtime::Runtime;
 use crate::http::Request;
 use crate::http::Response;
+use crate::http::TransportError;
 use crate::http::form;
 use crate::http::with_query;
 use crate::model::Duration;
@@ -27,6 +32,7 @@ use crate::node::NodeType;
 use crate::node::Outcome;
 use crate::node::Reconciled;
 use crate::node::StepContext;
+use crate::secrets::Mask;
 
 /// Sends an HTTP request and gives back status, headers and body.
 ///
@@ -36,6 +42,9 @@ use crate::node::StepContext;
 /// A write is sent again only where it is proven that nothing happened: no connection came about, or the server refused
 /// it (4xx, but not 408 and 425). After a time-out, a cut connection or a 5xx it is in doubt, and `repeat` and `reconcile`
 /// say how the doubt is settled; without them it waits for a person.
+///
+/// After a 429 no `http.request` goes to this host before the moment that the answer names, in this process or another; a
+/// host that fails five times in a row is left alone for a while. `runs show --wire` prints what was sent and came back.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HttpRequest {
@@ -254,12 +263,12 @@ repeat: 24h
         let now = ctx.system.clock.now();
         let request = self.request(ctx)?;
         let asked = format!("{} {}", request.method, host(&request.url));
-        let answer = ctx.http.send(request).await.map_err(|error| http_answer::failure(error, write))?;
-        let expected = match self.expect.as_slice() {
-            [] => (200..300).contains(&answer.status),
-            statuses => statuses.contains(&answer.status),
+        let answer = match self.exchange(ctx, request).await {
+            Ok(answer) => answer.map_err(|error| http_answer::failure(error, write))?,
+            Err(Stop::Later { until, reason }) => return Ok(Outcome::Later { until, reason }),
+            Err(Stop::Failed(failure)) => return Err(failure.into_node_error()),
         };
-        if !expected {
+        if !self.expects(answer.status) {
             return Err(http_answer::refusal(&answer, &asked, write, now));
         }
         let body = http_answer::body(&answer, self.answer).map_err(|message| {
@@ -290,7 +299,14 @@ repeat: 24h
             ..Request::new("GET", &url)
         };
         let asked = format!("GET {}", host(&url));
-        let answer = ctx.http.send(request).await.map_err(|error| http_answer::failure(error, false))?;
+        let answer = match self.exchange(ctx, request).await {
+            Ok(answer) => answer.map_err(|error| http_answer::failure(error, false))?,
+            Err(Stop::Later { until, reason }) => {
+                let retry_after = Some(until.since(ctx.system.clock.now()));
+                return Err(NodeError { retry_after, ..NodeError::message(ErrorClass::Throttled, reason) });
+            }
+            Err(Stop::Failed(failure)) => return Err(failure.into_node_error()),
+        };
         if answer.status == 404 {
             return Ok(Reconciled::NotFound);
         }
@@ -306,6 +322,27 @@ impl HttpRequest {
     fn repeat(&self) -> Repeat {
         let idempotent = ["PUT", "DELETE"].iter().any(|method| method.eq_ignore_ascii_case(&self.method));
         self.repeat.map_or(if idempotent { Repeat::Always } else { Repeat::Never }, |rule| rule.0)
+    }
+
+    fn expects(&self, status: u16) -> bool {
+        match self.expect.as_slice() {
+            [] => (200..300).contains(&status),
+            statuses => statuses.contains(&status),
+        }
+    }
+
+    /// Sends a request on the runtime of the connectors: with the breaker and the pauses of its host, and recorded.
+    async fn exchange(
+        &self,
+        ctx: &StepContext<'_>,
+        request: Request,
+    ) -> Result<Result<Response, TransportError>, Stop> {
+        let mask = Mask::default();
+        let asked = self.reconcile.as_ref().and_then(|reconcile| reconcile.headers.as_ref());
+        let given = [Some(&self.headers), Some(&self.query), self.form.as_ref(), asked].into_iter().flatten();
+        given.flat_map(IndexMap::values).chain(&self.json).for_each(|value| mask.learn_value(value));
+        let runtime = ctx.services.get::<Runtime>();
+        plain::exchange(runtime, &Means::of(ctx), request, |status| self.expects(status), &mask).await
     }
 
     fn request(&self, ctx: &StepContext<'_>) -> Result<Request, NodeError> {
@@ -328,6 +365,7 @@ impl HttpRequest {
             url,
             headers,
             body,
+            streamed: None,
             timeout: left.map_or(self.timeout, |left| left.min(self.timeout)),
             max_body: self.max_body,
             redirects: self.redirects,

@@ -24,6 +24,7 @@ use crate::diag::Sources;
 use crate::diag::Span;
 use crate::diag::did_you_mean;
 use crate::node::Registry;
+use crate::node::Whole;
 use crate::yaml;
 
 /// How deep pipelines may call one another.
@@ -196,7 +197,44 @@ impl Catalog {
             }
         }
         sources.extend(&self.sources.borrow());
+        // Connectors of the project's own, whether a pipeline uses them or not.
+        let own = self.registry.operations().filter(|_| whole).map(|it| it.own_connectors());
+        for connector in own.into_iter().flatten() {
+            let checked = self.check_connector(&connector);
+            count += checked.files;
+            sources.extend(&checked.sources);
+            let new: Vec<_> = checked.diagnostics.into_iter().filter(|it| !diagnostics.contains(it)).collect();
+            diagnostics.extend(new);
+        }
         Checked { diagnostics, sources, files: count }
+    }
+
+    /// Checks a connector with the steps of its operations.
+    #[must_use]
+    pub fn check_connector(&self, connector: &str) -> Checked {
+        let Some(operations) = self.registry.operations() else { return Checked::default() };
+        let Whole { operations, mut diagnostics, mut sources } = operations.whole(connector);
+        let (child, prompt) =
+            (|_: &str| Child::Unknown { near: None }, |name: &str| Err(format!("there is no file `{name}`")));
+        let (declared, foreign) = (Declared::default(), RefCell::default());
+        let world = World {
+            registry: &self.registry,
+            foreign: &foreign,
+            child: &child,
+            schemas: &self.schemas,
+            can_seal: self.can_seal,
+            declared: &declared,
+            prompt: &prompt,
+        };
+        for composite in operations.iter().filter_map(|operation| operation.composite()) {
+            let name = format!("{}.{}", composite.connector, composite.operation);
+            let (_, found) = super::composite::compile(&composite, &world, vec![name]);
+            // One that others use has its faults told with theirs.
+            let new: Vec<_> = found.into_iter().filter(|it| !diagnostics.contains(it)).collect();
+            diagnostics.extend(new);
+        }
+        sources.extend(&foreign.borrow());
+        Checked { diagnostics, sources, files: 1 }
     }
 
     fn find(&self, target: &str) -> Result<PathBuf, String> {

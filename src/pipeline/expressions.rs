@@ -116,7 +116,7 @@ impl Compiler<'_> {
             let span = tree.span_within(self.source, reference.range.clone());
             self.reference(reference, &span, place);
         }
-        if !place.shown && self.inside.is_none() {
+        if !place.shown {
             self.infer(&template, tree, place);
         }
         Some(template)
@@ -127,6 +127,12 @@ impl Compiler<'_> {
         let scope = Scope { compiler: self, own: place.own, roots: &place.roots, given: &place.given };
         let (kind, findings) = infer::template(template, &scope);
         let source = self.source;
+        if self.inside.is_some() {
+            // In a manifest what is missing is null and fits anywhere; but what no schema knows is never there.
+            let unknown = findings.into_iter().filter(|finding| finding.code == Code::UnknownField);
+            self.tell(unknown.collect(), |range| tree.span_within(source, range));
+            return;
+        }
         self.tell(findings, |range| tree.span_within(source, range));
         self.inferred.templates.insert(tree.span.start.offset, kind);
     }

@@ -18,7 +18,7 @@ const SHORTEST: usize = 4;
 const SHORTEST_PIECE: usize = 8;
 
 /// Knows secret values and finds them: plain, base64 (of the secret alone or within a longer text), URL-encoded, as in
-/// JSON. Clones share what they know.
+/// JSON and XML. Clones share what they know.
 ///
 /// A secret shorter than four characters is not searched for: it would be found everywhere, and its masking would tell
 /// more than it hides. Values that are known to be secret (`Value::Secret`) are masked all the same.
@@ -60,15 +60,29 @@ impl Mask {
     /// Replaces every known secret by `***`.
     #[must_use]
     pub fn hide(&self, text: &str) -> String {
-        let found = self.find(text);
-        let mut shown = String::with_capacity(text.len());
+        self.replaced(text, text.len())
+    }
+
+    /// Replaces every known secret in the beginning of a text, which ends after `limit` bytes; one that the end goes
+    /// through is replaced as well.
+    #[must_use]
+    pub fn hide_head(&self, text: &str, limit: usize) -> String {
+        let mut end = limit.min(text.len());
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        self.replaced(text, end)
+    }
+
+    fn replaced(&self, text: &str, end: usize) -> String {
+        let mut shown = String::with_capacity(end);
         let mut from = 0;
-        for range in found {
+        for range in self.find(text).into_iter().take_while(|range| range.start < end) {
             shown.push_str(text.get(from..range.start).unwrap_or_default());
             shown.push_str(SHOWN);
             from = range.end;
         }
-        shown.push_str(text.get(from..).unwrap_or_default());
+        shown.push_str(text.get(from..end).unwrap_or_default());
         shown
     }
 
@@ -159,6 +173,10 @@ fn forms(secret: &str) -> HashSet<String> {
     let mut json = String::new();
     crate::model::write_json(&Value::from(secret), &mut json);
     forms.insert(json.strip_prefix('"').and_then(|json| json.strip_suffix('"')).unwrap_or(&json).to_owned());
+    let xml = secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    for quote in ["\"", "&quot;", "&#34;"] {
+        forms.extend(["'", "&apos;", "&#39;"].map(|apostrophe| xml.replace('"', quote).replace('\'', apostrophe)));
+    }
     // Lines of a secret, a private key say, are shown one by one.
     forms.extend(secret.lines().filter(|line| line.chars().count() >= 16).map(str::to_owned));
     forms
@@ -220,6 +238,7 @@ mod tests {
             "hunter2%2F%20%22%C3%A4%3F".to_owned(),
             "hunter2%2f+%22%c3%a4%3f".to_owned(),
             r#"hunter2/ \"ä?"#.to_owned(),
+            "hunter2/ &quot;ä?".to_owned(),
         ];
         for form in forms {
             assert_eq!(mask().hide(&format!("<{form}> {form}")), "<***> ***", "{form}");
@@ -236,6 +255,18 @@ mod tests {
         mask.learn("defghi");
         mask.learn("cdef");
         assert_eq!(mask.hide("xabcdefghiy"), "x***y");
+    }
+
+    #[test]
+    fn a_cut_leaves_no_piece_of_a_secret() {
+        let text = "abcd is abcd";
+        let cut: Vec<String> = (0..=text.len()).map(|limit| mask().hide_head(text, limit)).collect();
+        assert_eq!(cut[..6], ["", "***", "***", "***", "***", "*** "]);
+        assert_eq!(
+            cut[8..],
+            ["*** is ", "*** is ***", "*** is ***", "*** is ***", "*** is ***"].map(str::to_owned)[..]
+        );
+        assert_eq!(mask().hide_head("ä", 1), "");
     }
 
     #[test]

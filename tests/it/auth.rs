@@ -195,6 +195,7 @@ fn auth(json: &str) -> Value {
     parse_json(json).unwrap()
 }
 
+const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 const GIVEN: &str = r#"{"client_id":"me","client_secret":"s:e/c","access_token":"A0","refresh_token":"R0"}"#;
 
 impl Process {
@@ -211,7 +212,7 @@ impl Process {
         text: &str,
     ) -> Self {
         let url = format!("sqlite://{}", folder.join("state.db").display());
-        let key = MasterKey::from_base64("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
+        let key = MasterKey::from_base64(KEY).unwrap();
         let options = OpenOptions { sealer: Some(Arc::new(key)), ..OpenOptions::default() };
         let store = Store::open(&url, options).await.unwrap();
         let custody = Custody { store, http, system };
@@ -367,6 +368,72 @@ fn a_process_killed_in_a_refresh_leaves_a_state_that_is_explained_and_nothing_is
         });
         assert_eq!(provider.lock().reused, u32::from(after_answer));
     }
+}
+
+/// Kills the program itself (SIGKILL) a moment after a request has arrived, and lets another one go on. Returns where
+/// the tokens stood.
+fn kill_after(path: &'static str, delay: std::time::Duration, answered: bool) -> TokenState {
+    let (provider, _) = Provider::start();
+    let serving = provider.clone();
+    let (arrived, arrival) = std::sync::mpsc::channel();
+    let hold = std::sync::atomic::AtomicBool::new(!answered);
+    let server = Server::start(move |seen| {
+        let reply = serving.answer(seen);
+        if seen.path == path {
+            let _ = arrived.send(());
+            if hold.swap(false, std::sync::atomic::Ordering::Relaxed) {
+                return Reply::Silence;
+            }
+        }
+        reply
+    });
+    let shell = Shell::project();
+    shell.file("connectors/acme.yaml", ACME);
+    let auth_of = "{ client_id: me, client_secret: s3cret, access_token: A0, refresh_token: R0 }";
+    let connection = format!(
+        "connections: {{ acme: {{ connector: acme, base_url: \"{}\", private: true, auth: {auth_of} }} }}\n",
+        server.url
+    );
+    shell.file("pipewright.yaml", &connection).file("pipelines/me.yaml", "steps: { a: { uses: acme.me } }\n");
+    let mut command = shell.command(&["run", "pipelines/me.yaml"]);
+    command.env("PIPEWRIGHT_MASTER_KEY", KEY).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    let mut child = command.spawn().unwrap();
+    arrival.recv_timeout(std::time::Duration::from_secs(20)).unwrap();
+    std::thread::sleep(delay);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let sent = asked(&server, "/token");
+
+    // The right of the one who is gone has lapsed.
+    let (system, _) = System::simulated(System::real().clock.now().plus(Duration::from_secs(31)), 7);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let folder = shell.path().join(".pipewright");
+        let process = Process::start(&folder, &server, &auth(GIVEN), system).await;
+        let state = process.custody.store.token("acme").await.unwrap().map_or(TokenState::Kept, |row| row.state);
+        let ended = process.me().await;
+        match state {
+            TokenState::Kept => assert_eq!(ended, Ok(()), "{path} {delay:?}"),
+            _ => {
+                let error = ended.unwrap_err();
+                assert!(error.contains("It may be spent") && error.contains("auth login acme"), "{error}");
+                assert_eq!(asked(&server, "/token"), sent, "{path} {delay:?}");
+            }
+        }
+        assert_eq!(provider.lock().reused, 0, "{path} {delay:?}");
+        state
+    })
+}
+
+#[test]
+fn a_program_that_is_killed_at_any_moment_of_a_refresh_never_spends_a_token_twice() {
+    let millis = |tenths: u64| std::time::Duration::from_micros(tenths * 100);
+    assert_eq!(kill_after("/token", millis(0), false), TokenState::Spending);
+    for tenths in [0, 1, 2, 4, 7, 11, 16, 25, 40, 70] {
+        kill_after("/me", millis(tenths), true);
+        kill_after("/token", millis(tenths), true);
+    }
+    assert_eq!(kill_after("/token", millis(10_000), true), TokenState::Kept);
 }
 
 #[tokio::test]

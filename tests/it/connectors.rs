@@ -58,6 +58,11 @@ async fn the_manifests_of_other_vendors_keep_their_contracts() {
 const BAD: &str = r#"connector: bad
 base_url: { api: https://api.example.com }
 explain: { message: "{{ body.message }}" }
+limits:
+  budgets:
+    few: { limit: 3, per: 1h }
+    none: { limit: "{{ config.limit }}", per: 1h }
+    much: { limit: 4, per: 1h }
 errors:
   - { status: 429, then: throttled }
   - { when: "{{ body.eror }}", then: rejected }
@@ -84,6 +89,32 @@ operations:
     examples:
       - { input: { a: 1.10 }, exchanges: [ { expect: { post: /items, json: { a: 1.1 } }, reply: { json: { id: 5 } } } ], output: { id: 5, etag: null } }
   plain: { effect: read, request: { get: /plain } }
+  put:
+    effect: update
+    repeat: always
+    request: { put: "/items/{{ input.id }}", headers: { X-Key: "{{ now() | iso }}" }, json: {} }
+    cost: { few: 1, none: 1 }
+    examples:
+      - { input: { id: 1 }, exchanges: [ { expect: { put: /items/1 }, reply: { json: { ok: true } } } ], output: { ok: true } }
+  dear:
+    effect: read
+    request: { get: /dear }
+    cost: { much: 5 }
+    examples:
+      - { exchanges: [ { expect: { get: /dear }, reply: { json: { ok: true } } } ], output: { ok: true } }
+  many:
+    effect: read
+    request: { get: /many }
+    items: "{{ body.data }}"
+    item: { id: "{{ item.id }}", name: "{{ item.nmae }}" }
+    examples:
+      - { exchanges: [ { expect: { get: /many }, reply: { json: { data: [ { id: 1, name: a } ] } } } ], output: [ { id: 1, name: null } ] }
+  each:
+    effect: read
+    request: { get: /each, query: { ids: "{{ batch | join(',') }}" } }
+    batch: { over: "{{ input.ids }}", results: "{{ body.data }}", output: { id: "{{ row.id }}" }, errors: [ { when: "{{ row.fehler }}", then: rejected } ] }
+    examples:
+      - { input: { ids: [1] }, exchanges: [ { expect: { get: /each }, reply: { json: { data: [ { id: 1 } ] } } } ], output: [ { ok: true, output: { id: 1 }, error: null } ] }
 "#;
 
 #[tokio::test]
@@ -125,4 +156,14 @@ fn a_new_manifest_keeps_its_contract_and_a_broken_one_is_told() {
     assert_eq!(tested.code, 1, "{}{}", tested.out, tested.err);
     assert!(tested.out.contains("expected /things/1"), "{}", tested.out);
     assert_eq!(shell.run(&["connectors", "show", "nobody"]).code, 2);
+    // Faults of one hide nothing of another, and the steps of an operation are checked though nobody uses it.
+    std::fs::write(&path, text).unwrap();
+    let chain = "connector: chain\nbase_url: { api: https://a.example }\noperations:\n  do: { effect: create, steps: { one: { uses: wait, with: { fro: 1s } } } }\n";
+    shell.file("connectors/chain.yaml", chain);
+    let tested = shell.run(&["connectors", "test"]);
+    assert_eq!(tested.code, 2, "{}{}", tested.out, tested.err);
+    assert!(tested.err.contains("`time.wait` takes no `fro`"), "{}", tested.err);
+    assert!(tested.err.contains("tickets keeps its contract"), "{}", tested.err);
+    let validated = shell.run(&["validate"]);
+    assert!(validated.code == 2 && validated.out.contains("`time.wait` takes no `fro`"), "{}", validated.out);
 }

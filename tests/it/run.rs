@@ -8,6 +8,7 @@ mod children;
 mod effects;
 mod operations;
 mod rehearsal;
+mod requests;
 mod time;
 
 use std::collections::BTreeMap;

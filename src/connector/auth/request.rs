@@ -292,8 +292,9 @@ impl Asker<'_> {
             base: &base,
             keep: self.means.keep,
             boundary: self.means.system.random.bits(),
+            may_stream: false,
         };
-        let mut request = send::make(making, &scope).await?;
+        let mut request = send::make(making, &scope).await?.request;
         request.timeout = TIMEOUT;
         request.max_body = MAX_ANSWER;
         if !self.link.is_ours(&request.url, &scope) {

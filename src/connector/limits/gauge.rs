@@ -78,6 +78,13 @@ impl Gauge {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Tells whether nothing is known of it that a new one would not know.
+    pub(super) fn is_idle(&self) -> bool {
+        let state = self.lock();
+        let quiet = state.learned.is_none() && state.paused.is_none() && state.slow.is_none() && state.strikes == 0;
+        quiet && state.under_way == 0 && state.usage == Usage::default()
+    }
+
     /// Returns when a request has ended.
     pub(super) async fn freed(&self) {
         self.freed.notified().await;

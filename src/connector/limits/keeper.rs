@@ -13,14 +13,14 @@ use super::gauge::Blocked;
 use super::gauge::Gauge;
 use super::gauge::Pause;
 use super::gauge::UnderWay;
+use super::sending::Declared;
+use super::sending::Sending;
 use super::spec::Budget;
 use super::spec::Calendar;
 use super::spec::Learn;
 use super::spec::Per;
-use super::spec::SharedBy;
 use super::window::Usage;
 use super::window::Window;
-use crate::connector::call::Means;
 use crate::connector::call::PATIENCE;
 use crate::connector::call::Stop;
 use crate::connector::call::is_patient;
@@ -29,7 +29,6 @@ use crate::connector::judge::Verdict;
 use crate::connector::manifest::Operation;
 use crate::connector::manifest::OutcomeKind;
 use crate::connector::render;
-use crate::connector::runtime::Link;
 use crate::http::Origin;
 use crate::http::TransportError;
 use crate::model::Duration;
@@ -48,6 +47,8 @@ const READ_EVERY: Duration = Duration::from_secs(10);
 /// What is used up without a word of when it is not, is asked again after this.
 const UNKNOWN_RESET: Duration = Duration::from_secs(300);
 const LONGEST_BACKOFF: u64 = 60;
+/// From so many on, those of which nothing is known are forgotten: pipelines may ask any number of hosts.
+const MANY: usize = 4_096;
 
 /// The limits of a process.
 #[derive(Debug, Default)]
@@ -84,55 +85,6 @@ struct Counted {
     is_kept: bool,
 }
 
-/// One request, as the limits see it.
-#[derive(Clone, Copy, Debug)]
-pub struct Sending<'a> {
-    pub link: &'a Link,
-    pub means: &'a Means<'a>,
-    pub operation: &'a Operation,
-    /// What an operation that uses this one costs besides.
-    pub also: &'a [(Arc<str>, Decimal)],
-    pub scope: &'a Scope,
-    pub url: &'a str,
-}
-
-impl Sending<'_> {
-    fn store(&self) -> Option<&Store> {
-        self.link.custody.as_ref().map(|custody| &custody.store)
-    }
-
-    fn now(&self) -> Timestamp {
-        self.means.system.clock.now()
-    }
-
-    fn budget(&self, name: &str) -> Option<&Budget> {
-        self.link.manifest.limits.budgets.iter().find(|budget| *budget.name == *name)
-    }
-
-    fn key(&self, budget: &Budget, host: &str) -> String {
-        let connection = self.link.connection();
-        match budget.shared_by {
-            SharedBy::Account => format!("a:{}:{}", connection.name, budget.name),
-            SharedBy::Host => format!("h:{host}:{}", budget.name),
-            SharedBy::App => {
-                let given = ["client_id", "consumer_key", "api_key", "token"].into_iter();
-                let client = given.filter_map(|key| connection.auth.get(key).filter(|it| !it.is_null())).next();
-                let client = client.map(|it| fingerprint(&it.revealed().to_text())).unwrap_or_default();
-                format!("p:{}:{client}:{}", connection.connector, budget.name)
-            }
-        }
-    }
-}
-
-/// Names a client without telling who it is.
-fn fingerprint(text: &str) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    base64::Engine::encode(
-        &base64::engine::general_purpose::URL_SAFE_NO_PAD,
-        digest.as_ref().get(..9).unwrap_or_default(),
-    )
-}
-
 fn stored(error: impl std::fmt::Display) -> Stop {
     Failure::new(OutcomeKind::Unavailable, format!("the limits in the store: {error}")).into()
 }
@@ -140,6 +92,9 @@ fn stored(error: impl std::fmt::Display) -> Stop {
 impl Keeper {
     fn gauge(&self, key: &str) -> Arc<Gauge> {
         let mut gauges = self.gauges.lock().unwrap_or_else(PoisonError::into_inner);
+        if gauges.len() >= MANY && !gauges.contains_key(key) {
+            gauges.retain(|_, gauge| Arc::strong_count(gauge) > 1 || !gauge.is_idle());
+        }
         match gauges.get(key) {
             Some(gauge) => gauge.clone(),
             None => gauges.entry(key.to_owned()).or_default().clone(),
@@ -148,6 +103,9 @@ impl Keeper {
 
     fn host<T>(&self, host: &str, act: impl FnOnce(&mut Breaker) -> T) -> T {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if hosts.len() >= MANY && !hosts.contains_key(host) {
+            hosts.retain(|_, breaker| *breaker != Breaker::default());
+        }
         match hosts.get_mut(host) {
             Some(breaker) => act(breaker),
             None => act(hosts.entry(host.to_owned()).or_default()),
@@ -232,15 +190,8 @@ impl Keeper {
         amounts: &[(Arc<str>, Decimal)],
         permit: &mut Permit,
     ) -> Result<(), Result<Blocked, Stop>> {
-        let (link, now) = (sending.link, sending.now());
-        let connection = &link.connection().name;
-        let operation = format!("{connection}:{}", sending.operation.name);
-        let own = [
-            (format!("h:{host}"), format!("host `{host}`")),
-            (format!("c:{connection}"), format!("connection `{connection}`")),
-            (format!("o:{operation}"), format!("the limit of `{}`", link.name_of(sending.operation))),
-        ];
-        for (key, name) in &own {
+        let now = sending.now();
+        for (key, name) in &sending.gauges(host) {
             let gauge = self.gauge(key);
             self.read_pause(sending, key, &gauge).await.map_err(Err)?;
             gauge.check(name, Decimal::ONE, now).map_err(Ok)?;
@@ -248,13 +199,14 @@ impl Keeper {
             permit._under_way.extend(gauge.enter(name, None).map_err(Ok)?);
             permit.gauges.push(gauge);
         }
-        for budget in &link.manifest.limits.budgets {
+        let Some(declared) = &sending.declared else { return Ok(()) };
+        for budget in &declared.link.manifest.limits.budgets {
             let amount = match amounts.iter().find(|(name, _)| *name == budget.name) {
                 Some((_, amount)) => *amount,
                 None if budget.is_named => continue,
                 None => Decimal::ONE,
             };
-            let counted = self.draw(sending, budget, amount, host, permit).await?;
+            let counted = self.draw(sending, (declared, budget, amount), host, permit).await?;
             permit.drawn.push(Drawn { budget: budget.name.clone(), amount, counted });
         }
         Ok(())
@@ -263,22 +215,21 @@ impl Keeper {
     async fn draw(
         &self,
         sending: &Sending<'_>,
-        budget: &Budget,
-        amount: Decimal,
+        (declared, budget, amount): (&Declared<'_>, &Budget, Decimal),
         host: &str,
         permit: &mut Permit,
     ) -> Result<Option<Counted>, Result<Blocked, Stop>> {
         let now = sending.now();
-        let key = sending.key(budget, host);
+        let key = declared.key(budget, host);
         let gauge = self.gauge(&key);
         let unit = budget.unit.as_deref().map(|unit| format!(" {unit}")).unwrap_or_default();
-        let mut name = format!("the limit `{}` of `{}`", budget.name, sending.link.manifest.name);
+        let mut name = format!("the limit `{}` of `{}`", budget.name, declared.link.manifest.name);
         self.read_pause(sending, &key, &gauge).await.map_err(Err)?;
         gauge.check(&name, amount, now).map_err(Ok)?;
         permit.taken.push((gauge.clone(), amount));
         let number = |tree: &Option<crate::template::TemplateTree>| -> Result<Option<Decimal>, Result<Blocked, Stop>> {
             let Some(tree) = tree else { return Ok(None) };
-            let value = render::value(tree, sending.scope).map_err(|error| Err(Failure::from(error).into()))?;
+            let value = render::value(tree, declared.scope).map_err(|error| Err(Failure::from(error).into()))?;
             Ok(decimal(&value))
         };
         let most = number(&budget.in_flight)?.map(|most| u32::try_from(most.trunc()).unwrap_or(u32::MAX).max(1));
@@ -288,14 +239,14 @@ impl Keeper {
         let (window, is_kept, shown) = match per {
             Per::Rolling(length) => (Window::Rolling(*length), *length >= KEPT_FROM, length.to_string()),
             Per::Calendar(calendar, zone) => {
-                let zone = self::zone(zone.as_ref(), sending.scope).map_err(Err)?;
+                let zone = self::zone(zone.as_ref(), declared.scope).map_err(Err)?;
                 let window = Window::of_calendar(*calendar, &zone, now);
                 (window, true, format!("a {}", Calendar::word(*calendar)))
             }
         };
         name = format!("{name} ({limit}{unit} in {shown}) is used up");
         let counted = Counted { key, gauge, window, is_kept };
-        match sending.store().filter(|_| is_kept) {
+        match sending.store.filter(|_| is_kept) {
             Some(store) => kept(store, &counted, |usage, window| fit(usage, window, limit, amount, now, &name)).await,
             None => fit(&mut counted.gauge.lock().usage, &counted.window, limit, amount, now, &name),
         }?;
@@ -304,7 +255,7 @@ impl Keeper {
 
     /// Takes over a pause that was kept, by another process or before a restart.
     async fn read_pause(&self, sending: &Sending<'_>, key: &str, gauge: &Gauge) -> Result<(), Stop> {
-        let Some(store) = sending.store() else { return Ok(()) };
+        let Some(store) = sending.store else { return Ok(()) };
         let at = sending.means.system.clock.monotonic();
         {
             let mut state = gauge.lock();
@@ -323,7 +274,7 @@ impl Keeper {
 
     async fn pause(&self, sending: &Sending<'_>, key: &str, until: Timestamp, reason: &str) {
         self.gauge(key).pause(until, reason);
-        let Some(store) = sending.store().filter(|_| until.since(sending.now()) >= PAUSE_KEPT_FROM) else { return };
+        let Some(store) = sending.store.filter(|_| until.since(sending.now()) >= PAUSE_KEPT_FROM) else { return };
         let name = format!("pause:{key}");
         let state = format!("{}\n{reason}", until.micros());
         // Whoever is faster has been told of the same limit.
@@ -367,27 +318,14 @@ impl Keeper {
         let now = sending.now();
         let down = verdict.outcome == OutcomeKind::Unavailable && status >= 500;
         self.host(&permit.host, |breaker| if down { breaker.failed(now) } else { breaker.answered() });
-        for learn in &sending.link.manifest.limits.learn {
-            self.learn(sending, learn, &permit.host, now).await;
-        }
-        for (budget, tree) in &sending.operation.spent {
-            let Some(drawn) = permit.drawn.iter().find(|drawn| drawn.budget == *budget) else { continue };
-            // An answer without it has cost what was reserved.
-            let spent = render::value(tree, sending.scope).ok().and_then(|value| decimal(&value));
-            if let Some(difference) = spent.map(|spent| spent - drawn.amount).filter(|it| !it.is_zero()) {
-                correct(sending, drawn, difference).await;
-            }
+        if let Some(declared) = &sending.declared {
+            self.settle(sending, declared, &permit).await;
         }
         if verdict.outcome != OutcomeKind::Throttled {
             permit.gauges.iter().for_each(|gauge| gauge.went_well());
             return;
         }
-        let budget = verdict.rule.and_then(|rule| rule.budget.as_deref());
-        let key = match (budget, budget.and_then(|name| sending.budget(name))) {
-            (Some("host"), _) => format!("h:{}", permit.host),
-            (_, Some(budget)) => sending.key(budget, &permit.host),
-            (_, None) => format!("c:{}", sending.link.connection().name),
-        };
+        let key = sending.refused(verdict, &permit.host);
         let strikes = {
             let gauge = self.gauge(&key);
             let mut state = gauge.lock();
@@ -404,17 +342,33 @@ impl Keeper {
         self.pause(sending, &key, until, &format!("the system answered {status}")).await;
     }
 
-    async fn learn(&self, sending: &Sending<'_>, learn: &Learn, host: &str, now: Timestamp) {
+    /// Takes over what an answer says of the limits and of what the request has cost.
+    async fn settle(&self, sending: &Sending<'_>, declared: &Declared<'_>, permit: &Permit) {
+        for learn in &declared.link.manifest.limits.learn {
+            self.learn(sending, declared, learn, &permit.host).await;
+        }
+        for (budget, tree) in &declared.operation.spent {
+            let Some(drawn) = permit.drawn.iter().find(|drawn| drawn.budget == *budget) else { continue };
+            // An answer without it has cost what was reserved.
+            let spent = render::value(tree, declared.scope).ok().and_then(|value| decimal(&value));
+            if let Some(difference) = spent.map(|spent| spent - drawn.amount).filter(|it| !it.is_zero()) {
+                correct(sending, drawn, difference).await;
+            }
+        }
+    }
+
+    async fn learn(&self, sending: &Sending<'_>, declared: &Declared<'_>, learn: &Learn, host: &str) {
+        let now = sending.now();
         let number = |template: &Option<Template>| {
-            let value = template.as_ref()?.eval(sending.scope).ok()?;
+            let value = template.as_ref()?.eval(declared.scope).ok()?;
             decimal(&value)
         };
         let remaining = number(&learn.remaining).or_else(|| Some(number(&learn.limit)? - number(&learn.used)?));
         let Some(remaining) = remaining else { return };
-        let reset = learn.reset.as_ref().and_then(|reset| moment(&reset.eval(sending.scope).ok()?, now));
-        let key = match learn.budget.as_deref().map(|name| sending.budget(name)) {
-            None => format!("o:{}:{}", sending.link.connection().name, sending.operation.name),
-            Some(Some(budget)) => sending.key(budget, host),
+        let reset = learn.reset.as_ref().and_then(|reset| moment(&reset.eval(declared.scope).ok()?, now));
+        let key = match learn.budget.as_deref().map(|name| declared.budget(name)) {
+            None => format!("o:{}:{}", declared.link.connection().name, declared.operation.name),
+            Some(Some(budget)) => declared.key(budget, host),
             // Each that is learned is a budget: see `spec::read`.
             Some(None) => return,
         };
@@ -438,8 +392,9 @@ async fn wait(sending: &Sending<'_>, until: impl Future<Output = ()>) -> Result<
 
 /// Evaluates what a request costs, with what an operation that uses it does.
 fn amounts(sending: &Sending<'_>) -> Result<Vec<(Arc<str>, Decimal)>, Stop> {
-    let mut amounts = costs(sending.operation, sending.scope)?;
-    for (budget, amount) in sending.also {
+    let Some(declared) = &sending.declared else { return Ok(Vec::new()) };
+    let mut amounts = costs(declared.operation, declared.scope)?;
+    for (budget, amount) in declared.also {
         match amounts.iter_mut().find(|(own, _)| own == budget) {
             Some((_, own)) => *own += *amount,
             None => amounts.push((budget.clone(), *amount)),
@@ -544,7 +499,7 @@ async fn give_back(sending: &Sending<'_>, permit: &Permit) {
 /// Corrects what was counted for a request by a difference.
 async fn correct(sending: &Sending<'_>, drawn: &Drawn, difference: Decimal) {
     let Some(counted) = &drawn.counted else { return };
-    let Some(store) = sending.store().filter(|_| counted.is_kept) else {
+    let Some(store) = sending.store.filter(|_| counted.is_kept) else {
         counted.gauge.lock().usage.correct(difference);
         return;
     };

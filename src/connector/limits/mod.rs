@@ -7,12 +7,15 @@
 mod breaker;
 mod gauge;
 mod keeper;
+mod sending;
 mod spec;
 mod window;
 
 pub use self::keeper::Keeper;
 pub use self::keeper::Permit;
-pub use self::keeper::Sending;
 pub use self::keeper::costs;
+pub use self::sending::Declared;
+pub use self::sending::Sending;
+pub use self::spec::Limited;
 pub use self::spec::Limits;
 pub(super) use self::spec::read;

@@ -31,6 +31,18 @@ pub(super) struct Budget {
     pub shared_by: SharedBy,
     /// Whether an operation's `cost` names it; a budget that none does counts every request as one.
     pub is_named: bool,
+    pub line: u32,
+}
+
+/// A budget that has a limit, for those who look whether it is kept.
+#[derive(Debug)]
+pub struct Limited<'m> {
+    pub name: &'m Arc<str>,
+    pub limit: &'m TemplateTree,
+    /// Whether every request counts.
+    pub counts_all: bool,
+    /// Where it stands in the manifest.
+    pub line: u32,
 }
 
 /// How long a budget lasts.
@@ -84,6 +96,15 @@ const CALENDARS: &[(&str, Calendar)] = &[
 const SHARED: &[(&str, SharedBy)] = &[("account", SharedBy::Account), ("app", SharedBy::App), ("host", SharedBy::Host)];
 
 impl Limits {
+    /// Lists the budgets that allow so much in some time.
+    pub fn limited(&self) -> impl Iterator<Item = Limited<'_>> {
+        let limited = self.budgets.iter().filter(|budget| budget.per.is_some());
+        limited.filter_map(|budget| {
+            let limit = budget.limit.as_ref()?;
+            Some(Limited { name: &budget.name, limit, counts_all: !budget.is_named, line: budget.line })
+        })
+    }
+
     /// Tells whether a budget counts something else than requests, money above all.
     #[must_use]
     pub fn has_unit(&self, budget: &str) -> bool {
@@ -124,6 +145,7 @@ pub(in crate::connector) fn read(tree: &Tree, place: &Place<'_>, named: &[Arc<st
                     in_flight: None,
                     unit: None,
                     shared_by: SharedBy::Account,
+                    line: 0,
                 });
             }
         }
@@ -176,6 +198,7 @@ fn read_budget(
         unit: tree.get("unit").and_then(|it| notes.text(it)).map(Arc::from),
         shared_by: tree.get("shared_by").and_then(|it| notes.word(it, SHARED)).unwrap_or(SharedBy::Account),
         is_named: named.contains(name),
+        line: tree.span.start.line,
     })
 }
 

@@ -293,6 +293,7 @@ pub struct Rule {
     pub output: Option<TemplateTree>,
     /// Where it stands in the manifest, for the contract suite.
     pub line: u32,
+    pub column: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -424,6 +425,31 @@ impl Operation {
         }
         found.extend(self.batch.as_ref().map(|batch| &batch.results));
         found.extend(self.errors.iter().filter_map(|rule| rule.when.as_ref()));
+        found
+    }
+
+    /// Lists the expressions that read each of its rows as `item`.
+    #[must_use]
+    pub fn item_templates(&self) -> Vec<&Template> {
+        let mut found = Vec::new();
+        if let Some(tree) = &self.item {
+            gather(tree, &mut found);
+        }
+        if let Some(sync) = &self.sync {
+            found.extend([&sync.id, &sync.changed_at, &sync.version, &sync.deleted].into_iter().flatten());
+        }
+        found
+    }
+
+    /// Lists the expressions that read each result of a batch as `row`.
+    #[must_use]
+    pub fn row_templates(&self) -> Vec<&Template> {
+        let Some(batch) = &self.batch else { return Vec::new() };
+        let mut found = Vec::new();
+        let rules = batch.errors.iter().flat_map(|rule| [&rule.message, &rule.output]).flatten();
+        batch.output.iter().chain(rules).for_each(|tree| gather(tree, &mut found));
+        found.extend(batch.errors.iter().filter_map(|rule| rule.when.as_ref()));
+        found.extend(batch.matching.as_ref().map(|(_, result)| result));
         found
     }
 }

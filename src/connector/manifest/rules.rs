@@ -71,6 +71,7 @@ fn read_rule(tree: &Tree, place: &Place<'_>, budgets: &[String], notes: &mut Not
         message: tree.get("message").map(|message| place.tree(message, notes)),
         output: tree.get("output").map(|output| place.tree(output, notes)),
         line: tree.span.start.line,
+        column: tree.span.start.column,
     })
 }
 

@@ -17,7 +17,9 @@ use pipewright::model::parse_json;
 use pipewright::node::Services;
 use pipewright::pipeline::compile_definition;
 use pipewright::system::Clock;
+use pipewright::system::System;
 
+use super::Played;
 use super::Stage;
 use crate::support::server::Reply;
 use crate::support::server::Seen;
@@ -229,6 +231,105 @@ async fn a_limit_puts_a_step_off_and_the_run_ends_when_it_lets_it() {
     assert_eq!(reasons[0], "the limit `calls` of `shop` (2 in 1h) is used up");
 }
 
+/// What a limit allows of a shop's connector, beside its operations.
+fn limited(limits: &str, operations: &str) -> String {
+    SHOP.replace("operations:\n", &format!("limits: {{ budgets: {{ calls: {limits} }} }}\noperations:\n{operations}"))
+}
+
+/// Plays while time passes by itself: what waits within an attempt tells nobody until when.
+async fn play_in_time(stage: &Stage, step: Duration, text: &str) -> Played {
+    let clock = stage.world.clock.clone();
+    let moving = tokio::spawn(async move {
+        let real = System::real().clock;
+        loop {
+            real.sleep_until(real.now().plus(Duration::from_millis(1))).await;
+            clock.advance(step);
+        }
+    });
+    let played = stage.play(text).await;
+    moving.abort();
+    played
+}
+
+#[tokio::test]
+async fn a_read_that_a_limit_interrupts_does_not_begin_anew() {
+    let page = AtomicUsize::new(1);
+    let server = Server::start(move |_| {
+        let page = page.fetch_add(1, Ordering::Relaxed);
+        let next = if page >= 5 { "null".to_owned() } else { format!("\"p{page}\"") };
+        Reply::json(200, &format!(r#"{{"data":[{{"id":{page}}}],"next":{next}}}"#))
+    });
+    let stage = Stage::new().shop(&server);
+    stage.connector("shop", &limited("{ limit: 2, per: 1h }", ""));
+    let text =
+        "steps:\n  a: { uses: shop.list }\noutputs: { ids: \"{{ steps.a.output | map(attribute='id') | list }}\" }\n";
+    let started = stage.world.clock.now();
+    let played = play_in_time(&stage, Duration::from_secs(20), text).await;
+    assert_eq!(played.outputs(), r#"{"ids":[1,2,3,4,5]}"#);
+    // Two an hour: from the beginning each time, it would never have come to the third page.
+    let hours = stage.world.clock.now().since(started).micros() / 3_600_000_000;
+    assert!(asked(&server).len() == 5 && hours >= 2, "{hours} {:?}", asked(&server));
+}
+
+const PUT: &str = r#"  put:
+    effect: create
+    timeout: 5s
+    reconcile: none
+    input: { properties: { names: { type: array } } }
+    request: { post: /things, json: { names: "{{ batch }}" } }
+    batch: { over: "{{ input.names }}", max: 1, results: "{{ body.data }}", output: { id: "{{ row.id }}" } }
+"#;
+
+const PUT_SIX: &str = "steps:\n  a: { uses: shop.put, timeout: 2m, with: { names: [a, b, c, d, e, f] } }\noutputs: { ok: \"{{ steps.a.output | map(attribute='ok') | list }}\" }\n";
+
+#[tokio::test]
+async fn the_parts_of_a_write_are_sent_once_whatever_limits_and_time_do() {
+    let bodies = |server: &Server| server.seen().iter().map(|seen| body(seen).to_string()).collect::<Vec<_>>();
+    let six = ["a", "b", "c", "d", "e", "f"].map(|name| format!(r#"{{"names":["{name}"]}}"#));
+    let done = r#"{"ok":[true,true,true,true,true,true]}"#;
+    // A limit lets the rest go only after a while.
+    let server = Server::start(|_| Reply::json(200, r#"{"data":[{"id":1}]}"#));
+    let stage = Stage::new().shop(&server);
+    stage.connector("shop", &limited("{ limit: 2, per: 10s }", PUT));
+    assert_eq!(play_in_time(&stage, Duration::from_millis(100), PUT_SIX).await.outputs(), done);
+    assert_eq!(bodies(&server), six);
+    // All together take longer than the first byte of a write may.
+    let mut stage = Stage::new();
+    let clock = stage.world.clock.clone();
+    let server = Server::start(move |_| {
+        clock.advance(Duration::from_secs(4));
+        Reply::json(200, r#"{"data":[{"id":1}]}"#)
+    });
+    stage = stage.shop(&server);
+    stage.connector("shop", &limited("{ in_flight: 9 }", PUT));
+    assert_eq!(stage.play(&PUT_SIX.replace("timeout: 2m, ", "")).await.outputs(), done);
+    assert_eq!(bodies(&server), six);
+    // What a limit lets go only when nobody waits any more is in doubt, and is not sent again.
+    let server = Server::start(|_| Reply::json(200, r#"{"data":[{"id":1}]}"#));
+    let stage = Stage::new().shop(&server);
+    stage.connector("shop", &limited("{ limit: 2, per: 1h }", PUT));
+    let played = stage.play(PUT_SIX).await;
+    played.waits();
+    let doubts = played.journal.iter().filter(|event| matches!(event, RunEvent::InDoubt { .. })).count();
+    assert_eq!((doubts, bodies(&server).len()), (1, 2));
+}
+
+#[tokio::test]
+async fn pages_that_go_round_in_a_circle_end_the_read() {
+    let server = Server::start(|seen| {
+        let next = match seen.path.rsplit('=').next() {
+            Some("b") => "c",
+            Some("c") => "d",
+            _ => "b",
+        };
+        Reply::json(200, &format!(r#"{{"data":[],"next":"{next}"}}"#))
+    });
+    let stage = Stage::new().shop(&server);
+    let failure = stage.play("steps:\n  a: { uses: shop.list, retry: { attempts: 1 } }\n").await.failure();
+    assert!(failure.contains("the pages of `shop.list` go round in a circle"), "{failure}");
+    assert!(asked(&server).len() < 12, "{:?}", asked(&server));
+}
+
 #[tokio::test]
 async fn a_read_into_a_dataset_goes_on_behind_the_last_page() {
     let broken = AtomicUsize::new(0);
@@ -375,4 +476,50 @@ async fn nothing_secret_is_in_what_went_over_the_wire() {
     assert!(text.contains("Bearer ***"), "{text}");
     let bytes = std::fs::read(stage.folder.path().join("state.db")).unwrap();
     assert!(!String::from_utf8_lossy(&bytes).contains("s3cret-token"));
+}
+
+/// A token with signs that JSON, XML and URLs write in other ways.
+#[derive(Debug)]
+struct Signs(String);
+
+const SIGNS: &str = r#"s3c"ret<&/token one"#;
+
+impl Connections for Signs {
+    fn get(&self, name: &str, manifest: &Manifest) -> Result<Connection, String> {
+        let settings = Value::map([("base_url", Value::from(self.0.as_str()))]);
+        Connection::make(name, manifest, settings, &Value::map([("token", Value::from(SIGNS))]), true)
+    }
+}
+
+#[tokio::test]
+async fn a_secret_is_hidden_in_every_form_that_a_body_gives_it_and_at_the_cut() {
+    let forms = [
+        "s3c\\\"ret<&/token one",
+        "s3c\"ret&lt;&amp;/token one",
+        "s3c&quot;ret&lt;&amp;/token one",
+        "s3c%22ret%3C%26%2Ftoken%20one",
+        "s3c%22ret%3C%26%2Ftoken+one",
+        "czNjInJldDwmL3Rva2VuIG9uZQ==",
+    ];
+    let long = format!("{}\n{}{SIGNS} and more", forms.join("\n"), "x".repeat(4_090 - forms.join("\n").len()));
+    let server = Server::start(move |seen| match seen.method.as_str() {
+        "POST" => Reply::json(418, &long).with_header("X-Echo", SIGNS),
+        _ => Reply::json(200, r#"{"data":[]}"#),
+    });
+    let mut stage = Stage::new().shop(&server);
+    let runtime = Runtime::new(Arc::new(Signs(server.url.clone())));
+    stage.services = Services::default().with(Arc::new(runtime));
+    stage.connector(
+        "shop",
+        &SHOP.replace("after: \"{{ input.after }}\"", "after: \"{{ input.after }}\", key: \"{{ auth.token }}\""),
+    );
+    let engine = stage.engine().await;
+    let pipeline = stage.pipeline("steps:\n  a: { uses: shop.create, with: { name: x } }\n");
+    let run = engine.start(&pipeline, Value::map::<&str>([])).await.unwrap();
+    let failure = stage.resume(&engine, run, &pipeline, ExecuteOptions::default()).await.failure();
+    let wire = format!("{:?}\n{failure}", engine.parts().store.wire(run).await.unwrap());
+    assert!(server.seen()[0].body.contains(r#"s3c\"ret"#), "{}", server.seen()[0].body);
+    for piece in ["s3c", "czNj", "ret&", "ret<"] {
+        assert!(!wire.contains(piece), "{piece}: {wire}");
+    }
 }
