@@ -107,8 +107,8 @@ pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Finds the project's folder: the one that is named, else the nearest above `from` with a `pipewright.yaml`, else
-/// `from` itself.
+/// Finds the project's folder: the one that is named, else the nearest above `from` with a `pipewright.yaml`, else the one
+/// that holds it as `pipelines`, else `from` itself.
 #[must_use]
 pub fn find_root(named: Option<&Path>, from: &Path) -> PathBuf {
     if let Some(named) = named {
@@ -116,7 +116,8 @@ pub fn find_root(named: Option<&Path>, from: &Path) -> PathBuf {
     }
     let from = absolute(from);
     let above = from.ancestors().find(|folder| folder.join("pipewright.yaml").is_file());
-    above.unwrap_or(&from).to_owned()
+    let holds = from.file_name().is_some_and(|name| name == "pipelines").then(|| from.parent()).flatten();
+    above.or(holds).unwrap_or(&from).to_owned()
 }
 
 fn absolute(path: &Path) -> PathBuf {

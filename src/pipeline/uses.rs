@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::compile::Compiler;
 use crate::diag::Code;
 use crate::diag::Span;
+use crate::diag::did_you_mean;
 use crate::node::Found;
 use crate::node::Node;
 
@@ -48,8 +49,14 @@ pub(super) fn find_node(compiler: &mut Compiler<'_>, (name, span): (&str, &Span)
         Found::NoConnector => {}
     }
     let mut names: Vec<String> = compiler.world.registry.names().map(str::to_owned).collect();
-    if let (Some((_, operation)), Some(operations)) = (name.split_once('.'), compiler.world.registry.operations()) {
-        names.extend(operations.connectors().into_iter().map(|known| format!("{known}.{operation}")));
+    if let (Some((connector, operation)), Some(operations)) =
+        (name.split_once('.'), compiler.world.registry.operations())
+    {
+        // Only a name near by is looked up: what is not asked for is not loaded.
+        let known = operations.connectors();
+        let near = did_you_mean(connector, known.iter().map(String::as_str));
+        let there = near.map(|near| format!("{near}.{operation}"));
+        names.extend(there.filter(|name| matches!(operations.find(name), Found::Node(_))));
     }
     compiler.unknown(Code::UnknownNode, span, "node {} does not exist", name, names.iter().map(String::as_str));
     if let Some(last) = compiler.diagnostics.last_mut() {

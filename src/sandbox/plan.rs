@@ -14,6 +14,7 @@ pub use self::handler::Handler;
 pub use self::handler::List;
 pub use self::handler::Refusal;
 pub use self::route::Route;
+pub use self::route::Shown;
 use crate::connector::auth::Oauth2;
 use crate::connector::connection;
 use crate::connector::contract;
@@ -81,6 +82,8 @@ pub struct Plan {
     /// What is answered to who may not, and where nothing is.
     pub denied: Option<TemplateTree>,
     pub unknown: Option<TemplateTree>,
+    /// All exchanges of examples, for requests that no path tells: links of answers above all.
+    pub shown: Vec<Shown>,
     /// Answers that examples show to a fault, by status.
     pub faults: Vec<(u16, Value)>,
 }
@@ -141,6 +144,7 @@ impl Plan {
             family: None,
             denied: None,
             unknown: None,
+            shown: Vec::new(),
             faults: shown_faults(manifest),
         };
         if let Some(tree) = manifest.sandbox.as_ref().filter(|tree| notes.mapping(tree)) {
@@ -162,14 +166,14 @@ impl Plan {
             None => inferred::infer(manifest, &mut plan.data),
             Some(_) => IndexMap::new(),
         };
-        let shown = route::Shown::of(manifest);
+        plan.shown = Shown::of(manifest);
         for operation in manifest.operations.values() {
             let Act::Request(request) = &operation.act else { continue };
             let written = operation.sandbox.as_ref();
             let handler = written.and_then(|tree| handler::read(tree, &place, &plan.data, &mut notes));
             let handler = handler.or_else(|| inferred.shift_remove(&operation.name));
             let prefix = plan.base(request.base.as_deref());
-            plan.routes.push(Route::make(operation, request, &prefix, handler, &shown));
+            plan.routes.push(Route::make(operation, request, &prefix, handler, &plan.shown));
         }
         for (name, operation) in &manifest.operations {
             if let (Some(tree), false) = (&operation.sandbox, matches!(operation.act, Act::Request(_))) {
@@ -270,9 +274,25 @@ impl Plan {
             pkce: oauth2.pkce,
             lifetime: told("lifetime").and_then(|it| notes.duration(it)).unwrap_or(LIFETIME),
             rotate: told("rotate").and_then(|it| notes.flag(it)).unwrap_or(true),
-            extra: told("token").map(|it| place.tree(it, notes)),
+            extra: told("token").map(|it| place.tree(it, notes)).or_else(|| guessed_extra(oauth2)),
         }
     }
+}
+
+/// Guesses what a token's answer has besides: a URL that the client keeps of it is where the token was asked for.
+fn guessed_extra(oauth2: &Oauth2) -> Option<TemplateTree> {
+    let Some(TemplateTree::Map(kept)) = &oauth2.token else { return None };
+    let urls = kept.iter().filter_map(|(_, tree)| match tree {
+        TemplateTree::Template(template) => {
+            let read =
+                template.references().iter().find(|read| read.path.first().is_some_and(|root| &**root == "body"));
+            read?.path.get(1).filter(|name| name.ends_with("url")).cloned()
+        }
+        _ => None,
+    });
+    let origin = Template::parse_lenient("{{ request.origin }}").ok()?;
+    let entries: Vec<_> = urls.map(|name| (name, TemplateTree::Template(origin.clone()))).collect();
+    if entries.is_empty() { None } else { Some(TemplateTree::Map(entries)) }
 }
 
 fn read_limit(tree: &Tree, place: &Place<'_>, manifest: &Manifest, notes: &mut Notes) -> Option<Limit> {

@@ -15,9 +15,9 @@ use super::handle::Roots;
 use super::plan::Limit;
 use super::plan::Plan;
 use super::plan::Route;
+use super::plan::Shown;
 use super::plan::reply_of;
 use super::rows::Rows;
-use crate::connector::contract;
 use crate::connector::credentials::Carried;
 use crate::connector::render;
 use crate::http::Request;
@@ -258,14 +258,20 @@ impl Stand {
         if let Some(reply) = self.family.as_mut().and_then(|family| family.answer(request, moment)) {
             return reply;
         }
-        match route {
-            Some(route) => shown(route, request),
-            None => {
-                let written = self.plan.unknown.as_ref().map(|tree| handle::reply(tree, &roots, moment.now));
-                let none = || message(404, &format!("the sandbox knows no {} {}", request.method, request.path));
-                written.map_or_else(none, |reply| reply.unwrap_or_else(|error| broken(&error.message)))
+        let known = match route {
+            Some(route) => shown(&route.shown, request),
+            None => shown(self.plan.shown.iter().filter(|shown| shown.is_of(request)), request),
+        };
+        known.unwrap_or_else(|| match (&self.plan.unknown, route) {
+            (_, Some(route)) => {
+                let name = &route.operation;
+                unanswered(&format!("the sandbox has no answer for `{name}`: give it an example, or a key `sandbox`"))
             }
-        }
+            (Some(tree), None) => {
+                handle::reply(tree, &roots, moment.now).unwrap_or_else(|error| broken(&error.message))
+            }
+            (None, None) => unanswered(&format!("the sandbox knows no {} {}", request.method, request.path)),
+        })
     }
 }
 
@@ -293,21 +299,29 @@ fn limit_roots(limit: &Limit, window: Window, now: Timestamp) -> Roots {
     ]
 }
 
-/// Answers as an example of the manifest does: the one whose request it is, else the first of the operation.
-fn shown(route: &Route, request: &Received) -> Reply {
+/// Answers as an example of the manifest does: the one whose request is most like it.
+fn shown<'s>(shown: impl IntoIterator<Item = &'s Shown>, request: &Received) -> Option<Reply> {
     let as_sent = Request {
         headers: request.headers.clone(),
         body: request.body.clone(),
         ..Request::new(&request.method, &request.url())
     };
-    let fitting = route.shown.iter().find(|(expect, _)| contract::differs(expect, &as_sent).is_none());
-    match fitting.or_else(|| route.shown.first()) {
-        Some((_, reply)) => reply_of(reply),
-        None => {
-            let name = &route.operation;
-            message(501, &format!("the sandbox has no answer for `{name}`: give it an example, or a key `sandbox`"))
+    let mut best: Option<((bool, usize), &Shown)> = None;
+    for one in shown {
+        let fitness = one.fitness(&as_sent);
+        // Of equals the first.
+        if best.as_ref().is_none_or(|(own, _)| fitness > *own) {
+            best = Some((fitness, one));
         }
     }
+    best.map(|(_, one)| reply_of(&one.reply))
+}
+
+/// Tells a client of the sandbox that it is the sandbox that does not know, not the vendor.
+pub const UNANSWERED: &str = "x-sandbox-unanswered";
+
+fn unanswered(reason: &str) -> Reply {
+    message(501, reason).with_header(UNANSWERED, reason)
 }
 
 fn message(status: u16, text: &str) -> Reply {

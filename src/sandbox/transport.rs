@@ -7,6 +7,7 @@ use async_trait::async_trait;
 
 use super::exchange::Received;
 use super::server::ORIGIN;
+use super::stand::UNANSWERED;
 use super::world::Fate;
 use super::world::World;
 use crate::http::Origin;
@@ -74,6 +75,9 @@ impl Transport for Here {
                 }
                 Fate::Lost => return Err(broken("a fault that the sandbox was asked for")),
             };
+            if let Some(reason) = reply.header(UNANSWERED) {
+                return Err(TransportError::NotAllowed { host, reason: reason.to_owned() });
+            }
             if reply.body.len() as u64 > request.max_body {
                 return Err(TransportError::TooLarge { host, limit: request.max_body });
             }
@@ -130,7 +134,11 @@ impl Transport for There {
         request.headers.push((ORIGIN.to_owned(), origin.to_owned()));
         request.url = format!("{address}{rest}");
         request.private = true;
-        self.network.send(request).await
+        let response = self.network.send(request).await?;
+        match response.header(UNANSWERED) {
+            Some(reason) => Err(TransportError::NotAllowed { host, reason: reason.to_owned() }),
+            None => Ok(response),
+        }
     }
 }
 

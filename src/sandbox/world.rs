@@ -191,6 +191,10 @@ impl World {
         }
         // The manifest's own are asked for.
         auth.shift_remove("scopes");
+        // Where an answer with a token says more than the token, one has to be had.
+        if manifest.auth.iter().any(|kind| kind.oauth2().is_some_and(|oauth2| oauth2.token.is_some())) {
+            auth.shift_remove("access_token");
+        }
         let kind = wanted.and_then(|wanted| wanted.kind.clone());
         let kind = kind.or_else(|| manifest.auth.first().map(|kind| kind.name.clone()));
         let auth = kind.map_or(Value::Null, |kind| Value::map([(kind, Value::from(auth))]));

@@ -7,6 +7,9 @@ use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
 
+use pipewright::connector::library;
+use pipewright::connector::library::Loaded;
+use pipewright::connector::manifest::Manifest;
 use pipewright::model::Value;
 use pipewright::model::parse_json;
 
@@ -245,4 +248,39 @@ fn odoo_client_lib_takes_the_stand_in_for_odoo() {
     let (host, port) = address.trim_start_matches("http://").split_once(':').unwrap();
     let (login, key) = (served.credential("odoo", "login"), served.credential("odoo", "api_key"));
     client("odoo_client.py", &[host, port, "sandbox", &login, &key]);
+}
+
+/// Makes a pipeline of the first example of each operation, and the connection that they are about.
+fn of_examples(manifest: &Manifest) -> (String, String) {
+    let config = manifest.operations.values().flat_map(|operation| &operation.examples).map(|example| &example.config);
+    let config = config.into_iter().find(|config| !config.is_null()).cloned();
+    let mut steps = String::new();
+    for operation in manifest.operations.values().filter(|operation| !operation.hidden) {
+        let shown = operation.examples.iter().find(|example| {
+            let same = example.config.is_null() || Some(&example.config) == config.as_ref();
+            // Files are made by the suite, and a pipeline has none of them.
+            same && example.error.is_none() && !example.input.to_string().contains("\"file\"")
+        });
+        let Some(example) = shown else { continue };
+        let mut with = example.input.as_map().cloned().unwrap_or_default();
+        with.insert("connection".into(), Value::from(&*manifest.name));
+        let (name, operation) = (&manifest.name, &operation.name);
+        steps.push_str(&format!("  {operation}: {{ uses: {name}.{operation}, with: {} }}\n", Value::from(with)));
+    }
+    let mut connection = config.and_then(|config| config.as_map().cloned()).unwrap_or_default();
+    connection.insert("connector".into(), Value::from(&*manifest.name));
+    (format!("connections: {{ {}: {} }}\n", manifest.name, Value::from(connection)), format!("steps:\n{steps}"))
+}
+
+#[test]
+fn a_manifest_without_a_word_about_the_sandbox_is_rehearsed_by_its_examples() {
+    for name in ["alphavantage", "dynamics", "linkedin", "netsuite", "polygon", "yahoo", "youtube"] {
+        let text = std::fs::read_to_string(format!("tests/manifests/vendors/{name}.yaml")).unwrap();
+        let Loaded::Manifest(manifest) = library::read(&name.into(), &text.as_str().into()) else { panic!("{name}") };
+        let (connections, pipeline) = of_examples(&manifest);
+        let shell = project(&connections, &pipeline);
+        shell.file(&format!("connectors/{name}.yaml"), &text);
+        let ended = shell.run(&["run", "test", "--sandbox"]);
+        assert_eq!(ended.code, 0, "{name}\n{pipeline}\n{}", ended.shown());
+    }
 }

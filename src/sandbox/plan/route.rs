@@ -5,11 +5,13 @@ use std::sync::Arc;
 use regex_lite::Regex;
 
 use super::handler::Handler;
+use crate::connector::body::form;
 use crate::connector::contract;
 use crate::connector::manifest::Manifest;
 use crate::connector::manifest::Operation;
 use crate::connector::manifest::Query;
 use crate::connector::manifest::RequestSpec;
+use crate::http::Request;
 use crate::model::Map;
 use crate::model::Value;
 use crate::sandbox::exchange::Received;
@@ -23,8 +25,8 @@ pub struct Route {
     /// Whether the operation sends no credentials.
     pub bare: bool,
     pub handler: Option<Handler>,
-    /// Answers of examples to requests of this kind, with what each was asked.
-    pub shown: Vec<(Value, Value)>,
+    /// Answers of examples to requests of this kind.
+    pub shown: Vec<Shown>,
     /// Nothing where the path is computed as a whole.
     path: Option<Regex>,
     names: Vec<Arc<str>>,
@@ -34,24 +36,70 @@ pub struct Route {
     query: Vec<(Arc<str>, String)>,
 }
 
-/// The exchanges of all examples that go well.
-#[derive(Debug)]
-pub(super) struct Shown(Vec<(String, Value, Value)>);
+/// An exchange of an example that goes well.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// The operation that shows it.
+    pub operation: Arc<str>,
+    /// Upper case.
+    method: String,
+    /// Without scheme, host and query.
+    path: String,
+    /// What its path says behind a question mark.
+    query: Value,
+    expect: Value,
+    pub reply: Value,
+    /// Whether the reply itself is a success.
+    well: bool,
+}
 
 impl Shown {
-    pub(super) fn of(manifest: &Manifest) -> Self {
+    /// Gathers the exchanges of all examples.
+    pub(super) fn of(manifest: &Manifest) -> Vec<Self> {
         let mut found = Vec::new();
-        let examples = manifest.operations.values().flat_map(|operation| &operation.examples);
-        for exchange in examples.filter(|example| example.error.is_none()).flat_map(|example| &example.exchanges) {
-            let methods = ["get", "head", "post", "put", "patch", "delete", "options"];
-            let asked = exchange.expect.as_map().and_then(|map| map.iter().find(|(key, _)| methods.contains(&&***key)));
-            let Some((method, path)) = asked.filter(|_| !exchange.is_lost()) else { continue };
-            if contract::response(&exchange.reply).status < 400 {
-                let asked = format!("{} {}", method.to_uppercase(), path_only(&path.to_text()));
-                found.push((asked, exchange.expect.clone(), exchange.reply.clone()));
+        for operation in manifest.operations.values() {
+            let examples = operation.examples.iter().filter(|example| example.error.is_none());
+            for exchange in examples.flat_map(|example| &example.exchanges).filter(|exchange| !exchange.is_lost()) {
+                let methods = ["get", "head", "post", "put", "patch", "delete", "options"];
+                let asked = exchange.expect.as_map().into_iter().flatten().find(|(key, _)| methods.contains(&&***key));
+                let Some((method, path)) = asked else { continue };
+                let query = path.to_text().split_once('?').map(|(_, query)| query.to_owned()).unwrap_or_default();
+                let query = form::parse(&query).unwrap_or_default();
+                found.push(Self {
+                    operation: operation.name.clone(),
+                    method: method.to_uppercase(),
+                    path: path_only(&path.to_text()),
+                    query: Value::map(query.into_iter().map(|(key, value)| (key, Value::from(value)))),
+                    expect: exchange.expect.clone(),
+                    reply: exchange.reply.clone(),
+                    well: contract::response(&exchange.reply).status < 400,
+                });
             }
         }
-        Self(found)
+        found
+    }
+
+    /// Tells whether a request has its method and path.
+    #[must_use]
+    pub fn is_of(&self, request: &Received) -> bool {
+        let path = self.path.trim_end_matches('/');
+        let rest = request.path.trim_end_matches('/').strip_suffix(path);
+        self.method == request.method && rest.is_some_and(|rest| path.starts_with('/') || rest.ends_with('/'))
+    }
+
+    /// Says how well it answers a request: whether it is a success, then how much of what it expects is asked.
+    #[must_use]
+    pub fn fitness(&self, request: &Request) -> (bool, usize) {
+        // Credentials are the sandbox's own, and its hosts may be others.
+        let method = (Arc::from(self.method.to_lowercase()), Value::from(self.path.as_str()));
+        let part = |keys: &[&str]| {
+            let kept = self.expect.as_map().into_iter().flatten().filter(|(key, _)| keys.contains(&&***key));
+            Value::map(kept.map(|(key, value)| (key.clone(), value.clone())).chain([method.clone()]))
+        };
+        let query = Value::map([method.clone(), ("query".into(), self.query.clone())]);
+        let body = part(&["json", "form", "text", "xml", "csv", "body", "multipart"]);
+        let asked = [part(&["query"]), query, body];
+        (self.well, asked.iter().filter(|expect| contract::differs(expect, request).is_none()).count())
     }
 }
 
@@ -68,7 +116,7 @@ impl Route {
         request: &RequestSpec,
         prefix: &str,
         handler: Option<Handler>,
-        shown: &Shown,
+        shown: &[Shown],
     ) -> Self {
         let (pattern, names, written) = pattern(request.path.source());
         // The base itself is asked without a slash behind it.
@@ -86,17 +134,16 @@ impl Route {
                 .collect(),
             _ => Vec::new(),
         };
-        let fits = |asked: &str| {
-            let (method, path) = asked.split_once(' ').unwrap_or_default();
-            method == &*request.method && below.as_ref().is_some_and(|below| below.is_match(path))
+        let fits = |shown: &&Shown| {
+            let is_path = below.as_ref().is_some_and(|below| below.is_match(&shown.path));
+            shown.method == *request.method && (is_path || (whole && shown.operation == operation.name))
         };
-        let shown = shown.0.iter().filter(|(asked, ..)| fits(asked));
         Self {
             operation: operation.name.clone(),
             method: request.method.clone(),
             bare: request.bare,
             handler,
-            shown: shown.map(|(_, expect, reply)| (expect.clone(), reply.clone())).collect(),
+            shown: shown.iter().filter(fits).cloned().collect(),
             path: anchored(&format!("^{}", escaped(prefix))),
             names,
             written,
@@ -130,7 +177,7 @@ impl Route {
 
 fn decoded(text: &str) -> String {
     // A plus in a path is a plus.
-    crate::connector::body::form::parse(&format!("x={}", text.replace('+', "%2B")))
+    form::parse(&format!("x={}", text.replace('+', "%2B")))
         .ok()
         .and_then(|pairs| pairs.into_iter().next())
         .map_or_else(|| text.to_owned(), |(_, value)| value)
