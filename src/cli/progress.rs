@@ -10,6 +10,7 @@ use crate::model::StepPath;
 use crate::model::StepState;
 use crate::model::Timestamp;
 use crate::model::Value;
+use crate::model::Verdict;
 
 /// Names a step of a run.
 pub(super) type Key = (Phase, Arc<str>);
@@ -212,7 +213,21 @@ impl StepLine {
                 self.note = format!("{}in doubt: {error}", item(path));
                 return true;
             }
-            RunEvent::Settled { by, .. } => self.note = format!("the doubt was settled by {}", by.name()),
+            RunEvent::Settled { by, verdict, .. } => {
+                self.note = format!("{}the doubt was settled by {}", item(path), by.name());
+                match &**verdict {
+                    Verdict::Happened { output, .. } => {
+                        self.output = path.item.is_none().then(|| output.clone());
+                        self.done += 1;
+                        self.state = if self.failed > 0 { StepState::Failed } else { StepState::Succeeded };
+                    }
+                    Verdict::Dropped => {
+                        self.skipped += 1;
+                        self.state = StepState::Skipped;
+                    }
+                    Verdict::SendAgain => self.state = StepState::Running,
+                }
+            }
             RunEvent::Child { run, .. } => self.note = format!("run {run}"),
             _ => {}
         }
@@ -270,8 +285,10 @@ fn item(path: &StepPath) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::EffectId;
     use crate::model::ErrorClass;
     use crate::model::Happened;
+    use crate::model::SettledBy;
     use crate::model::StepError;
 
     fn succeeded(path: &str, started: i64, at: i64) -> RunEvent {
@@ -305,6 +322,30 @@ mod tests {
         let news: Vec<_> = events.iter().filter_map(|event| seen.follow(event)).map(|(_, news)| news).collect();
         assert_eq!(news, [News::GoesOn, News::Told, News::GoesOn, News::Ended]);
         assert_eq!(seen.rows(), [["a × 2", "succeeded", "1", "3 ms", ""]]);
+        assert_eq!(seen.counts(), "1 succeeded");
+    }
+
+    #[test]
+    fn an_item_whose_doubt_was_settled_has_ended() {
+        let settled = |item: &str, verdict: Verdict| RunEvent::Settled {
+            path: item.parse().unwrap(),
+            effect: EffectId("e".into()),
+            at: Timestamp(3_000),
+            by: SettledBy::Reconcile,
+            verdict: Box::new(verdict),
+        };
+        let mut seen = Seen::default();
+        let items = Value::list(vec![1.into(), 2.into()]);
+        let events = [
+            RunEvent::Items { step: "a".parse().unwrap(), items, at: Timestamp(0) },
+            settled("a[0]", Verdict::Happened { output: Value::Null, remote_id: None }),
+            settled("a[1]", Verdict::SendAgain),
+        ];
+        for event in &events {
+            seen.follow(event);
+        }
+        assert_eq!(seen.counts(), "1 running");
+        seen.follow(&succeeded("a[1]", 10, 4_000));
         assert_eq!(seen.counts(), "1 succeeded");
     }
 
