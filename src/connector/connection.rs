@@ -76,7 +76,12 @@ pub fn check(manifest: &Manifest, settings: &Value, auth: &Value) -> Vec<(Option
         }
         faults.push((key, message));
     }
-    let given = given_auth(manifest, auth).1;
+    let (kind, given) = given_auth(manifest, auth);
+    if let Some(schema) = manifest.auth.iter().find(|own| own.name == kind).and_then(|own| own.given.as_ref()) {
+        let told = schema::check(schema, &given, true).into_iter();
+        let told = told.map(|fault| format!("`{}` {}", fault.path.replacen("input", "auth", 1), fault.message));
+        faults.extend(told.map(|message| (Some("auth".to_owned()), message)));
+    }
     for key in given.as_map().into_iter().flatten().map(|(key, _)| key) {
         if !manifest.takes_auth(key) && !manifest.auth.iter().any(|kind| kind.name == *key) {
             let near = did_you_mean(key, manifest.auth_keys.iter().map(|key| &**key));

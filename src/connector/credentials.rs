@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::Value as Json;
 
 use super::auth;
 use super::auth::Oauth2;
@@ -15,6 +16,7 @@ use super::manifest::OutcomeKind;
 use super::manifest::Patch;
 use super::manifest::place::Place;
 use super::manifest::read_patch;
+use super::manifest::read_schema;
 use super::notes::Notes;
 use super::notes::first_line;
 use super::render;
@@ -61,6 +63,8 @@ pub const KINDS: &[(&str, &[&str])] = &[
 #[derive(Debug)]
 pub struct Kind {
     pub name: Arc<str>,
+    /// JSON Schema of what a connection says for it, where the manifest gives one.
+    pub given: Option<Json>,
     way: Way,
     send: Option<Patch>,
 }
@@ -149,7 +153,7 @@ pub(super) fn read(tree: &Tree, place: &Place<'_>, bases: &[String], notes: &mut
 fn read_kind(name: &Arc<str>, tree: &Tree, place: &Place<'_>, bases: &[String], notes: &mut Notes) -> Option<Kind> {
     if &**name == "oauth2" {
         let (oauth2, send) = auth::read(tree, place, bases, notes)?;
-        return Some(Kind { name: name.clone(), way: Way::Oauth2(Box::new(oauth2)), send });
+        return Some(Kind { name: name.clone(), given: None, way: Way::Oauth2(Box::new(oauth2)), send });
     }
     let keys: &[&str] = match &**name {
         "basic" => &["user", "password", "send"],
@@ -217,7 +221,14 @@ fn read_kind(name: &Arc<str>, tree: &Tree, place: &Place<'_>, bases: &[String], 
         _ => Way::Patch,
     };
     let send = tree.get("send").map(|send| read_patch(send, place, notes));
-    Some(Kind { name: name.clone(), way, send })
+    let given = tree.get("properties").filter(|properties| notes.mapping(properties)).map(|properties| {
+        let read = properties.entries().iter().map(|entry| {
+            place.reads_auth(&entry.key);
+            (entry.key.to_string(), read_schema(&entry.value, place, notes))
+        });
+        serde_json::json!({ "properties": read.collect::<serde_json::Map<_, _>>(), "additionalProperties": true })
+    });
+    Some(Kind { name: name.clone(), given, way, send })
 }
 
 impl Kind {

@@ -234,6 +234,10 @@ impl Checking {
         {
             self.fault(path, format!("has {} bytes, at most {most} are allowed", blob.size));
         }
+        if schema.get("deliver").and_then(Json::as_str) == Some("url") {
+            // What is sent instead would be our handle, which means nothing to anybody else.
+            self.fault(path, "is wanted as a public URL, and there is no server here that could lend one".to_owned());
+        }
         let allowed = schema.get("media_types").and_then(Json::as_array);
         if let (Some(allowed), Some(own)) = (allowed, &blob.media_type)
             && !allowed.iter().filter_map(Json::as_str).any(|kind| fits_media(kind, own))
@@ -441,6 +445,27 @@ mod tests {
             assert_eq!(show(schema, value, false), expected, "{value}");
         }
         assert_eq!(show(schema, r#"{"text":null}"#, true), "");
+    }
+
+    #[test]
+    fn a_file_is_held_against_what_is_said_of_it() {
+        let file = |schema: &str| {
+            let schema = serde_json::from_str(schema).unwrap();
+            let blob = crate::model::Blob {
+                address: "sha256:0".to_owned(),
+                size: 9,
+                offset: None,
+                media_type: Some("image/png".to_owned()),
+                file_name: None,
+            };
+            let faults = check(&schema, &Value::Blob(std::sync::Arc::new(blob)), false);
+            faults.into_iter().map(|fault| fault.message).collect::<Vec<_>>().join("; ")
+        };
+        assert_eq!(file(r#"{"type":"blob","media_types":["image/*"],"maxBytes":9,"deliver":"bytes"}"#), "");
+        assert_eq!(file(r#"{"type":"blob","maxBytes":8}"#), "has 9 bytes, at most 8 are allowed");
+        assert_eq!(file(r#"{"media_types":["image/jpeg"]}"#), "is `image/png`, and only image/jpeg is allowed");
+        let told = "is wanted as a public URL, and there is no server here that could lend one";
+        assert_eq!(file(r#"{"type":"blob","deliver":"url"}"#), told);
     }
 
     #[test]

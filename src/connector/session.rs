@@ -20,6 +20,10 @@ use crate::model::Timestamp;
 use crate::model::Value;
 use crate::template::Scope;
 
+/// So many cookies of a session are kept, each so long at most, in bytes: a server cannot fill our memory and requests.
+const MAX_COOKIES: usize = 100;
+const MAX_COOKIE: usize = 4_096;
+
 /// An open session: what was kept and its cookies are one unit.
 #[derive(Debug)]
 pub struct Opened {
@@ -136,11 +140,19 @@ impl Opened {
 
     /// Keeps the cookies of an answer.
     pub fn learn_cookies(&self, response: &Response) {
+        let mut cookies = self.cookies.lock().unwrap_or_else(PoisonError::into_inner);
         for (_, value) in response.headers.iter().filter(|(name, _)| name == "set-cookie") {
-            let pair = value.split(';').next().unwrap_or_default();
-            if let Some((name, value)) = pair.split_once('=') {
-                let mut cookies = self.cookies.lock().unwrap_or_else(PoisonError::into_inner);
-                cookies.insert(name.trim().to_owned(), value.trim().to_owned());
+            let mut parts = value.split(';').map(str::trim);
+            let Some((name, value)) = parts.next().and_then(|pair| pair.split_once('=')) else { continue };
+            let (name, value) = (name.trim(), value.trim());
+            let is_ended = parts.any(|part| {
+                let age = part.split_once('=').filter(|(key, _)| key.eq_ignore_ascii_case("max-age"));
+                age.is_some_and(|(_, age)| age.trim().parse::<i64>().is_ok_and(|age| age <= 0))
+            });
+            if is_ended {
+                cookies.remove(name);
+            } else if value.len() <= MAX_COOKIE && (cookies.len() < MAX_COOKIES || cookies.contains_key(name)) {
+                cookies.insert(name.to_owned(), value.to_owned());
             }
         }
     }
@@ -150,5 +162,30 @@ impl Opened {
     pub fn secrets(&self) -> Vec<String> {
         let cookies = self.cookies.lock().unwrap_or_else(PoisonError::into_inner);
         cookies.values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cookies_are_kept_until_they_are_taken_back_and_never_without_bound() {
+        let opened = Opened { kept: Value::Null, sends: true, cookies: Arc::default(), expires_at: None, number: 1 };
+        let answer = |values: Vec<String>| {
+            let headers = values.into_iter().map(|value| ("set-cookie".to_owned(), value)).collect();
+            opened.learn_cookies(&Response { status: 200, headers, body: Vec::new() });
+            let mut request = Request::new("GET", "https://a.example");
+            opened.add_cookies(&mut request);
+            request.headers.first().map(|(_, text)| text.clone()).unwrap_or_default()
+        };
+        assert_eq!(
+            answer(vec!["sid=a; Path=/; HttpOnly".to_owned(), "lang=en; Max-Age=60".to_owned()]),
+            "lang=en; sid=a"
+        );
+        assert_eq!(answer(vec!["lang=; max-age=0".to_owned(), "sid=b".to_owned()]), "sid=b");
+        let text = answer((0..500).map(|number| format!("c{number}={}", "x".repeat(number * 20))).collect());
+        assert!(text.split("; ").count() <= MAX_COOKIES && text.len() < MAX_COOKIES * (MAX_COOKIE + 8));
+        assert!(answer(vec!["sid=c".to_owned()]).contains("sid=c"));
     }
 }

@@ -198,7 +198,11 @@ impl Driver {
             locals.push(("index", Value::from(item)));
         }
         if key.phase == Phase::Undo {
-            locals.push(("output", self.machine.output(UnitKey { phase: Phase::Main, ..key })));
+            let undone = UnitKey { phase: Phase::Main, ..key };
+            locals.push(("output", self.machine.output(undone)));
+            // An undo that an operation declares reads what the operation was given.
+            let intent = self.machine.intent(undone);
+            locals.push(("input", intent.map(|intent| intent.request.clone()).unwrap_or_default()));
         } else if key.item.is_some() || self.machine.definition(key).until.is_some() {
             locals.push(("previous", self.machine.previous(key).unwrap_or_default()));
         }

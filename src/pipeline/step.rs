@@ -214,7 +214,7 @@ pub(super) fn compile(
     }
     let key = tree.get("key").and_then(|key| compiler.template(key, &place));
     let on_error = tree.get("on_error").map_or(OnError::Fail, |tree| read_on_error(compiler, tree, &place));
-    let undo = tree.get("undo").and_then(|undo| read_undo(compiler, undo, id, item_roots, &proven, defaults));
+    let undo = tree.get("undo").and_then(|undo| read_undo(compiler, undo, (id, &node), item_roots, &proven, defaults));
     let locks = read_locks(compiler, tree, &place, id);
     let mut needs = read_needs(compiler, tree, id);
     needs.append(&mut outside.reads.borrow_mut());
@@ -450,16 +450,19 @@ fn read_on_error(compiler: &mut Compiler<'_>, tree: &Tree, place: &Place<'_>) ->
 fn read_undo(
     compiler: &mut Compiler<'_>,
     tree: &Tree,
-    id: &str,
+    (id, undone): (&str, &Arc<dyn Node>),
     item_roots: &[&'static str],
     proven: &[String],
     defaults: &Defaults,
 ) -> Option<Arc<Undo>> {
     if tree.as_text() == Some("auto") {
-        let message = format!("the node of step `{id}` declares no undo");
-        compiler.error(Code::NoUndo, &tree.span, message).help =
-            Some("write the step that undoes it: `undo: { uses: …, with: … }`".to_owned());
-        return None;
+        let declared = declared_undo(compiler, undone, defaults);
+        if declared.is_none() {
+            let message = format!("the node of step `{id}` declares no undo");
+            compiler.error(Code::NoUndo, &tree.span, message).help =
+                Some("write the step that undoes it: `undo: { uses: …, with: … }`".to_owned());
+        }
+        return declared.map(Arc::new);
     }
     let mut reader = Reader::new(compiler, tree, &["uses", "with", "retry", "timeout"])?;
     if !reader.require("uses") {
@@ -475,6 +478,22 @@ fn read_undo(
     let retry = tree.get("retry").map(|tree| read_retry(compiler, tree, &three_tries()));
     let retry = retry.or_else(|| defaults.retry.clone()).unwrap_or_else(|| by_itself(&node));
     Some(Arc::new(Undo { node, effect: body.effect, with: body.tree, expressions: body.expressions, retry, timeout }))
+}
+
+/// Returns the undo that an operation declares: another of its connector, on the same connection.
+fn declared_undo(compiler: &Compiler<'_>, undone: &Arc<dyn Node>, defaults: &Defaults) -> Option<Undo> {
+    let (name, with) = undone.undo()?;
+    let (connector, operation) = name.split_once('.')?;
+    let node = compiler.world.registry.operations()?.sibling(connector, operation)?;
+    let connection = Template::parse_lenient("{{ input.connection }}").ok()?;
+    Some(Undo {
+        effect: node.effect(&Value::Null),
+        with: with::with_member(with, TemplateTree::Template(connection)),
+        expressions: Vec::new(),
+        retry: defaults.retry.clone().unwrap_or_else(|| by_itself(&node)),
+        timeout: defaults.timeout,
+        node,
+    })
 }
 
 /// Keys that mean something for writes only.

@@ -150,7 +150,7 @@ fn connected(
     with_member(tree, TemplateTree::Literal(chosen))
 }
 
-fn with_member(tree: TemplateTree, connection: TemplateTree) -> TemplateTree {
+pub(super) fn with_member(tree: TemplateTree, connection: TemplateTree) -> TemplateTree {
     let mut entries = match tree {
         TemplateTree::Map(entries) => entries,
         TemplateTree::Literal(Value::Map(map)) => {

@@ -290,6 +290,45 @@ mod tests {
         assert!(matches!(key(1).unseal(&flipped), Err(SealError::Damaged)));
     }
 
+    /// A keeper of keys elsewhere, which is asked over a network and counts how often.
+    #[derive(Debug, Default)]
+    struct Elsewhere(Arc<Mutex<Vec<[u8; 32]>>>);
+
+    impl Kms for Elsewhere {
+        fn key_id(&self) -> &str {
+            "elsewhere:1"
+        }
+
+        fn wrap(&self, data_key: &[u8; 32]) -> Result<Vec<u8>, SealError> {
+            let mut keys = self.0.lock().unwrap();
+            keys.push(*data_key);
+            Ok(vec![u8::try_from(keys.len()).unwrap()])
+        }
+
+        fn unwrap(&self, wrapped: &[u8]) -> Result<[u8; 32], SealError> {
+            let keys = self.0.lock().unwrap();
+            let number = wrapped.first().map(|number| usize::from(*number)).unwrap_or_default();
+            number.checked_sub(1).and_then(|at| keys.get(at)).copied().ok_or(SealError::Damaged)
+        }
+    }
+
+    #[test]
+    fn data_keys_are_wrapped_by_whatever_keeps_the_master_key() {
+        let elsewhere = Elsewhere::default();
+        let keys = elsewhere.0.clone();
+        let again = Elsewhere(keys.clone());
+        let key = MasterKey::new(Box::new(elsewhere));
+        let sealed: Vec<String> = (0..50).map(|number| key.seal(&number.to_string()).unwrap()).collect();
+        // The data key never leaves in clear, and one is wrapped once for all that it seals.
+        assert_eq!(keys.lock().unwrap().len(), 1);
+        assert!(sealed.iter().all(|text| text.starts_with("pw1.elsewhere:1.")));
+        let other = MasterKey::new(Box::new(again));
+        assert_eq!(other.unseal(&sealed[49]).unwrap(), "49");
+        keys.lock().unwrap().clear();
+        let third = MasterKey::new(Box::new(Elsewhere(keys)));
+        assert!(matches!(third.unseal(&sealed[0]), Err(SealError::Damaged)));
+    }
+
     #[test]
     fn a_key_file_is_made_once_and_is_the_owners() {
         let folder = tempfile::tempdir().unwrap();

@@ -287,3 +287,40 @@ reconcile:
     let error = bench.reconcile("http.request", &with("/broken")).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Unavailable, "no answer is no proof");
 }
+
+/// Serves TLS with a certificate that nobody vouches for; returns the port, and what came through it.
+fn unknown_server() -> (u16, std::thread::JoinHandle<Vec<u8>>) {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::pki_types::pem::PemObject;
+    use std::io::Read;
+    let certificate = CertificateDer::from_pem_file("tests/keys/localhost-cert.pem").unwrap();
+    let key = PrivateKeyDer::from_pem_file("tests/keys/localhost-key.pem").unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = Arc::new(config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap());
+    let listener = std::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let serving = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut connection = rustls::ServerConnection::new(config).unwrap();
+        let mut read = vec![0; 1_024];
+        let came = rustls::Stream::new(&mut connection, &mut stream).read(&mut read).unwrap_or(0);
+        read.truncate(came);
+        read
+    });
+    (port, serving)
+}
+
+#[tokio::test]
+async fn a_server_that_nobody_vouches_for_is_told_nothing() {
+    for host in ["localhost", "127.0.0.1"] {
+        let (port, serving) = unknown_server();
+        let headers = vec![("authorization".to_owned(), "Bearer s3cret".to_owned())];
+        let url = format!("https://{host}:{port}/");
+        let request = Request { body: b"x".to_vec(), headers, ..Request::new("POST", &url) };
+        let error = ReqwestTransport::new().send(request).await.unwrap_err();
+        assert!(error.nothing_was_sent() && error.to_string().contains("certificate"), "{error}");
+        assert_eq!(serving.join().unwrap(), b"", "{host}");
+    }
+}

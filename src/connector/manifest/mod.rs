@@ -16,6 +16,7 @@ use indexmap::IndexMap;
 pub use self::patch::read_patch;
 pub use self::read::read;
 pub(in crate::connector) use self::request::read_request;
+pub(in crate::connector) use self::schema::read_schema;
 use super::credentials::KINDS;
 use super::credentials::Kind;
 use super::limits::Limits;

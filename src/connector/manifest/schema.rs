@@ -46,7 +46,7 @@ const TYPES: &[&str] = &[
 const COUNTS: &[&str] = &["chars", "utf16", "bytes", "twitter"];
 
 /// Reads a schema. An object is implied where `properties` or `required` stand without a `type`.
-pub(super) fn read_schema(tree: &Tree, place: &Place<'_>, notes: &mut Notes) -> Json {
+pub(in crate::connector) fn read_schema(tree: &Tree, place: &Place<'_>, notes: &mut Notes) -> Json {
     check(tree, place, notes, 0);
     to_json(tree)
 }

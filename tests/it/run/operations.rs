@@ -231,6 +231,23 @@ async fn a_limit_puts_a_step_off_and_the_run_ends_when_it_lets_it() {
     assert_eq!(reasons[0], "the limit `calls` of `shop` (2 in 1h) is used up");
 }
 
+#[tokio::test]
+async fn what_an_operation_made_is_taken_back_as_it_declares_itself() {
+    let server = Server::start(|seen| match seen.method.as_str() {
+        "POST" => Reply::json(200, r#"{"id":"7"}"#),
+        "DELETE" => Reply::json(200, "{}"),
+        _ => Reply::json(404, "{}"),
+    });
+    let stage = Stage::new().shop(&server);
+    stage.connector(
+        "shop",
+        &SHOP.replace("with: { id: \"{{ output.id }}\" }", "with: { id: \"{{ output.id ~ '-' ~ input.name }}\" }"),
+    );
+    let text = "steps:\n  a: { uses: shop.create, with: { name: chair, connection: shop }, undo: auto }\n  b: { needs: [a], uses: shop.list, retry: { attempts: 1 } }\n";
+    stage.play(text).await.failure();
+    assert_eq!(asked(&server), ["POST /things", "GET /things", "DELETE /things/7-chair"]);
+}
+
 /// What a limit allows of a shop's connector, beside its operations.
 fn limited(limits: &str, operations: &str) -> String {
     SHOP.replace("operations:\n", &format!("limits: {{ budgets: {{ calls: {limits} }} }}\noperations:\n{operations}"))
