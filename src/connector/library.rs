@@ -97,13 +97,13 @@ impl Library {
             };
         }
         match BUILT_IN.iter().find(|(own, _)| *own == name) {
-            // A run has no use for examples, which are most of the text.
+            // A run has no use for examples and stand-ins, which are most of the text.
             Some((_, text)) => read(&format!("connectors/{name}.yaml").into(), &without_examples(text).into()),
             None => Loaded::Missing,
         }
     }
 
-    /// Returns a manifest with its examples; `get` leaves out those of the ones in the binary.
+    /// Returns a manifest with its examples and its stand-in; `get` leaves out those of the ones in the binary.
     pub fn whole(&self, name: &str) -> Loaded {
         match BUILT_IN.iter().find(|(own, _)| *own == name) {
             Some((_, text)) if self.own(name).is_none() => {
@@ -220,7 +220,7 @@ impl Operations for Library {
     }
 }
 
-/// Blanks the lines of `examples:` blocks; all other lines keep their places.
+/// Blanks the lines of `examples:` and `sandbox:` blocks; all other lines keep their places.
 fn without_examples(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut block = None;
@@ -230,7 +230,7 @@ fn without_examples(text: &str) -> String {
         if block.is_some_and(|start| depth <= start && !is_empty) {
             block = None;
         }
-        if block.is_none() && line.trim() == "examples:" {
+        if block.is_none() && (line.trim() == "examples:" || line.trim_start().starts_with("sandbox:")) {
             block = Some(depth);
         }
         if block.is_none() {
