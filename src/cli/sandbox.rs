@@ -49,6 +49,9 @@ pub(super) struct Sandbox {
     json: bool,
 }
 
+/// What a person needs to be let in by a stand-in, the likeliest first.
+const SHOWN: &[&str] = &["access_token", "user", "login", "password", "api_key", "token"];
+
 /// What goes wrong in a sandbox.
 #[derive(Debug, Args)]
 pub(super) struct Troubles {
@@ -122,10 +125,9 @@ impl Sandbox {
         let rows: Vec<_> = stands
             .map(|(seat, address)| {
                 let credentials = seat.credentials();
-                let credentials = credentials.iter().filter(|(_, value)| !value.is_null());
-                let shown = credentials.map(|(key, value)| format!("{key}={}", value.to_text()));
+                let shown = SHOWN.iter().filter_map(|key| Some(format!("{key}={}", credentials.get(*key)?.to_text())));
                 let base = format!("http://{address}{}", seat.base_path());
-                vec![seat.name.to_string(), base, shown.take(3).collect::<Vec<_>>().join(" ")]
+                vec![seat.name.to_string(), base, shown.take(2).collect::<Vec<_>>().join(" ")]
             })
             .collect();
         print::table(&["stand-in", "base URL", "credentials"], &rows);

@@ -63,6 +63,9 @@ fn computed() -> Json {
 /// Says for every node what stands under `with:` of a step that uses it.
 fn with_nodes(mut schema: Json, registry: &Registry) -> Json {
     let names: Vec<Json> = registry.names().map(Json::from).collect();
+    let mut groups: Vec<&str> =
+        registry.names().filter_map(|name| name.split_once('.')).map(|(group, _)| group).collect();
+    groups.dedup();
     let mut cases = Vec::new();
     let mut definitions = Map::new();
     for node in registry.iter() {
@@ -81,7 +84,10 @@ fn with_nodes(mut schema: Json, registry: &Registry) -> Json {
     for name in ["StepFile", "UndoFile"] {
         let Some(step) = all.get_mut(name).and_then(Json::as_object_mut) else { continue };
         if let Some(Json::Object(uses)) = step.get_mut("properties").and_then(|properties| properties.get_mut("uses")) {
-            uses.insert("enum".to_owned(), Json::Array(names.clone()));
+            // Which operations connectors have is known to the checker only; what begins as a node does is one.
+            let operation =
+                json!({ "pattern": format!("^(?!({})\\.)[A-Za-z0-9_-]+\\.[A-Za-z0-9_]+$", groups.join("|")) });
+            uses.insert("anyOf".to_owned(), json!([{ "enum": names }, operation]));
         }
         step.insert("allOf".to_owned(), Json::Array(cases.clone()));
     }

@@ -20,8 +20,14 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Crates that one room keeps to itself.
-const KEPT: &[(&str, &str)] =
-    &[("sqlx", "store"), ("reqwest", "http"), ("minijinja", "template"), ("clap", "cli"), ("notify", "cli")];
+const KEPT: &[(&str, &str)] = &[
+    ("sqlx", "store"),
+    ("reqwest", "http"),
+    ("minijinja", "template"),
+    ("clap", "cli"),
+    ("notify", "cli"),
+    ("axum", "sandbox"),
+];
 
 /// The crates that the product is built on; each carries weight in `src`.
 const FOUNDATIONS: &[&str] = &[
