@@ -1,5 +1,8 @@
 //! Families of protocols: what no list of rows can say. A manifest names one under `sandbox.family`.
 
+mod chat;
+
+use self::chat::Chat;
 use crate::model::Timestamp;
 use crate::model::Value;
 use crate::sandbox::exchange::Received;
@@ -31,6 +34,9 @@ pub struct Moment {
 ///
 /// # Errors
 /// There is no such family, or its settings say what it cannot do.
-pub fn make(name: &str, _settings: &Value) -> Result<Box<dyn Family>, String> {
-    Err(format!("there is no family `{name}`"))
+pub fn make(name: &str, settings: &Value) -> Result<Box<dyn Family>, String> {
+    match name {
+        "chat" => Ok(Box::new(Chat::new(settings)?)),
+        _ => Err(format!("there is no family `{name}`")),
+    }
 }
