@@ -156,7 +156,6 @@ impl Chat {
     }
 
     fn give(&mut self, ready: &Ready, moment: &mut Moment) -> Result<Reply, Refusal> {
-        let drawn = *self.seed.get_or_insert_with(|| moment.random.u64(..));
         let mut words = ready.model.id.clone();
         write_json(&Value::list(ready.messages.clone()), &mut words);
         let question = Question {
@@ -164,7 +163,7 @@ impl Chat {
             format: ready.dialect.format,
             canonical: &ready.canonical,
             messages: &ready.messages,
-            seed: hash(drawn, &words),
+            seed: hash(self.seed.unwrap_or_default(), &words),
         };
         let (last, offered, called) = (question.last(), question.offered(), question.called());
         let asked = Asked { model: &ready.model.id, said: &last, offered: &offered, called: &called };

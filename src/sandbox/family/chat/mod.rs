@@ -162,6 +162,8 @@ impl Chat {
 
 impl Family for Chat {
     fn answer(&mut self, request: &Received, moment: &mut Moment) -> Option<Reply> {
+        // Before anything else is drawn: what was asked before must not matter.
+        self.seed.get_or_insert_with(|| moment.random.u64(..));
         let answered = self.route(request, moment)?;
         let mut reply = answered.unwrap_or_else(|refusal| self.settings.errors.reply(refusal));
         for (name, value) in &self.settings.headers {

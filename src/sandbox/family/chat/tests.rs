@@ -112,7 +112,9 @@ fn an_answer_speaks_of_what_was_asked_and_is_always_the_same() {
     assert_eq!(one.said(&body), first);
     let other = one.ask(RESPONSES, r#"{"model":"gpt-6-luna","input":"Post about release 2.4"}"#);
     assert_eq!(at(&other, "output.1.content.0.text"), first);
-    assert_eq!(Stand::built_in().said(&body), first);
+    let mut another = Stand::built_in();
+    another.send(&Received::new("GET", "/v1/models"));
+    assert_eq!(another.said(&body), first);
 }
 
 #[test]
