@@ -14,7 +14,10 @@ pub mod retry;
 mod scope;
 mod sink;
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -38,7 +41,9 @@ use crate::model::Value;
 use crate::node::Access;
 use crate::node::Services;
 use crate::pipeline::Pipeline;
+use crate::store::Claimed;
 use crate::store::Fence;
+use crate::store::Lease;
 use crate::store::NewRun;
 use crate::store::Store;
 use crate::store::VersionRecord;
@@ -66,7 +71,7 @@ pub struct Parts {
 
 /// Executes runs.
 #[derive(Clone, Debug)]
-pub struct Engine(Arc<Parts>);
+pub struct Engine(Arc<Parts>, Arc<Mutex<HashMap<RunId, Fence>>>);
 
 /// How a run is executed.
 #[derive(Clone, Debug)]
@@ -127,7 +132,7 @@ pub enum Error {
 impl Engine {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
+        Self(Arc::new(parts), Arc::default())
     }
 
     #[must_use]
@@ -135,14 +140,72 @@ impl Engine {
         &self.0
     }
 
-    /// Makes a run of a pipeline with checked inputs (see `pipeline::check_inputs`). It is queued and durable.
+    /// Makes a run of a pipeline with checked inputs (see `pipeline::check_inputs`), for this process to execute. It is
+    /// queued and durable.
     ///
     /// # Errors
     /// The store's, and `NotYet` where the pipeline uses what does not work yet.
     pub async fn start(&self, pipeline: &Pipeline, inputs: Value) -> Result<RunId, Error> {
         let id = self.0.system.run_id();
-        self.create(pipeline, id, inputs, None).await?;
+        let run = self.new_run(pipeline, id, inputs).await?;
+        if let Some(fence) = self.0.store.create_held(&run, &self.0.owner).await? {
+            self.hold(id, fence);
+        }
         Ok(id)
+    }
+
+    /// Makes a run for whoever works off the queue. Nothing where the slot has a run already.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub async fn enqueue(
+        &self,
+        pipeline: &Pipeline,
+        inputs: Value,
+        slot: Option<String>,
+    ) -> Result<Option<RunId>, Error> {
+        let id = self.0.system.run_id();
+        let run = NewRun { slot, ..self.new_run(pipeline, id, inputs).await? };
+        Ok(self.0.store.create_run(&run).await?.then_some(id))
+    }
+
+    /// Takes runs from the queue for this process to execute; see `Store::claim_due`.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn take(&self, most: u32) -> Result<Vec<Claimed>, Error> {
+        let claimed = self.0.store.claim_due(&self.0.owner, self.0.system.clock.now(), most).await?;
+        claimed.iter().for_each(|claimed| self.hold(claimed.run, claimed.fence));
+        Ok(claimed)
+    }
+
+    /// Takes a run over from an owner that is gone; see `Store::steal`.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn take_over(&self, run: RunId, seen: &Lease) -> Result<bool, Error> {
+        let fence = self.0.store.steal(run, &self.0.owner, seen).await?;
+        if let Some(fence) = fence {
+            self.hold(run, fence);
+        }
+        Ok(fence.is_some())
+    }
+
+    /// Gives a run back that cannot go on, with the reason; a person or another version of the program goes on with it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn hold_back(&self, run: RunId, reason: &str) -> Result<(), Error> {
+        let fence = self.1.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+        if let Some(fence) = fence {
+            self.0.store.hold_back(run, fence, reason).await?;
+        }
+        Ok(())
+    }
+
+    /// Notes a claim of this process, for the execution to come.
+    fn hold(&self, run: RunId, fence: Fence) {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner).insert(run, fence);
     }
 
     async fn create(
@@ -152,6 +215,13 @@ impl Engine {
         inputs: Value,
         parent: Option<(RunId, StepPath)>,
     ) -> Result<(), Error> {
+        let run = NewRun { parent, ..self.new_run(pipeline, id, inputs).await? };
+        self.0.store.create_run(&run).await?;
+        Ok(())
+    }
+
+    /// Makes the row of a run; its version is kept.
+    async fn new_run(&self, pipeline: &Pipeline, id: RunId, inputs: Value) -> Result<NewRun, Error> {
         if !pipeline.not_yet.is_empty() {
             let keys = pipeline.not_yet.join("; ");
             return Err(Error::NotYet { pipeline: pipeline.name.clone(), keys });
@@ -162,18 +232,16 @@ impl Engine {
             definition: pipeline.definition.clone(),
         };
         self.0.store.put_version(&version).await?;
-        let run = NewRun {
+        Ok(NewRun {
             id,
             pipeline: pipeline.name.clone(),
             version: pipeline.version.clone(),
             inputs,
             slot: None,
             priority: pipeline.priority,
-            parent,
+            parent: None,
             created_at: self.0.system.clock.now(),
-        };
-        self.0.store.create_run(&run).await?;
-        Ok(())
+        })
     }
 
     /// Executes a run from where its journal ends: a new one from its beginning, one that a crash cut off from there.
@@ -218,6 +286,9 @@ impl Engine {
 
     async fn claim(&self, run: RunId) -> Result<Fence, Error> {
         let store = &self.0.store;
+        if let Some(fence) = self.1.lock().unwrap_or_else(PoisonError::into_inner).remove(&run) {
+            return Ok(fence);
+        }
         if let Some(fence) = store.claim(run, &self.0.owner).await? {
             return Ok(fence);
         }

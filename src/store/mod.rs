@@ -5,6 +5,7 @@
 mod blobs;
 mod budgets;
 mod cache;
+mod claims;
 mod connect;
 mod datasets;
 mod db;
@@ -30,6 +31,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use self::budgets::BudgetRow;
+pub use self::claims::Claimed;
 pub use self::datasets::DatasetRecord;
 use self::db::Arg;
 use self::db::Batch;
@@ -159,6 +161,10 @@ impl Store {
         }
         let (shared, value) = (self.0.shared.clone(), value.clone());
         tokio::task::spawn_blocking(move || shared.codec.encode(&value)).await.map_err(|_| Error::Closed)?
+    }
+
+    fn is_postgres(&self) -> bool {
+        matches!(self.0.shared.db, Db::Postgres(_))
     }
 
     fn place(&self) -> &Place {

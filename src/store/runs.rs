@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Arg;
 use super::Error;
+use super::Fence;
 use super::Row;
 use super::Store;
 use super::db::args;
@@ -83,9 +84,19 @@ const COLUMNS: &str = "id, pipeline, version, inputs, slot, priority, parent_run
 impl Store {
     /// Makes a run, queued. Returns false when a run of this id or slot exists: repeating is harmless.
     pub async fn create_run(&self, run: &NewRun) -> Result<bool, Error> {
+        self.create(run, None).await
+    }
+
+    /// Makes a run that this owner holds from the start: nobody else takes it from the queue.
+    pub async fn create_held(&self, run: &NewRun, owner: &str) -> Result<Option<Fence>, Error> {
+        Ok(self.create(run, Some(owner)).await?.then_some(Fence(1)))
+    }
+
+    async fn create(&self, run: &NewRun, owner: Option<&str>) -> Result<bool, Error> {
         const CREATE: &str = "INSERT INTO runs (id, pipeline, version, inputs, slot, priority, parent_run, parent_path, \
-                              created_at, state, fence, beat, signals, last_signal) \
-                              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'queued', 0, 0, 0, 0) ON CONFLICT DO NOTHING";
+                              created_at, state, owner, fence, beat, signals, last_signal) \
+                              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'queued', $10, $11, 0, 0, 0) \
+                              ON CONFLICT DO NOTHING";
         let (parent_run, parent_path) =
             run.parent.as_ref().map(|(id, path)| (id.to_string(), path.to_string())).unzip();
         let args = args![
@@ -98,6 +109,8 @@ impl Store {
             parent_run,
             parent_path,
             run.created_at.micros(),
+            owner.map(str::to_owned),
+            i64::from(owner.is_some()),
         ];
         Ok(self.execute(CREATE, args).await? > 0)
     }

@@ -195,7 +195,9 @@ fn types_are_inferred_in_bounded_time_and_depth() {
 fn a_file_of_another_project_is_not_measured_by_this_one() {
     // Each folder by itself: names of pipelines are unique within one project only.
     for folder in ["tests/ok", "pipelines", "examples"] {
-        let found = text(&Catalog::open(Path::new("."), registry()).check(&[PathBuf::from(folder)]));
+        let found = text(
+            &Catalog::open(Path::new("."), pipewright::app::registry(Path::new("."))).check(&[PathBuf::from(folder)]),
+        );
         assert!(found.is_empty(), "{folder}:\n{found}");
     }
 }

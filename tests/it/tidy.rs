@@ -14,7 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["secrets"],
     &["connector", "portfolio"],
     &["nodes", "engine"],
-    &["sandbox"],
+    &["daemon", "sandbox"],
     &["app"],
     &["cli"],
 ];

@@ -89,9 +89,9 @@ async fn no_post_is_made_twice_and_none_is_lost_whatever_goes_wrong_on_the_way()
     let faults = [
         "x.create_post:429=0.15",
         "x.create_post:503=0.15",
-        "drop-after-send=0.15",
-        "drop-before-send=0.15",
-        "refuse=0.1",
+        "x.create_post:drop-after-send=0.15",
+        "x.create_post:drop-before-send=0.15",
+        "refuse=0.05",
     ];
     let pipeline = r#"steps:
   post:

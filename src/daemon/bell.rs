@@ -1,0 +1,104 @@
+//! Wakes the daemon of a project: another process that has written something for it rings, by a datagram to a socket in
+//! the project's folder.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+/// Where the socket is, below the project's folder.
+const SOCKET: &str = ".pipewright/daemon.sock";
+
+/// Is rung by other processes, and by this one.
+#[derive(Clone, Debug, Default)]
+pub struct Bell(Arc<Notify>);
+
+impl Bell {
+    /// Rings here.
+    pub fn ring(&self) {
+        self.0.notify_one();
+    }
+
+    /// Returns when it was rung since the last time.
+    pub async fn rung(&self) {
+        self.0.notified().await;
+    }
+
+    /// Listens for other processes, as long as what it returns is kept.
+    ///
+    /// # Errors
+    /// The socket cannot be made.
+    #[cfg(unix)]
+    pub fn hang_up(&self, root: &Path) -> std::io::Result<Hung> {
+        let path = socket(root);
+        // One that was left behind by a daemon that was killed; a living one is told from it by the lock.
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let socket = tokio::net::UnixDatagram::bind(&path)?;
+        let bell = self.clone();
+        let listening = tokio::spawn(async move {
+            let mut buffer = [0; 8];
+            while socket.recv(&mut buffer).await.is_ok() {
+                bell.ring();
+            }
+        });
+        Ok(Hung { path, listening })
+    }
+
+    #[cfg(not(unix))]
+    pub fn hang_up(&self, root: &Path) -> std::io::Result<Hung> {
+        Ok(Hung { path: socket(root), listening: tokio::spawn(std::future::pending()) })
+    }
+}
+
+/// A bell that others can ring.
+#[derive(Debug)]
+pub struct Hung {
+    path: PathBuf,
+    listening: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Hung {
+    fn drop(&mut self) {
+        self.listening.abort();
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn socket(root: &Path) -> PathBuf {
+    root.join(SOCKET)
+}
+
+/// Rings the bell of the project's daemon, if there is one. That nobody hears it is no fault: the daemon looks by itself,
+/// only later.
+pub fn ring(root: &Path) {
+    #[cfg(unix)]
+    if let Ok(own) = std::os::unix::net::UnixDatagram::unbound() {
+        let _ = own.set_nonblocking(true);
+        let _ = own.send_to(b"!", socket(root));
+    }
+    #[cfg(not(unix))]
+    let _ = root;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn another_process_rings_and_a_socket_that_was_left_behind_does_no_harm() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join(".pipewright")).unwrap();
+        ring(folder.path());
+        std::fs::write(socket(folder.path()), "").unwrap();
+        let bell = Bell::default();
+        let hung = bell.hang_up(folder.path()).unwrap();
+        ring(folder.path());
+        bell.rung().await;
+        drop(hung);
+        assert!(!socket(folder.path()).exists());
+    }
+}

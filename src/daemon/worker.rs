@@ -1,0 +1,241 @@
+//! Executes what the queue has: claims runs, drives them, and takes over those whose owner is gone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tokio::task::Id;
+use tokio::task::JoinError;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::bell::Bell;
+use super::metrics::Metrics;
+use crate::engine::Engine;
+use crate::engine::Error;
+use crate::engine::ExecuteOptions;
+use crate::engine::Execution;
+use crate::model::Duration;
+use crate::model::RunId;
+use crate::model::VersionId;
+use crate::node::Registry;
+use crate::pipeline;
+use crate::pipeline::Pipeline;
+use crate::store::Lease;
+
+/// How often the queue is looked at where nobody rings.
+const LOOK: Duration = Duration::from_secs(5);
+/// How often leases are looked at, and how long one must not beat before its run is taken over.
+const WATCH: Duration = Duration::from_secs(5);
+const LEASE: Duration = Duration::from_secs(15);
+/// Wait so long after a fault of the store before asking it again.
+const REST: Duration = Duration::from_secs(1);
+/// How many compiled versions are kept.
+const VERSIONS: usize = 256;
+
+/// A worker of a daemon.
+#[derive(Debug)]
+pub struct Worker {
+    pub engine: Engine,
+    pub registry: Registry,
+    pub bell: Bell,
+    pub metrics: Arc<Metrics>,
+    /// So many runs at the same time.
+    pub most: usize,
+    /// Ends it in good order: nothing new is taken, steps under way end, runs go back into the queue.
+    pub stop: CancellationToken,
+    /// How long steps under way may take to end.
+    pub drain: Duration,
+}
+
+/// What became of an execution.
+type Ended = Result<Execution, Error>;
+
+#[derive(Debug, Default)]
+struct State {
+    running: JoinSet<Ended>,
+    /// What is executed here, by task.
+    own: HashMap<Id, RunId>,
+    versions: HashMap<VersionId, Arc<Pipeline>>,
+    /// Leases of others, and since when they have not changed, by our own clock.
+    seen: HashMap<RunId, (Lease, Duration)>,
+    watched: Option<Duration>,
+}
+
+impl Worker {
+    /// Works until it is stopped. Returns how many executions had to be given up at the end of the drain.
+    pub async fn work(self) -> usize {
+        let mut state = State::default();
+        let clock = self.engine.parts().system.clock.clone();
+        while !self.stop.is_cancelled() {
+            let mut rest = LOOK;
+            match self.turn(&mut state).await {
+                Ok(full) if full && state.running.len() < self.most => continue,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::error!(%error, "the store failed; trying again");
+                    rest = REST;
+                }
+            }
+            let due = self.engine.parts().store.next_due().await.unwrap_or_default();
+            let look = clock.now().plus(rest);
+            let until = due.filter(|_| rest == LOOK).map_or(look, |due| due.min(look));
+            tokio::select! {
+                Some(ended) = state.running.join_next_with_id(), if !state.running.is_empty() => {
+                    self.ended(&mut state, ended).await;
+                    // A place is free. Others that ended meanwhile are told now, too.
+                    while let Some(ended) = state.running.try_join_next_with_id() {
+                        self.ended(&mut state, ended).await;
+                    }
+                }
+                () = self.bell.rung() => {}
+                () = clock.sleep_until(until) => {}
+                () = self.stop.cancelled() => {}
+            }
+        }
+        self.drained(state).await
+    }
+
+    /// Takes what can be taken. Returns whether there may be more.
+    async fn turn(&self, state: &mut State) -> Result<bool, Error> {
+        let clock = &self.engine.parts().system.clock;
+        let now = clock.monotonic();
+        if state.watched.is_none_or(|last| now.micros().saturating_sub(last.micros()) >= WATCH.micros()) {
+            state.watched = Some(now);
+            self.watch(state, now).await?;
+        }
+        let room = self.most.saturating_sub(state.running.len());
+        if room == 0 {
+            return Ok(false);
+        }
+        let claimed = self.engine.take(u32::try_from(room).unwrap_or(u32::MAX)).await?;
+        let full = claimed.len() == room;
+        for one in claimed {
+            self.metrics.late(clock.now().since(one.due));
+            self.start(state, one.run, &one.version).await?;
+        }
+        Ok(full)
+    }
+
+    async fn start(&self, state: &mut State, run: RunId, version: &VersionId) -> Result<(), Error> {
+        let Some(pipeline) = self.pipeline(state, version).await? else {
+            let reason = "its definition cannot be read by this version of the program";
+            tracing::error!(%run, version = &*version.0, reason, "a run is held");
+            self.engine.hold_back(run, reason).await?;
+            return Ok(());
+        };
+        let options = ExecuteOptions { stop: self.stop.child_token(), foreground: false, ..ExecuteOptions::default() };
+        let engine = self.engine.clone();
+        self.metrics.executing.fetch_add(1, Relaxed);
+        tracing::info!(%run, pipeline = &*pipeline.name, "a run begins or goes on");
+        let task = state.running.spawn(async move { engine.execute(run, pipeline, options).await });
+        state.own.insert(task.id(), run);
+        Ok(())
+    }
+
+    async fn pipeline(&self, state: &mut State, version: &VersionId) -> Result<Option<Arc<Pipeline>>, Error> {
+        if let Some(known) = state.versions.get(version) {
+            return Ok(Some(known.clone()));
+        }
+        let Some(record) = self.engine.parts().store.version(version).await? else { return Ok(None) };
+        let Ok(compiled) = pipeline::compile_definition(&record.definition, &self.registry) else { return Ok(None) };
+        if state.versions.len() >= VERSIONS {
+            state.versions.clear();
+        }
+        state.versions.insert(version.clone(), compiled.clone());
+        Ok(Some(compiled))
+    }
+
+    async fn ended(&self, state: &mut State, ended: Result<(Id, Ended), JoinError>) {
+        let task = match &ended {
+            Ok((task, _)) => *task,
+            Err(error) => error.id(),
+        };
+        let Some(run) = state.own.remove(&task) else { return };
+        self.metrics.executing.fetch_sub(1, Relaxed);
+        let result = match ended {
+            Ok((_, result)) => result,
+            Err(error) => {
+                // Steps catch their panics, so this is a fault of ours; `watch` finds the run and goes on with it.
+                tracing::error!(%run, %error, "an execution broke");
+                self.metrics.broken.fetch_add(1, Relaxed);
+                return;
+            }
+        };
+        match result {
+            Ok(Execution::Finished { state, error, .. }) => {
+                self.metrics.ended(state);
+                match error {
+                    Some(error) => tracing::warn!(%run, state = state.name(), %error, "a run ended"),
+                    None => tracing::info!(%run, state = state.name(), "a run ended"),
+                }
+            }
+            Ok(Execution::Waiting { until, reason, .. }) => {
+                self.metrics.parked.fetch_add(1, Relaxed);
+                tracing::info!(%run, until = until.map(|until| until.to_string()), reason, "a run sleeps");
+            }
+            Ok(Execution::Stopped) => {
+                if let Err(error) = self.engine.parts().store.requeue(run).await {
+                    tracing::error!(%run, %error, "a run that was stopped could not be put back into the queue");
+                }
+            }
+            // Somebody else is at it, or has been: it ends there.
+            Err(error @ (Error::LeaseLost(_) | Error::Taken(_) | Error::WrongState { .. })) => {
+                tracing::warn!(%run, %error, "a run goes on elsewhere");
+            }
+            Err(error) => {
+                self.metrics.broken.fetch_add(1, Relaxed);
+                tracing::error!(%run, %error, "an execution broke; it is tried again");
+            }
+        }
+    }
+
+    /// Looks at the leases of runs that somebody holds: whoever is gone, or has not beaten for a lease's length by our own
+    /// clock, loses his runs.
+    async fn watch(&self, state: &mut State, now: Duration) -> Result<(), Error> {
+        let parts = self.engine.parts();
+        let held = parts.store.held().await?;
+        let mut seen = HashMap::new();
+        for (run, lease, version) in held {
+            if state.own.values().any(|own| *own == run) {
+                continue;
+            }
+            let owner = lease.owner.as_deref().unwrap_or_default();
+            // What is ours and is not executed was left by an execution that broke.
+            let gone = owner == parts.owner || (parts.owner_is_gone)(owner);
+            let since = match state.seen.get(&run) {
+                Some((before, since)) if *before == lease => *since,
+                _ => now,
+            };
+            let silent = now.micros().saturating_sub(since.micros()) >= LEASE.micros();
+            if !(gone || silent) || state.running.len() >= self.most {
+                seen.insert(run, (lease, since));
+                continue;
+            }
+            if self.engine.take_over(run, &lease).await? {
+                tracing::warn!(%run, owner, "a run is taken over: its owner is gone");
+                self.metrics.taken_over.fetch_add(1, Relaxed);
+                self.start(state, run, &version).await?;
+            }
+        }
+        state.seen = seen;
+        Ok(())
+    }
+
+    /// Waits for executions to end in good order, for so long and no longer.
+    async fn drained(&self, mut state: State) -> usize {
+        let clock = self.engine.parts().system.clock.clone();
+        let end = clock.now().plus(self.drain);
+        while !state.running.is_empty() {
+            tokio::select! {
+                Some(ended) = state.running.join_next_with_id() => self.ended(&mut state, ended).await,
+                () = clock.sleep_until(end) => break,
+            }
+        }
+        let left = state.running.len();
+        if left > 0 {
+            tracing::warn!(left, "executions are given up; they go on from their journals");
+        }
+        left
+    }
+}

@@ -1,0 +1,122 @@
+//! The queue: which runs can go on, and who takes them.
+
+use super::Error;
+use super::Fence;
+use super::Lease;
+use super::Row;
+use super::Store;
+use super::db::args;
+use crate::model::RunId;
+use crate::model::Timestamp;
+use crate::model::VersionId;
+
+/// A run that was taken from the queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    pub run: RunId,
+    pub version: VersionId,
+    pub fence: Fence,
+    /// Since when it could have gone on: for how late it is.
+    pub due: Timestamp,
+}
+
+impl Store {
+    /// Takes up to `most` runs that nobody holds and that can go on now: queued ones, and waiting ones whose time has
+    /// come. The higher priority first, then the older. Several processes never take the same.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn claim_due(&self, owner: &str, now: Timestamp, most: u32) -> Result<Vec<Claimed>, Error> {
+        // Of rows that another process is just taking there is no waiting for.
+        const SQLITE: &str = concat!(
+            "UPDATE runs SET owner = $1, fence = fence + 1, beat = beat + 1 WHERE id IN (",
+            "SELECT id FROM runs WHERE owner IS NULL AND parent_run IS NULL AND (state = 'queued' OR (state = 'waiting' ",
+            "AND waiting_until <= $2)) ORDER BY priority DESC, created_at LIMIT $3) ",
+            "RETURNING id, version, fence, created_at, waiting_until, state, priority"
+        );
+        const POSTGRES: &str = concat!(
+            "UPDATE runs SET owner = $1, fence = fence + 1, beat = beat + 1 WHERE id IN (",
+            "SELECT id FROM runs WHERE owner IS NULL AND parent_run IS NULL AND (state = 'queued' OR (state = 'waiting' ",
+            "AND waiting_until <= $2)) ORDER BY priority DESC, created_at LIMIT $3 FOR UPDATE SKIP LOCKED) ",
+            "RETURNING id, version, fence, created_at, waiting_until, state, priority"
+        );
+        let sql = if self.is_postgres() { POSTGRES } else { SQLITE };
+        let rows = self.fetch_write(sql, args![owner, now.micros(), i64::from(most)]).await?;
+        let mut claimed = rows.iter().map(claimed).collect::<Result<Vec<_>, Error>>()?;
+        // What is returned has no order of its own.
+        claimed.sort_by_key(|(priority, claimed)| (-priority, claimed.due, claimed.run));
+        Ok(claimed.into_iter().map(|(_, claimed)| claimed).collect())
+    }
+
+    /// Returns when the next waiting run that nobody holds can go on; nothing when none waits for a time.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn next_due(&self) -> Result<Option<Timestamp>, Error> {
+        const NEXT: &str = "SELECT MIN(waiting_until) FROM runs WHERE owner IS NULL AND parent_run IS NULL \
+                            AND state = 'waiting' AND waiting_until IS NOT NULL";
+        let rows = self.fetch(NEXT, args![]).await?;
+        Ok(rows.first().map(|row| row.optional_int(0)).transpose()?.flatten().map(Timestamp))
+    }
+
+    /// Puts a run that was stopped in good order back into the queue.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn requeue(&self, run: RunId) -> Result<(), Error> {
+        const REQUEUE: &str = "UPDATE runs SET state = 'queued' WHERE id = $1 AND owner IS NULL AND state = 'running'";
+        self.execute(REQUEUE, args![run.to_string()]).await?;
+        Ok(())
+    }
+
+    /// Frees a run that cannot go on, waiting without a time.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn hold_back(&self, run: RunId, fence: Fence, reason: &str) -> Result<(), Error> {
+        const HOLD: &str = "UPDATE runs SET state = 'waiting', waiting_until = NULL, reason = $3, owner = NULL, \
+                            beat = beat + 1 WHERE id = $1 AND fence = $2";
+        self.execute(HOLD, args![run.to_string(), fence.0, reason]).await?;
+        Ok(())
+    }
+
+    /// Lists the leases of runs that somebody holds, for whoever looks for owners that are gone.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn held(&self) -> Result<Vec<(RunId, Lease, VersionId)>, Error> {
+        const HELD: &str = "SELECT id, owner, fence, beat, version FROM runs WHERE owner IS NOT NULL \
+                            AND parent_run IS NULL AND state NOT IN ('succeeded', 'failed', 'canceled')";
+        let rows = self.fetch(HELD, args![]).await?;
+        rows.iter()
+            .map(|row| {
+                let owner = row.optional_text(1)?.map(str::to_owned);
+                let lease = Lease { owner, fence: Fence(row.int(2)?), beat: row.int(3)? };
+                Ok((row.parsed(0)?, lease, VersionId(row.text(4)?.into())))
+            })
+            .collect()
+    }
+
+    /// Counts runs by their states.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn run_counts(&self) -> Result<Vec<(String, u64)>, Error> {
+        const COUNTS: &str = "SELECT state, COUNT(*) FROM runs WHERE state NOT IN ('succeeded', 'failed', 'canceled') \
+                              GROUP BY state";
+        let rows = self.fetch(COUNTS, args![]).await?;
+        rows.iter().map(|row| Ok((row.text(0)?.to_owned(), row.int(1)?.unsigned_abs()))).collect()
+    }
+}
+
+fn claimed(row: &Row) -> Result<(i64, Claimed), Error> {
+    let created = Timestamp(row.int(3)?);
+    let waited = if row.text(5)? == "waiting" { row.optional_int(4)?.map(Timestamp) } else { None };
+    let claimed = Claimed {
+        run: row.parsed(0)?,
+        version: VersionId(row.text(1)?.into()),
+        fence: Fence(row.int(2)?),
+        due: waited.unwrap_or(created),
+    };
+    Ok((row.int(6)?, claimed))
+}
