@@ -6,6 +6,7 @@
 mod auth;
 mod complete;
 mod connectors;
+mod daemon;
 mod effects;
 mod explain;
 mod graph;
@@ -49,7 +50,7 @@ pub struct Global {
     /// The project's folder; by default the nearest one above with a pipewright.yaml, else the current one.
     #[arg(long, global = true, value_name = "DIR")]
     project: Option<std::path::PathBuf>,
-    /// How much is logged to stderr: error, warn, info, debug, trace [env: PIPEWRIGHT_LOG] [default: warn]
+    /// How much is logged to stderr: error, warn, info, debug, trace [env: PIPEWRIGHT_LOG] [default: warn; of the daemon info]
     #[arg(long, global = true, value_name = "LEVEL")]
     log: Option<tracing::Level>,
     /// Whether to color what people read.
@@ -82,6 +83,8 @@ enum Command {
     Init(init::Init),
     /// Run a pipeline, by file or by name.
     Run(run::Run),
+    /// Execute what is queued or waits, until it is told to end.
+    Daemon(daemon::Daemon),
     /// Check pipeline files, all faults of all files in one go.
     Validate(validate::Validate),
     /// Draw the steps of a pipeline, colored by outcome where a run is named.
@@ -156,7 +159,10 @@ pub fn main() -> Exit {
             return if error.use_stderr() { Exit::Wrong } else { Exit::Well };
         }
     };
-    match log_level(&arguments.global) {
+    // Whoever leaves a program running wants to read what it does.
+    let usual =
+        if matches!(arguments.command, Command::Daemon(_)) { tracing::Level::INFO } else { tracing::Level::WARN };
+    match log_level(&arguments.global, usual) {
         Ok(level) => crate::telemetry::start(level),
         Err(text) => {
             print::error(&text);
@@ -184,14 +190,14 @@ pub fn main() -> Exit {
     }
 }
 
-fn log_level(global: &Global) -> Result<tracing::Level, String> {
+fn log_level(global: &Global, usual: tracing::Level) -> Result<tracing::Level, String> {
     let stated = crate::app::environment("PIPEWRIGHT_LOG").filter(|text| !text.is_empty());
     match (global.log, stated) {
         (Some(level), _) => Ok(level),
         (None, Some(text)) => text
             .parse()
             .map_err(|_| format!("`PIPEWRIGHT_LOG={text}`: expected one of error, warn, info, debug, trace")),
-        (None, None) => Ok(tracing::Level::WARN),
+        (None, None) => Ok(usual),
     }
 }
 
@@ -205,6 +211,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, Fault> {
     match arguments.command {
         Command::Init(command) => command.execute(),
         Command::Run(command) => command.execute(&global).await,
+        Command::Daemon(command) => command.execute(&global).await,
         Command::Validate(command) => command.execute(&global).await,
         Command::Graph(command) => command.execute(&global).await,
         Command::Runs(command) => command.execute(&global).await,

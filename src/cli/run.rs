@@ -155,6 +155,8 @@ pub(super) async fn follow(
             Ok(exit)
         }
         Execution::Waiting { until, reason, in_doubt } => {
+            // Its time is the daemon's to know.
+            app.ring();
             let until = until.map(|until| format!(" until {until}")).unwrap_or_default();
             print::talk(&format!("run {run} waits{until}: {}", print::clean(&reason)));
             print::hint(&if in_doubt {

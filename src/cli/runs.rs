@@ -260,6 +260,10 @@ async fn cancel(app: &App, run: &RunRecord, undo: bool) -> Result<Exit, Fault> {
         return Err(Fault::Usage(format!("run `{}` is {} already", run.id, run.state.name())));
     }
     app.engine.signal(run.id, &Signal::Cancel { undo }).await?;
+    if app.ring() {
+        print::talk(&format!("the daemon goes on with run {}", run.id));
+        return Ok(Exit::Well);
+    }
     let lease = app.engine.parts().store.lease(run.id).await?;
     if lease.is_some_and(|lease| lease.owner.is_some_and(|owner| !(app.engine.parts().owner_is_gone)(&owner))) {
         print::talk(&format!("run {} is told to end; the process that executes it obeys within a second", run.id));

@@ -72,16 +72,20 @@ fn socket(root: &Path) -> PathBuf {
     root.join(SOCKET)
 }
 
-/// Rings the bell of the project's daemon, if there is one. That nobody hears it is no fault: the daemon looks by itself,
-/// only later.
-pub fn ring(root: &Path) {
-    #[cfg(unix)]
-    if let Ok(own) = std::os::unix::net::UnixDatagram::unbound() {
-        let _ = own.set_nonblocking(true);
-        let _ = own.send_to(b"!", socket(root));
+/// Rings the bell of the project's daemon. Returns whether there is one that hears it; it looks by itself, too, only later.
+#[cfg(unix)]
+pub fn ring(root: &Path) -> bool {
+    let Ok(own) = std::os::unix::net::UnixDatagram::unbound() else { return false };
+    match own.set_nonblocking(true).and_then(|()| own.send_to(b"!", socket(root))) {
+        Ok(_) => true,
+        // One that has not yet heard the last rings will look.
+        Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
     }
-    #[cfg(not(unix))]
-    let _ = root;
+}
+
+#[cfg(not(unix))]
+pub fn ring(_: &Path) -> bool {
+    false
 }
 
 #[cfg(test)]
@@ -92,11 +96,11 @@ mod tests {
     async fn another_process_rings_and_a_socket_that_was_left_behind_does_no_harm() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(folder.path().join(".pipewright")).unwrap();
-        ring(folder.path());
+        assert!(!ring(folder.path()));
         std::fs::write(socket(folder.path()), "").unwrap();
         let bell = Bell::default();
         let hung = bell.hang_up(folder.path()).unwrap();
-        ring(folder.path());
+        assert!(ring(folder.path()));
         bell.rung().await;
         drop(hung);
         assert!(!socket(folder.path()).exists());

@@ -1,0 +1,157 @@
+//! `pipewright daemon`.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+
+use clap::Args;
+use tokio_util::sync::CancellationToken;
+
+use super::Exit;
+use super::Global;
+use super::interrupts::Interrupts;
+use super::print;
+use super::validate::open_project;
+use crate::app::App;
+use crate::app::Fault;
+use crate::daemon::bell::Bell;
+use crate::daemon::metrics::Metrics;
+use crate::daemon::page;
+use crate::daemon::page::Page;
+use crate::daemon::worker::Worker;
+use crate::model::Duration;
+
+/// Held by the daemon of an embedded store, below the project's folder.
+const LOCK: &str = ".pipewright/daemon.lock";
+
+/// Executes what the queue has, until it is told to end: runs that wait for a time, for a retry or for a person's word, and
+/// those whose process is gone.
+#[derive(Debug, Args)]
+pub(super) struct Daemon {
+    /// Where `/healthz`, `/readyz` and `/metrics` are served.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4120")]
+    listen: SocketAddr,
+    /// So many runs are executed at the same time.
+    #[arg(long, value_name = "NUMBER", default_value_t = 32)]
+    runs: usize,
+    /// How long steps under way may take to end when the daemon is told to.
+    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    drain_timeout: Duration,
+}
+
+impl Daemon {
+    pub(super) async fn execute(self, global: &Global) -> Result<Exit, Fault> {
+        let app = open_project(global).await?;
+        let _lock = locked(&app)?;
+        if let Some(world) = &app.sandbox {
+            app.engine.parts().store.enter(world.id()).await?;
+        }
+        let mut interrupts = Interrupts::listen()?;
+        let (bell, metrics, stop) = (Bell::default(), Arc::new(Metrics::default()), CancellationToken::new());
+        let hung = bell.hang_up(&app.root)?;
+        let ready = Arc::new(AtomicBool::new(false));
+        let store = app.engine.parts().store.clone();
+        let page = Page { store: store.clone(), metrics: metrics.clone(), ready: ready.clone() };
+        let address = page::serve(page, self.listen).await.map_err(|error| {
+            let help = "`--listen` names another address";
+            Fault::Usage(format!("cannot listen at {}: {error}; {help}", self.listen))
+        })?;
+        let worker = Worker {
+            engine: app.engine.clone(),
+            registry: app.registry.clone(),
+            bell,
+            metrics,
+            most: self.runs.max(1),
+            stop: stop.clone(),
+            drain: self.drain_timeout,
+        };
+        let working = tokio::spawn(worker.work());
+        ready.store(true, Relaxed);
+        supervisor::ready();
+        let watchdog = supervisor::watch();
+        tracing::info!(%address, project = %app.root.display(), "the daemon works");
+        interrupts.next().await;
+        ready.store(false, Relaxed);
+        supervisor::stopping();
+        tracing::info!("the daemon ends in good order; a second signal ends it at once");
+        stop.cancel();
+        let left = tokio::select! {
+            left = working => left.unwrap_or_default(),
+            () = interrupts.next() => return Ok(Exit::Interrupted),
+        };
+        drop((hung, watchdog));
+        store.close().await?;
+        if left > 0 {
+            print::talk(&format!(
+                "{left} runs were given up after {}; they go on from their journals",
+                self.drain_timeout
+            ));
+        }
+        Ok(Exit::Well)
+    }
+}
+
+/// Sees that an embedded store has one daemon; the lock lasts as long as what is returned.
+fn locked(app: &App) -> Result<Option<File>, Fault> {
+    let shared = app.project.store.as_deref().is_some_and(|url| !url.starts_with("sqlite:"));
+    if shared && !app.engine.parts().access.rehearsal {
+        return Ok(None);
+    }
+    let path = app.root.join(LOCK);
+    std::fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+    let file = File::options().create(true).truncate(false).write(true).open(&path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            let message = "this project has a daemon already, and its embedded store takes one; a PostgreSQL store \
+                           (`store: postgres://…` in pipewright.yaml) takes many";
+            Err(Fault::Usage(message.to_owned()))
+        }
+        Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+/// What a service manager is told. Where there is none, nothing happens.
+mod supervisor {
+    #[cfg(unix)]
+    fn tell(state: sd_notify::NotifyState<'_>) {
+        if let Err(error) = sd_notify::notify(&[state]) {
+            tracing::warn!(%error, "the service manager could not be told");
+        }
+    }
+
+    #[cfg(unix)]
+    pub(super) fn ready() {
+        tell(sd_notify::NotifyState::Ready);
+    }
+
+    #[cfg(unix)]
+    pub(super) fn stopping() {
+        tell(sd_notify::NotifyState::Stopping);
+    }
+
+    /// Says regularly that the process lives, for as long as what it returns is kept: the runtime's tasks run.
+    #[cfg(unix)]
+    pub(super) fn watch() -> Option<tokio_util::task::AbortOnDropHandle<()>> {
+        let every = sd_notify::watchdog_enabled()? / 2;
+        Some(tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
+            let mut beat = tokio::time::interval(every);
+            loop {
+                beat.tick().await;
+                tell(sd_notify::NotifyState::Watchdog);
+            }
+        })))
+    }
+
+    #[cfg(not(unix))]
+    pub(super) fn ready() {}
+
+    #[cfg(not(unix))]
+    pub(super) fn stopping() {}
+
+    #[cfg(not(unix))]
+    pub(super) fn watch() {}
+}
