@@ -10,6 +10,7 @@ mod operations;
 mod rehearsal;
 mod requests;
 mod time;
+mod worker;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
