@@ -43,7 +43,7 @@ impl Stage {
 
     /// Moves the clock by steps until a run is in a state.
     async fn until(&self, engine: &Engine, run: RunId, state: RunState, step: Duration) {
-        for _ in 0..5_000 {
+        for _ in 0..100_000 {
             let record = engine.parts().store.run(run).await.unwrap().unwrap();
             if record.state == state {
                 return;
@@ -138,7 +138,7 @@ async fn a_signal_wakes_a_run_that_sleeps_for_days() {
     let pipeline = stage.pipeline(LONG);
     let run = engine.enqueue(&pipeline, Value::map::<&str>([]), None).await.unwrap().unwrap();
     let at = stage.worker(&engine);
-    stage.until(&engine, run, RunState::Waiting, Duration::from_millis(10)).await;
+    stage.until(&engine, run, RunState::Waiting, Duration::ZERO).await;
     engine.signal(run, &Signal::Cancel { undo: false }).await.unwrap();
     at.bell.ring();
     stage.until(&engine, run, RunState::Canceled, Duration::ZERO).await;
@@ -154,7 +154,7 @@ async fn what_is_under_way_when_the_daemon_ends_is_in_the_queue_afterwards() {
     );
     let run = engine.enqueue(&pipeline, Value::map::<&str>([]), None).await.unwrap().unwrap();
     let at = stage.worker(&engine);
-    stage.until(&engine, run, RunState::Running, Duration::from_millis(1)).await;
+    stage.until(&engine, run, RunState::Running, Duration::ZERO).await;
     assert_eq!(at.end().await, 0);
     let record = engine.parts().store.run(run).await.unwrap().unwrap();
     assert!(!record.owned && matches!(record.state, RunState::Queued | RunState::Waiting), "{record:?}");
