@@ -131,7 +131,7 @@ pub(super) async fn execute(
         published,
         globals: Arc::default(),
         inputs: record.inputs,
-        slot: record.slot.map_or(Value::Null, Value::from),
+        slot: record.slot.as_deref().map_or(Value::Null, slot_time),
         jobs: JoinSet::new(),
         canceled: CancellationToken::new(),
         work_ends,
@@ -156,6 +156,12 @@ pub(super) async fn execute(
     let execution = execution?;
     closed?;
     Ok(execution)
+}
+
+/// Returns the logical time of a slot, which stands behind the name of its trigger: `TRIGGER@2026-03-01T09:00:00Z`.
+fn slot_time(slot: &str) -> Value {
+    let time = slot.rsplit_once('@').map_or(slot, |(_, time)| time);
+    time.parse().map_or_else(|_| Value::from(slot), Value::Time)
 }
 
 fn learn(event: &RunEvent, secrets: &dyn SecretSource) {

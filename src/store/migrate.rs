@@ -16,6 +16,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (2, include_str!("../../migrations/0002_streams.sql")),
     (3, include_str!("../../migrations/0003_connections.sql")),
     (4, include_str!("../../migrations/0004_queue.sql")),
+    (5, include_str!("../../migrations/0005_schedules.sql")),
 ];
 
 const APPLIED: &str = "SELECT number, checksum FROM pipewright_migrations ORDER BY number";

@@ -93,6 +93,12 @@ impl Store {
     }
 
     async fn create(&self, run: &NewRun, owner: Option<&str>) -> Result<bool, Error> {
+        let (sql, args) = self.insertion(run, owner).await?;
+        Ok(self.execute(sql, args).await? > 0)
+    }
+
+    /// Returns the statement that makes a run, unless there is one of its id or slot.
+    pub(super) async fn insertion(&self, run: &NewRun, owner: Option<&str>) -> Result<(&'static str, Vec<Arg>), Error> {
         const CREATE: &str = "INSERT INTO runs (id, pipeline, version, inputs, slot, priority, parent_run, parent_path, \
                               created_at, state, owner, fence, beat, signals, last_signal) \
                               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'queued', $10, $11, 0, 0, 0) \
@@ -112,7 +118,7 @@ impl Store {
             owner.map(str::to_owned),
             i64::from(owner.is_some()),
         ];
-        Ok(self.execute(CREATE, args).await? > 0)
+        Ok((CREATE, args))
     }
 
     pub async fn run(&self, id: RunId) -> Result<Option<RunRecord>, Error> {

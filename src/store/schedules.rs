@@ -1,0 +1,100 @@
+//! Where schedules stand, and their firings.
+
+use super::Batch;
+use super::Error;
+use super::NewRun;
+use super::Store;
+use super::db::args;
+use crate::model::RunId;
+use crate::model::Timestamp;
+
+/// Where a time trigger stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScheduleRow {
+    pub pipeline: String,
+    pub trigger: String,
+    /// Slots up to this logical time have been decided on.
+    pub seen: Timestamp,
+    /// Whether a person has switched it off.
+    pub disabled: bool,
+}
+
+/// How far a schedule has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    pub pipeline: String,
+    pub trigger: String,
+    pub seen: Timestamp,
+}
+
+impl Store {
+    /// Lists all schedules that were ever looked at.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn schedules(&self) -> Result<Vec<ScheduleRow>, Error> {
+        const ALL: &str = "SELECT pipeline, trigger_id, seen, disabled FROM schedules ORDER BY pipeline, trigger_id";
+        let rows = self.fetch(ALL, args![]).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(ScheduleRow {
+                    pipeline: row.text(0)?.to_owned(),
+                    trigger: row.text(1)?.to_owned(),
+                    seen: Timestamp(row.int(2)?),
+                    disabled: row.int(3)? != 0,
+                })
+            })
+            .collect()
+    }
+
+    /// Notes schedules that are new: what lay before `now` is none of theirs.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn meet_schedules(&self, new: &[(String, String)], now: Timestamp) -> Result<(), Error> {
+        const MEET: &str = "INSERT INTO schedules (pipeline, trigger_id, seen, disabled) VALUES ($1, $2, $3, 0) \
+                            ON CONFLICT DO NOTHING";
+        let mut batch = Batch::default();
+        for (pipeline, trigger) in new {
+            batch.push(MEET, args![pipeline.as_str(), trigger.as_str(), now.micros()]);
+        }
+        self.apply(batch).await?.map_err(|error| self.place().error(error))
+    }
+
+    /// Makes the runs of slots and notes how far their schedules have come, in one transaction. A slot that has a run, of
+    /// this process or another, gets no second one; nobody's progress is taken back.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn fire(&self, runs: &[NewRun], progress: &[Progress]) -> Result<(), Error> {
+        const SEEN: &str = "UPDATE schedules SET seen = $3 WHERE pipeline = $1 AND trigger_id = $2 AND seen < $3";
+        let mut batch = Batch::default();
+        for run in runs {
+            let (sql, args) = self.insertion(run, None).await?;
+            batch.push(sql, args);
+        }
+        for one in progress {
+            batch.push(SEEN, args![one.pipeline.as_str(), one.trigger.as_str(), one.seen.micros()]);
+        }
+        self.apply(batch).await?.map_err(|error| self.place().error(error))
+    }
+
+    /// Switches a schedule off or on. Returns false where it was never looked at.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn switch_schedule(&self, pipeline: &str, trigger: &str, disabled: bool) -> Result<bool, Error> {
+        const SWITCH: &str = "UPDATE schedules SET disabled = $3 WHERE pipeline = $1 AND trigger_id = $2";
+        Ok(self.execute(SWITCH, args![pipeline, trigger, i64::from(disabled)]).await? > 0)
+    }
+
+    /// Returns the run of a slot.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn run_of_slot(&self, pipeline: &str, slot: &str) -> Result<Option<RunId>, Error> {
+        const FIND: &str = "SELECT id FROM runs WHERE pipeline = $1 AND slot = $2";
+        let rows = self.fetch(FIND, args![pipeline, slot]).await?;
+        rows.first().map(|row| row.parsed(0)).transpose()
+    }
+}
