@@ -217,7 +217,7 @@ pub async fn open(
 impl App {
     /// Tells the project's daemon that something was written for it. Returns whether there is one.
     pub fn ring(&self) -> bool {
-        crate::daemon::bell::ring(&self.root)
+        crate::daemon::bell::ring(&self.root, self.engine.parts().access.rehearsal)
     }
 
     /// Links a connection of the project file with the manifest that there is now.

@@ -26,6 +26,7 @@ use crate::model::Duration;
 
 /// Held by the daemon of an embedded store, below the project's folder.
 const LOCK: &str = ".pipewright/daemon.lock";
+const SANDBOX_LOCK: &str = ".pipewright/sandbox.lock";
 
 /// Executes what the queue has, until it is told to end: runs that wait for a time, for a retry or for a person's word, and
 /// those whose process is gone.
@@ -51,7 +52,7 @@ impl Daemon {
         }
         let mut interrupts = Interrupts::listen()?;
         let (bell, metrics, stop) = (Bell::default(), Arc::new(Metrics::default()), CancellationToken::new());
-        let hung = bell.hang_up(&app.root)?;
+        let hung = bell.hang_up(&app.root, app.engine.parts().access.rehearsal)?;
         let ready = Arc::new(AtomicBool::new(false));
         let store = app.engine.parts().store.clone();
         let page = Page { store: store.clone(), metrics: metrics.clone(), ready: ready.clone() };
@@ -97,10 +98,11 @@ impl Daemon {
 /// Sees that an embedded store has one daemon; the lock lasts as long as what is returned.
 fn locked(app: &App) -> Result<Option<File>, Fault> {
     let shared = app.project.store.as_deref().is_some_and(|url| !url.starts_with("sqlite:"));
-    if shared && !app.engine.parts().access.rehearsal {
+    let rehearsal = app.engine.parts().access.rehearsal;
+    if shared && !rehearsal {
         return Ok(None);
     }
-    let path = app.root.join(LOCK);
+    let path = app.root.join(if rehearsal { SANDBOX_LOCK } else { LOCK });
     std::fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
     let file = File::options().create(true).truncate(false).write(true).open(&path)?;
     match file.try_lock() {

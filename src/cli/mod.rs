@@ -21,6 +21,7 @@ mod sandbox;
 mod schema;
 mod screen;
 mod secrets;
+mod status;
 mod validate;
 mod watch;
 mod wire;
@@ -89,6 +90,8 @@ enum Command {
     Validate(validate::Validate),
     /// Draw the steps of a pipeline, colored by outcome where a run is named.
     Graph(graph::Graph),
+    /// Show what runs, waits, is late, or is in doubt.
+    Status(status::Status),
     /// List runs, look into them, cancel, retry or resume them.
     #[command(subcommand)]
     Runs(runs::Runs),
@@ -214,6 +217,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Daemon(command) => command.execute(&global).await,
         Command::Validate(command) => command.execute(&global).await,
         Command::Graph(command) => command.execute(&global).await,
+        Command::Status(command) => command.execute(&global).await,
         Command::Runs(command) => command.execute(&global).await,
         Command::Effects(command) => command.execute(&global).await,
         Command::Secrets(command) => command.execute(&global).await,

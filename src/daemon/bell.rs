@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-/// Where the socket is, below the project's folder.
+/// Where the socket is, below the project's folder; a rehearsal has a daemon of its own.
 const SOCKET: &str = ".pipewright/daemon.sock";
+const REHEARSED: &str = ".pipewright/sandbox.sock";
 
 /// Is rung by other processes, and by this one.
 #[derive(Clone, Debug, Default)]
@@ -30,8 +31,8 @@ impl Bell {
     /// # Errors
     /// The socket cannot be made.
     #[cfg(unix)]
-    pub fn hang_up(&self, root: &Path) -> std::io::Result<Hung> {
-        let path = socket(root);
+    pub fn hang_up(&self, root: &Path, rehearsal: bool) -> std::io::Result<Hung> {
+        let path = socket(root, rehearsal);
         // One that was left behind by a daemon that was killed; a living one is told from it by the lock.
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
@@ -49,8 +50,8 @@ impl Bell {
     }
 
     #[cfg(not(unix))]
-    pub fn hang_up(&self, root: &Path) -> std::io::Result<Hung> {
-        Ok(Hung { path: socket(root), listening: tokio::spawn(std::future::pending()) })
+    pub fn hang_up(&self, root: &Path, rehearsal: bool) -> std::io::Result<Hung> {
+        Ok(Hung { path: socket(root, rehearsal), listening: tokio::spawn(std::future::pending()) })
     }
 }
 
@@ -68,15 +69,15 @@ impl Drop for Hung {
     }
 }
 
-fn socket(root: &Path) -> PathBuf {
-    root.join(SOCKET)
+fn socket(root: &Path, rehearsal: bool) -> PathBuf {
+    root.join(if rehearsal { REHEARSED } else { SOCKET })
 }
 
 /// Rings the bell of the project's daemon. Returns whether there is one that hears it; it looks by itself, too, only later.
 #[cfg(unix)]
-pub fn ring(root: &Path) -> bool {
+pub fn ring(root: &Path, rehearsal: bool) -> bool {
     let Ok(own) = std::os::unix::net::UnixDatagram::unbound() else { return false };
-    match own.set_nonblocking(true).and_then(|()| own.send_to(b"!", socket(root))) {
+    match own.set_nonblocking(true).and_then(|()| own.send_to(b"!", socket(root, rehearsal))) {
         Ok(_) => true,
         // One that has not yet heard the last rings will look.
         Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
@@ -84,7 +85,7 @@ pub fn ring(root: &Path) -> bool {
 }
 
 #[cfg(not(unix))]
-pub fn ring(_: &Path) -> bool {
+pub fn ring(_: &Path, _: bool) -> bool {
     false
 }
 
@@ -96,13 +97,13 @@ mod tests {
     async fn another_process_rings_and_a_socket_that_was_left_behind_does_no_harm() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(folder.path().join(".pipewright")).unwrap();
-        assert!(!ring(folder.path()));
-        std::fs::write(socket(folder.path()), "").unwrap();
+        assert!(!ring(folder.path(), false));
+        std::fs::write(socket(folder.path(), false), "").unwrap();
         let bell = Bell::default();
-        let hung = bell.hang_up(folder.path()).unwrap();
-        assert!(ring(folder.path()));
+        let hung = bell.hang_up(folder.path(), false).unwrap();
+        assert!(ring(folder.path(), false));
         bell.rung().await;
         drop(hung);
-        assert!(!socket(folder.path()).exists());
+        assert!(!socket(folder.path(), false).exists());
     }
 }

@@ -1,0 +1,130 @@
+//! `pipewright status`: what runs, waits, is late, is in doubt.
+
+use clap::Args;
+
+use super::Exit;
+use super::Global;
+use super::print;
+use super::validate::open_project;
+use crate::app::App;
+use crate::app::Fault;
+use crate::model::Duration;
+use crate::model::RunState;
+use crate::model::Timestamp;
+use crate::model::Value;
+use crate::store::EffectFilter;
+use crate::store::EffectState;
+use crate::store::RunFilter;
+use crate::store::RunRecord;
+
+/// A run that could have begun so long ago is late.
+const LATE: Duration = Duration::from_secs(10);
+/// At most so many runs of a kind are listed; all are counted.
+const LISTED: usize = 20;
+
+/// Shows what runs, waits, is late, or is in doubt, and whether a daemon sees to it.
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    /// Print it as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is told of a run that has not ended.
+#[derive(Debug)]
+struct Line {
+    run: RunRecord,
+    word: &'static str,
+    note: String,
+}
+
+impl Status {
+    pub(super) async fn execute(self, global: &Global) -> Result<Exit, Fault> {
+        let app = open_project(global).await?;
+        let now = app.engine.parts().system.clock.now();
+        let states = vec![RunState::Running, RunState::Queued, RunState::Waiting];
+        let store = &app.engine.parts().store;
+        let open = store.runs(&RunFilter { states, ..RunFilter::default() }).await?;
+        // A child run is its parent's business.
+        let lines: Vec<Line> = open.into_iter().filter(|run| run.parent.is_none()).map(|run| line(run, now)).collect();
+        let doubts = EffectFilter { states: vec![EffectState::InDoubt], ..EffectFilter::default() };
+        let doubts = store.effects(&doubts).await?.len();
+        // To ring is to ask whether somebody is there; that it looks at the queue then does no harm.
+        let daemon = app.ring();
+        if self.json {
+            print::line(&json(&lines, doubts, daemon).to_string());
+        } else {
+            self.show(&app, &lines, doubts, daemon);
+        }
+        Ok(if doubts > 0 || lines.iter().any(|line| line.word == "late") { Exit::Waiting } else { Exit::Well })
+    }
+
+    fn show(&self, app: &App, lines: &[Line], doubts: usize, daemon: bool) {
+        let counts = ["running", "queued", "late", "waiting"].map(|word| {
+            let count = lines.iter().filter(|line| line.word == word).count();
+            format!("{count} {word}")
+        });
+        print::line(&format!("{}, {doubts} effects in doubt", counts.join(", ")));
+        let rows: Vec<_> = lines
+            .iter()
+            .take(LISTED)
+            .map(|line| {
+                let run = &line.run;
+                vec![run.id.to_string(), run.pipeline.to_string(), line.word.to_owned(), print::clip(&line.note, 80)]
+            })
+            .collect();
+        if !rows.is_empty() {
+            print::table(&["run", "pipeline", "state", "note"], &rows);
+        }
+        if lines.len() > LISTED {
+            print::talk(&format!("and {} more: `pipewright runs list`", lines.len() - LISTED));
+        }
+        let program = super::run::program(app);
+        if doubts > 0 {
+            print::hint(&format!("`{program} effects list --state in_doubt` shows what is in doubt"));
+        }
+        if !daemon {
+            print::hint(&format!("no daemon works on this project: `{program} daemon` goes on with what waits"));
+        }
+    }
+}
+
+fn line(run: RunRecord, now: Timestamp) -> Line {
+    let due = match run.state {
+        RunState::Waiting => run.waiting_until,
+        _ => Some(run.created_at),
+    };
+    let overdue = due.map(|due| now.since(due)).filter(|late| *late > LATE && !run.owned);
+    let (word, note) = match (run.state, overdue) {
+        (RunState::Running, _) => ("running", String::new()),
+        (_, Some(late)) => ("late", format!("by {}", print::length(late))),
+        (RunState::Waiting, None) => ("waiting", waits(&run, now)),
+        _ => ("queued", format!("priority {}", run.priority)),
+    };
+    Line { run, word, note }
+}
+
+fn waits(run: &RunRecord, now: Timestamp) -> String {
+    let reason = run.reason.as_deref().unwrap_or_default();
+    match run.waiting_until {
+        Some(until) => format!("{reason} (in {})", print::length(until.since(now))),
+        None => reason.to_owned(),
+    }
+}
+
+fn json(lines: &[Line], doubts: usize, daemon: bool) -> Value {
+    let runs = lines.iter().map(|line| {
+        Value::map([
+            ("run", Value::from(line.run.id.to_string())),
+            ("pipeline", Value::from(&*line.run.pipeline)),
+            ("state", Value::from(line.word)),
+            ("until", line.run.waiting_until.map_or(Value::Null, Value::Time)),
+            ("note", Value::from(line.note.as_str())),
+        ])
+    });
+    Value::map([
+        ("daemon", Value::Bool(daemon)),
+        ("in_doubt", Value::Int(doubts as i128)),
+        ("runs", Value::list(runs.collect())),
+    ])
+}
