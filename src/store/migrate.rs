@@ -30,20 +30,24 @@ const WAL_ATTEMPTS: u32 = 100;
 
 /// Brings a SQLite store up to date; one query when it is.
 pub(super) async fn sqlite(connection: &mut SqliteConnection, place: &Place, read_only: bool) -> Result<(), Error> {
-    let known = sqlx::query(APPLIED).fetch_all(&mut *connection).await;
+    let mut known = sqlx::query(APPLIED).fetch_all(&mut *connection).await;
+    if known.as_ref().is_err_and(is_no_table) {
+        let tables = sqlx::query("SELECT COUNT(*) FROM sqlite_master").fetch_one(&mut *connection).await;
+        let tables: i64 = tables.and_then(|row| row.try_get(0)).map_err(|error| place.error(error))?;
+        if tables > 0 {
+            // Another process may have made them between the two questions.
+            known = sqlx::query(APPLIED).fetch_all(&mut *connection).await;
+            if known.as_ref().is_err_and(is_no_table) {
+                return Err(Error::Foreign { place: place.name().to_owned() });
+            }
+        }
+    }
     let missing = match known {
         Ok(rows) => {
             let applied = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<Vec<_>, _>>();
             check(&applied.map_err(|error| place.error(error))?, place)?
         }
-        Err(error) if is_no_table(&error) => {
-            let tables = sqlx::query("SELECT COUNT(*) FROM sqlite_master").fetch_one(&mut *connection).await;
-            let tables: i64 = tables.and_then(|row| row.try_get(0)).map_err(|error| place.error(error))?;
-            if tables > 0 {
-                return Err(Error::Foreign { place: place.name().to_owned() });
-            }
-            MIGRATIONS
-        }
+        Err(error) if is_no_table(&error) => MIGRATIONS,
         Err(error) => return Err(place.opening(error)),
     };
     if missing.is_empty() {

@@ -6,6 +6,7 @@ mod check;
 mod cli;
 mod connectors;
 mod crash;
+mod daemon;
 mod examples;
 mod foreign;
 mod hostile;
