@@ -75,6 +75,9 @@ mod tests {
 
     use jiff::tz::TimeZone;
 
+    use super::super::Dst;
+    use super::super::Missing;
+    use super::super::Repeated;
     use super::super::When;
     use super::*;
 
@@ -82,7 +85,7 @@ mod tests {
         let schedule = Schedule {
             when: When::Cron(cron.parse().unwrap()),
             zone: TimeZone::UTC,
-            dst: None,
+            dst: Dst { missing: Missing::Shift, repeated: Repeated::First },
             calendar: None,
             jitter: Duration::ZERO,
             name: Arc::from("x"),
@@ -130,7 +133,7 @@ mod tests {
         let schedule = Schedule {
             when: When::Cron("*/20 8-10 * * *".parse().unwrap()),
             zone: TimeZone::get("Europe/Berlin").unwrap(),
-            dst: None,
+            dst: Dst { missing: Missing::Shift, repeated: Repeated::First },
             calendar: None,
             jitter: Duration::ZERO,
             name: Arc::from("x"),

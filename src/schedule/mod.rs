@@ -45,8 +45,7 @@ pub struct Schedule {
     pub when: When,
     /// In which local times are read and shown, and days of the calendar begin.
     pub zone: TimeZone,
-    /// Nothing stands for what suits the pattern: see [`Schedule::dst`].
-    pub dst: Option<Dst>,
+    pub dst: Dst,
     pub calendar: Option<Arc<Calendar>>,
     /// The start is put off by less than this.
     pub jitter: Duration,
@@ -88,6 +87,40 @@ pub struct Local {
 pub struct PassedOver {
     pub named: DateTime,
     pub why: Why,
+}
+
+impl When {
+    /// Returns the rules for clock changes that suit it, where nothing else is asked for.
+    ///
+    /// A pattern of certain hours fires once on each of its days: missing times are shifted, and of two the first fires.
+    /// One of all hours goes on evenly in the night of a change: nothing is shifted, and both of two fire.
+    #[must_use]
+    pub fn usual_dst(&self) -> Dst {
+        match self {
+            Self::Cron(pattern) if pattern.is_hourly() => Dst { missing: Missing::Skip, repeated: Repeated::Both },
+            _ => Dst { missing: Missing::Shift, repeated: Repeated::First },
+        }
+    }
+
+    /// Returns the key of a trigger that says it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Cron(_) => "cron",
+            Self::Every(_) => "every",
+            Self::At(_) => "at",
+        }
+    }
+}
+
+impl fmt::Display for When {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cron(pattern) => pattern.fmt(formatter),
+            Self::Every(length) => length.fmt(formatter),
+            Self::At(moment) => moment.fmt(formatter),
+        }
+    }
 }
 
 impl Schedule {
@@ -145,24 +178,11 @@ impl Schedule {
         Some(found)
     }
 
-    /// Returns the rules for clock changes: what was asked for, else what suits the pattern.
-    ///
-    /// A pattern of certain hours fires once on each of its days: missing times are shifted, and of two the first fires.
-    /// One of all hours goes on evenly in the night of a change: nothing is shifted, and both of two fire.
-    #[must_use]
-    pub fn dst(&self) -> Dst {
-        let suits = match &self.when {
-            When::Cron(pattern) if pattern.is_hourly() => Dst { missing: Missing::Skip, repeated: Repeated::Both },
-            _ => Dst { missing: Missing::Shift, repeated: Repeated::First },
-        };
-        self.dst.unwrap_or(suits)
-    }
-
     fn walk(&self, after: Timestamp) -> Option<Walk<'_>> {
         match &self.when {
             When::Cron(pattern) => {
                 let calendar = self.calendar.as_deref();
-                Some(Walk::new(pattern, &self.zone, self.dst(), calendar, after.to_jiff()))
+                Some(Walk::new(pattern, &self.zone, self.dst, calendar, after.to_jiff()))
             }
             When::Every(_) | When::At(_) => None,
         }
