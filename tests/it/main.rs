@@ -16,6 +16,7 @@ mod odoo;
 mod paging;
 mod run;
 mod sandbox;
+mod schedules;
 mod schemas;
 mod store;
 mod streamed;
