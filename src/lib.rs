@@ -15,6 +15,7 @@ pub mod nodes;
 pub mod pipeline;
 pub mod portfolio;
 pub mod sandbox;
+pub mod schedule;
 pub mod secrets;
 pub mod store;
 pub mod system;

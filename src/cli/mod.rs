@@ -18,6 +18,7 @@ mod progress;
 mod run;
 mod runs;
 mod sandbox;
+mod schedules;
 mod schema;
 mod screen;
 mod secrets;
@@ -95,6 +96,9 @@ enum Command {
     /// List runs, look into them, cancel, retry or resume them.
     #[command(subcommand)]
     Runs(runs::Runs),
+    /// List what is due when, and look ahead.
+    #[command(subcommand)]
+    Schedules(schedules::Schedules),
     /// List writes to the outside world, and settle those in doubt.
     #[command(subcommand)]
     Effects(effects::Effects),
@@ -219,6 +223,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Graph(command) => command.execute(&global).await,
         Command::Status(command) => command.execute(&global).await,
         Command::Runs(command) => command.execute(&global).await,
+        Command::Schedules(command) => command.execute(&global),
         Command::Effects(command) => command.execute(&global).await,
         Command::Secrets(command) => command.execute(&global).await,
         Command::Auth(command) => command.execute(&global).await,

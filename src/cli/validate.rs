@@ -1,5 +1,6 @@
 //! `pipewright validate`, and loading what other commands name.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -119,6 +120,21 @@ pub(super) fn load_definition(global: &Global, target: &str) -> Result<Arc<Pipel
     let path = PathBuf::from(target);
     let from = path.parent().filter(|_| path.is_file()).map(PathBuf::from).unwrap_or_default();
     load_from(&catalog(global, &from)?.0, target)
+}
+
+/// Loads all pipelines of the project without opening its store, and says on stderr which have faults.
+pub(super) fn load_all(global: &Global) -> Result<(Vec<Arc<Pipeline>>, Exit), Fault> {
+    let (pipelines, checked) = catalog(global, &PathBuf::from("."))?.0.all();
+    let faulty: BTreeSet<_> = checked
+        .diagnostics
+        .iter()
+        .filter(|diagnostic| diagnostic.severity == Severity::Error)
+        .map(|diagnostic| diagnostic.span.file.clone())
+        .collect();
+    for file in &faulty {
+        print::error(&format!("{file} has faults: `pipewright validate` tells them"));
+    }
+    Ok((pipelines, if faulty.is_empty() { Exit::Well } else { Exit::Wrong }))
 }
 
 fn load_from(catalog: &Catalog, target: &str) -> Result<Arc<Pipeline>, Fault> {

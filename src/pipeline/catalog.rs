@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use super::Pipeline;
 use super::Project;
+use super::calendars;
+use super::calendars::FoundCalendar;
 use super::compile::Child;
 use super::compile::Schemas;
 use super::compile::World;
@@ -17,6 +19,7 @@ use super::declared::Declared;
 use super::project;
 use super::prompts;
 use super::prompts::PromptFile;
+use super::triggers::Around;
 use crate::diag::Code;
 use crate::diag::Diagnostic;
 use crate::diag::Position;
@@ -45,6 +48,8 @@ pub struct Catalog {
     /// The files that are being compiled, outermost first.
     open: RefCell<Vec<PathBuf>>,
     sources: RefCell<Sources>,
+    /// The calendars that were asked for, by name.
+    calendars: RefCell<BTreeMap<String, FoundCalendar>>,
 }
 
 type Compiled = (Option<Arc<Pipeline>>, Vec<Diagnostic>);
@@ -80,6 +85,7 @@ impl Catalog {
             done: RefCell::default(),
             open: RefCell::default(),
             sources: RefCell::default(),
+            calendars: RefCell::default(),
         }
     }
 
@@ -164,6 +170,16 @@ impl Catalog {
     /// Checks files and folders; without any, the project's pipelines and its settings.
     #[must_use]
     pub fn check(&self, paths: &[PathBuf]) -> Checked {
+        self.gather(paths).1
+    }
+
+    /// Compiles the project's pipelines: those without errors, and what a check says of all.
+    #[must_use]
+    pub fn all(&self) -> (Vec<Arc<Pipeline>>, Checked) {
+        self.gather(&[])
+    }
+
+    fn gather(&self, paths: &[PathBuf]) -> (Vec<Arc<Pipeline>>, Checked) {
         let mut files = Vec::new();
         let whole = paths.is_empty();
         let pipelines = self.root.join("pipelines");
@@ -182,6 +198,7 @@ impl Catalog {
             }
         }
         let mut names: BTreeMap<Arc<str>, PathBuf> = BTreeMap::new();
+        let mut pipelines = Vec::new();
         for file in files {
             let (pipeline, found) = self.compiled(&file);
             diagnostics.extend(found);
@@ -194,7 +211,9 @@ impl Catalog {
                     Diagnostic::error(Code::DuplicatePipeline, span, message)
                         .with_help("give one of them another `name`"),
                 );
+                continue;
             }
+            pipelines.push(pipeline);
         }
         sources.extend(&self.sources.borrow());
         // Connectors of the project's own, whether a pipeline uses them or not.
@@ -206,7 +225,7 @@ impl Catalog {
             let new: Vec<_> = checked.diagnostics.into_iter().filter(|it| !diagnostics.contains(it)).collect();
             diagnostics.extend(new);
         }
-        Checked { diagnostics, sources, files: count }
+        (pipelines, Checked { diagnostics, sources, files: count })
     }
 
     /// Checks a connector with the steps of its operations.
@@ -224,6 +243,7 @@ impl Catalog {
             schemas: &self.schemas,
             can_seal: self.can_seal,
             declared: &declared,
+            around: None,
             prompt: &prompt,
         };
         for composite in operations.iter().filter_map(|operation| operation.composite()) {
@@ -309,7 +329,7 @@ impl Catalog {
         // A file elsewhere may be meant for another project: what this one declares says nothing of it.
         let folder = self.folder.get_or_init(|| self.root.join("pipelines").canonicalize().ok());
         let own = folder.as_ref().is_some_and(|folder| path.canonicalize().is_ok_and(|path| path.starts_with(folder)));
-        let elsewhere = Declared::default();
+        let (elsewhere, around) = (Declared::default(), Elsewhere(self));
         let world = World {
             registry: &self.registry,
             foreign: &self.sources,
@@ -317,6 +337,7 @@ impl Catalog {
             can_seal: self.can_seal,
             schemas: &self.schemas,
             declared: if own { self.declared.get_or_init(|| Declared::read(&self.root)) } else { &elsewhere },
+            around: Some(if own { self } else { &around }),
             prompt: &prompt,
         };
         let compiled = compile(&file, &text, &world);
@@ -365,6 +386,42 @@ impl Catalog {
     }
 }
 
+impl Around for Catalog {
+    fn pipeline(&self, name: &str) -> Result<(), Option<String>> {
+        if self.by_name(name).is_some() {
+            return Ok(());
+        }
+        let names = self.names();
+        Err(did_you_mean(name, names.iter().map(String::as_str)).map(str::to_owned))
+    }
+
+    fn calendar(&self, name: &str) -> (FoundCalendar, Vec<Diagnostic>) {
+        if let Some(found) = self.calendars.borrow().get(name) {
+            return (found.clone(), Vec::new());
+        }
+        let shown = |path: &Path| self.shown(path);
+        let (found, faults) = calendars::find(&self.root, name, &shown, &mut self.sources.borrow_mut());
+        self.calendars.borrow_mut().insert(name.to_owned(), found.clone());
+        (found, faults)
+    }
+}
+
+/// The surroundings of a file that may be meant for another project: what is not found is not missed.
+struct Elsewhere<'c>(&'c Catalog);
+
+impl Around for Elsewhere<'_> {
+    fn pipeline(&self, _name: &str) -> Result<(), Option<String>> {
+        Ok(())
+    }
+
+    fn calendar(&self, name: &str) -> (FoundCalendar, Vec<Diagnostic>) {
+        match self.0.calendar(name) {
+            (FoundCalendar::Unknown { .. }, faults) => (FoundCalendar::Unchecked, faults),
+            found => found,
+        }
+    }
+}
+
 /// Lists the pipeline files below a folder, in order of their paths.
 fn collect(path: &Path, files: &mut Vec<PathBuf>, depth: usize) {
     if path.is_file() {
@@ -379,7 +436,7 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>, depth: usize) {
         let pipeline = (name.ends_with(".yaml") || name.ends_with(".yml"))
             && !name.ends_with(".test.yaml")
             && name != "pipewright.yaml";
-        if entry.is_dir() && !name.starts_with('.') && depth < 8 {
+        if entry.is_dir() && !name.starts_with('.') && !(depth == 0 && name == calendars::FOLDER) && depth < 8 {
             collect(&entry, files, depth + 1);
         } else if pipeline && entry.is_file() {
             files.push(entry);
@@ -402,6 +459,7 @@ pub fn compile_text(file: &str, text: &str, registry: &Registry) -> (Option<Arc<
         schemas: &schemas,
         can_seal: true,
         declared: &declared,
+        around: None,
         prompt: &prompt,
     };
     compile(&file.into(), text, &world)

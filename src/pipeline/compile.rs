@@ -23,6 +23,7 @@ use super::sealing;
 use super::shapes::Inferred;
 use super::step;
 use super::triggers;
+use super::triggers::Around;
 use crate::diag::Code;
 use crate::diag::Diagnostic;
 use crate::diag::Severity;
@@ -87,6 +88,8 @@ pub(super) struct World<'w> {
     pub(super) declared: &'w Declared,
     /// Takes the texts of other files that diagnostics stand in: manifests.
     pub(super) foreign: &'w RefCell<Sources>,
+    /// The project around the file; nothing where a file stands alone, and its names are not looked up.
+    pub(super) around: Option<&'w dyn Around>,
     /// Finds the files of prompts, by paths relative to the pipeline's file; else says why there is none.
     pub(super) prompt: &'w dyn Fn(&str) -> Result<PromptFile, String>,
 }
@@ -224,9 +227,8 @@ impl<'w> Compiler<'w> {
             Reader::mapping(self, labels);
         }
         self.read_inputs(tree);
-        if let Some(triggers) = tree.get("triggers") {
-            triggers::check(self, triggers);
-        }
+        let triggers =
+            tree.get("triggers").map(|triggers| triggers::compile(self, &name, triggers)).unwrap_or_default();
         let defaults = step::Defaults::read(self, tree.get("defaults"));
         self.later(tree);
         let main = self.graph(tree.get("steps"), &defaults, "steps", &[]);
@@ -267,6 +269,7 @@ impl<'w> Compiler<'w> {
             on_failure,
             finally,
             outputs,
+            triggers,
             timeout,
             deadline,
             priority: u8::try_from(priority).unwrap_or(5),

@@ -85,6 +85,7 @@ pub(super) fn compile(
         on_failure: graph::build(&mut compiler, Vec::new(), &[]),
         finally: graph::build(&mut compiler, Vec::new(), &[]),
         outputs: vec![(OUTPUT.into(), output)],
+        triggers: Vec::new(),
         timeout: None,
         deadline: None,
         priority: 5,

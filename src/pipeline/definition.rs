@@ -129,6 +129,7 @@ impl Pool<'_> {
             schemas: &self.schemas,
             can_seal: true,
             declared: &declared,
+            around: None,
             prompt: &prompt,
         };
         if let (Some(connector), Some(operation)) = (text("connector"), text("operation")) {

@@ -1,5 +1,6 @@
 //! From a YAML file to a checked pipeline.
 
+mod calendars;
 mod catalog;
 mod child;
 mod compile;
@@ -54,3 +55,10 @@ pub use self::pipeline::Retry;
 pub use self::pipeline::Step;
 pub use self::pipeline::Undo;
 pub use self::pipeline::Until;
+pub use self::triggers::After;
+pub use self::triggers::Bucket;
+pub use self::triggers::Ending;
+pub use self::triggers::Preset;
+pub use self::triggers::Trigger;
+pub use self::triggers::TriggerKind;
+pub use self::triggers::Webhook;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use petgraph::graph::DiGraph;
 
+use super::Trigger;
 use crate::model::Duration;
 use crate::model::Effect;
 use crate::model::ErrorClass;
@@ -27,6 +28,8 @@ pub struct Pipeline {
     pub on_failure: Graph,
     pub finally: Graph,
     pub outputs: Vec<(Arc<str>, TemplateTree)>,
+    /// In the order of the file.
+    pub triggers: Vec<Trigger>,
     /// Of work; time asleep does not count.
     pub timeout: Option<Duration>,
     /// Of all time since the run was made.

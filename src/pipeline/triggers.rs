@@ -1,115 +1,188 @@
-//! Triggers: checked now, working with the daemon.
+//! Triggers: what starts runs, from the file to typed values. Only the daemon fires them.
 
-use std::str::FromStr;
+mod read;
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+
+use super::calendars::FoundCalendar;
 use super::compile::Compiler;
 use super::compile::first_line;
-use super::expressions::Place;
-use super::read::Reader;
 use crate::diag::Code;
+use crate::diag::Diagnostic;
+use crate::diag::Span;
+use crate::model::Duration;
+use crate::schedule::Calendar;
+use crate::schedule::Dst;
+use crate::schedule::Policy;
+use crate::schedule::Schedule;
+use crate::schedule::When;
+use crate::template::Template;
+use crate::template::TemplateTree;
 use crate::yaml::Tree;
 use crate::yaml::TreeKind;
 
-const KINDS: [&str; 7] = ["cron", "every", "at", "webhook", "files", "after", "manual"];
-pub(super) const KEYS: &[&str] = &[
-    "cron", "every", "at", "webhook", "files", "after", "manual", "timezone", "dst", "missed", "window", "max",
-    "jitter", "calendar", "inputs", "enabled",
-];
+#[cfg(test)]
+pub(super) use self::read::KEYS;
 
-pub(super) fn check(compiler: &mut Compiler<'_>, tree: &Tree) {
+/// What starts runs of a pipeline.
+#[derive(Clone, Debug)]
+pub struct Trigger {
+    /// Its kind and a hash of what it waits for, `cron-1f6d3a90`: the same wherever it stands in the file, and whatever
+    /// else it says. A second trigger that waits for the same has `-2` behind it.
+    pub id: Arc<str>,
+    pub kind: TriggerKind,
+    /// UTC where nothing else is said.
+    pub zone: TimeZone,
+    pub dst: Dst,
+    pub missed: Policy,
+    pub jitter: Duration,
+    /// A stored version knows the built-in ones only: what is scheduled is the file.
+    pub calendar: Option<Arc<Calendar>>,
+    /// How often it may fire; only for what comes from outside.
+    pub bucket: Option<Bucket>,
+    /// The inputs of the run, over `event`.
+    pub inputs: TemplateTree,
+    pub enabled: bool,
+    pub span: Span,
+}
+
+/// What a trigger waits for.
+#[derive(Clone, Debug)]
+pub enum TriggerKind {
+    Time(When),
+    Webhook(Webhook),
+    /// New and changed files whose paths match.
+    Files(Arc<str>),
+    After(After),
+    Manual,
+}
+
+/// A request from outside.
+#[derive(Clone, Debug)]
+pub struct Webhook {
+    pub path: Arc<str>,
+    /// What requests are signed with.
+    pub secret: Option<Template>,
+    pub preset: Option<Preset>,
+}
+
+/// How a request is signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    Github,
+    Stripe,
+    Slack,
+    Meta,
+}
+
+/// The end of a run of another pipeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct After {
+    pub pipeline: Arc<str>,
+    pub on: Ending,
+}
+
+/// The ends that count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    Succeeded,
+    Failed,
+    Both,
+}
+
+/// At most so many firings in any such length of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    pub max: u32,
+    pub window: Duration,
+}
+
+/// The project around a pipeline's file.
+pub(super) trait Around {
+    /// Tells whether there is a pipeline of this name; else which one is near.
+    fn pipeline(&self, name: &str) -> Result<(), Option<String>>;
+
+    /// Finds a calendar; the faults of its file come with the first answer only.
+    fn calendar(&self, name: &str) -> (FoundCalendar, Vec<Diagnostic>);
+}
+
+impl Trigger {
+    /// Returns when it is due; nothing where it does not go by time.
+    #[must_use]
+    pub fn schedule(&self, pipeline: &str) -> Option<Schedule> {
+        let TriggerKind::Time(when) = &self.kind else { return None };
+        Some(Schedule {
+            when: when.clone(),
+            zone: self.zone.clone(),
+            dst: self.dst,
+            calendar: self.calendar.clone(),
+            jitter: self.jitter,
+            name: format!("{pipeline}/{}", self.id).into(),
+        })
+    }
+}
+
+impl TriggerKind {
+    /// Returns the key that says it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Time(when) => when.name(),
+            Self::Webhook(_) => "webhook",
+            Self::Files(_) => "files",
+            Self::After(_) => "after",
+            Self::Manual => "manual",
+        }
+    }
+
+    /// Returns what it waits for, as text: its identity.
+    fn identity(&self) -> String {
+        match self {
+            // `0 9 * * mon` is what `0  9 * * MON` is.
+            Self::Time(When::Cron(pattern)) => {
+                pattern.as_str().split_whitespace().collect::<Vec<_>>().join(" ").to_uppercase()
+            }
+            Self::Time(when) => when.to_string(),
+            Self::Webhook(webhook) => webhook.path.to_string(),
+            Self::Files(pattern) => pattern.to_string(),
+            Self::After(after) => format!("{} {:?}", after.pipeline, after.on),
+            Self::Manual => String::new(),
+        }
+    }
+}
+
+pub(super) fn compile(compiler: &mut Compiler<'_>, pipeline: &str, tree: &Tree) -> Vec<Trigger> {
     if !matches!(tree.kind, TreeKind::Sequence(_)) {
         compiler.error(
             Code::WrongType,
             &first_line(&tree.span),
             format!("expected a list of triggers, found {}", tree.describe()),
         );
-        return;
+        return Vec::new();
     }
-    for trigger in tree.items() {
-        one(compiler, trigger);
+    let mut taken = BTreeSet::new();
+    let mut triggers = Vec::new();
+    for tree in tree.items() {
+        if let Some(mut trigger) = read::trigger(compiler, pipeline, tree) {
+            let id = trigger.id.clone();
+            let mut number = 2;
+            while !taken.insert(trigger.id.clone()) {
+                trigger.id = format!("{id}-{number}").into();
+                number += 1;
+            }
+            triggers.push(trigger);
+        }
     }
+    triggers
 }
 
-fn one(compiler: &mut Compiler<'_>, tree: &Tree) {
-    let Some(mut reader) = Reader::new(compiler, tree, KEYS) else { return };
-    for key in ["every", "window", "jitter"] {
-        reader.duration(key);
-    }
-    reader.number("max", 1, 1_000_000);
-    reader.flag("enabled");
-    reader.word("missed", &["none", "last", "all"]);
-    reader.text("calendar");
-    let zone = reader.text("timezone");
-    let cron = reader.text("cron");
-    let at = reader.text("at");
-    if let Some((zone, span)) = zone
-        && jiff::tz::TimeZone::get(zone).is_err()
-    {
-        let known: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
-        let known = known.iter().map(String::as_str);
-        compiler.unknown(Code::UnknownTimeZone, span, "time zone {} does not exist", zone, known);
-    }
-    if let Some((text, span)) = cron
-        && let Err(error) = cron::Cron::from_str(text)
-    {
-        // The parser's texts are layered, `Component error: Number out of bounds.`: the last part says it.
-        let why = error.to_string().to_lowercase();
-        let why = why.rsplit(": ").next().unwrap_or_default().trim_end_matches('.');
-        compiler.error(Code::BadCron, span, format!("`{text}` is not a schedule: {why}")).help =
-            Some("minute hour day month weekday, e.g. `0 9 * * MON-FRI`".to_owned());
-    }
-    if let Some((text, span)) = at
-        && let Err(error) = text.parse::<crate::model::Timestamp>()
-    {
-        compiler.error(Code::BadTime, span, error.to_string());
-    }
-    if let Some(dst) = tree.get("dst")
-        && let Some(mut reader) = Reader::new(compiler, dst, &["missing", "repeated"])
-    {
-        reader.word("missing", &["shift", "skip"]);
-        reader.word("repeated", &["first", "last", "both"]);
-    }
-    if let Some(webhook) = tree.get("webhook") {
-        if let Some(mut reader) = Reader::new(compiler, webhook, &["path", "secret", "preset"]) {
-            reader.require("path");
-            reader.word("preset", &["github", "stripe", "slack", "meta"]);
-        }
-        if let Some(secret) = webhook.get("secret") {
-            compiler.template(secret, &Place::event());
-        }
-    }
-    let given: Vec<_> = tree.entries().iter().filter(|entry| KINDS.contains(&&*entry.key)).collect();
-    match given.as_slice() {
-        [_] => {}
-        [] => {
-            let kinds = KINDS.map(|kind| format!("`{kind}`")).join(", ");
-            compiler.error(Code::MissingKey, &first_line(&tree.span), format!("a trigger needs one of {kinds}"));
-        }
-        [first, second, ..] => {
-            let message = format!("a trigger is one thing: `{}` or `{}`", first.key, second.key);
-            compiler.error(Code::WrongType, &second.key_span, message).help =
-                Some("make two triggers of it".to_owned());
-        }
-    }
-    inputs(compiler, tree);
-}
-
-fn inputs(compiler: &mut Compiler<'_>, tree: &Tree) {
-    let Some(inputs) = tree.get("inputs") else { return };
-    if !Reader::mapping(compiler, inputs) {
-        return;
-    }
-    for entry in inputs.entries() {
-        compiler.tree(&entry.value, &Place::event());
-        let known: Vec<String> = compiler.inputs.iter().map(|input| input.name.to_string()).collect();
-        if compiler.inputs_known && !known.iter().any(|name| *name == *entry.key) {
-            compiler.unknown(
-                Code::UnknownInput,
-                &entry.key_span,
-                "input {} does not exist",
-                &entry.key,
-                known.iter().map(String::as_str),
-            );
-        }
-    }
+/// Returns the identity of a trigger; where it stands in the file is no part of it.
+fn id(kind: &TriggerKind, zone: &str) -> Arc<str> {
+    let text = format!("{}\n{}\n{zone}", kind.name(), kind.identity());
+    let hash = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    let hex: String = hash.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    format!("{}-{hex}", kind.name()).into()
 }

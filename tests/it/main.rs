@@ -17,6 +17,7 @@ mod odoo;
 mod paging;
 mod run;
 mod sandbox;
+mod schedules;
 mod schemas;
 mod store;
 mod streamed;

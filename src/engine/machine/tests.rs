@@ -147,6 +147,7 @@ fn pipeline(plans: &[Plan], max_parallel: usize) -> Arc<Pipeline> {
         on_failure: graph(&phase),
         finally: graph(&phase),
         outputs: Vec::new(),
+        triggers: Vec::new(),
         timeout: None,
         deadline: None,
         priority: 5,

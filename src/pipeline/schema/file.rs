@@ -343,24 +343,95 @@ struct TriggerFile {
     every: Option<Duration>,
     /// A moment such as `2026-01-31T09:00:00Z`.
     at: Option<String>,
-    webhook: Option<Json>,
+    webhook: Option<WebhookFile>,
     /// A pattern of paths, e.g. `inbox/*.md`.
-    files: Option<Json>,
-    /// The pipeline whose success starts this one.
-    after: Option<Json>,
-    manual: Option<Json>,
-    /// An IANA name, e.g. `Europe/Berlin`.
+    files: Option<String>,
+    /// The pipeline whose end starts this one.
+    after: Option<AfterFile>,
+    #[schemars(extend("const" = true))]
+    manual: Option<bool>,
+    /// An IANA name, e.g. `Europe/Berlin`; UTC by default.
     timezone: Option<String>,
-    dst: Option<Json>,
-    /// What becomes of slots while the daemon was down.
+    dst: Option<DstFile>,
+    /// What becomes of firings that nobody was there for; `none` by default.
     missed: Option<MissedFile>,
+    /// Older missed firings are let go; with `webhook`, `files` and `after` the time in which `max` firings may be.
     window: Option<Duration>,
+    /// Of more missed firings the newest; with `webhook`, `files` and `after` how many firings may be in `window`.
     max: Option<u32>,
+    /// The start is put off by less than this, always by the same for the same firing.
     jitter: Option<Duration>,
+    /// The days on which it fires: `weekdays`, `weekends`, or a file `calendars/NAME.yaml`.
     calendar: Option<String>,
     /// The inputs of the run; `event` is what fired.
     inputs: Option<BTreeMap<String, Json>>,
     enabled: Option<bool>,
+}
+
+/// A request from outside.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct WebhookFile {
+    path: String,
+    /// What requests are signed with.
+    secret: Option<Template>,
+    /// How they are signed.
+    preset: Option<PresetFile>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum PresetFile {
+    Github,
+    Stripe,
+    Slack,
+    Meta,
+}
+
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum AfterFile {
+    Pipeline(String),
+    Ended(EndedFile),
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct EndedFile {
+    pipeline: String,
+    /// Which ends count; `succeeded` by default.
+    on: Option<EndingFile>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum EndingFile {
+    Succeeded,
+    Failed,
+    Both,
+}
+
+/// What becomes of local times that a clock change shows never or twice.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct DstFile {
+    missing: Option<MissingFile>,
+    repeated: Option<RepeatedFile>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum MissingFile {
+    Shift,
+    Skip,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum RepeatedFile {
+    First,
+    Last,
+    Both,
 }
 
 #[derive(Serialize, JsonSchema)]
