@@ -5,6 +5,7 @@
 pub mod app;
 pub mod cli;
 pub mod connector;
+pub mod daemon;
 pub mod diag;
 pub mod engine;
 pub mod http;

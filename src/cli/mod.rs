@@ -84,6 +84,8 @@ enum Command {
     Run(run::Run),
     /// Check pipeline files, all faults of all files in one go.
     Validate(validate::Validate),
+    /// Check files whenever they are saved, and run what was edited.
+    Watch(watch::Watch),
     /// Draw the steps of a pipeline, colored by outcome where a run is named.
     Graph(graph::Graph),
     /// List runs, look into them, cancel, retry or resume them.
@@ -206,6 +208,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Init(command) => command.execute(),
         Command::Run(command) => command.execute(&global).await,
         Command::Validate(command) => command.execute(&global).await,
+        Command::Watch(command) => command.execute(&global).await,
         Command::Graph(command) => command.execute(&global).await,
         Command::Runs(command) => command.execute(&global).await,
         Command::Effects(command) => command.execute(&global).await,

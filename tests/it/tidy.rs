@@ -14,7 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["secrets"],
     &["connector", "portfolio"],
     &["nodes", "engine"],
-    &["sandbox"],
+    &["sandbox", "daemon"],
     &["app"],
     &["cli"],
 ];
@@ -25,7 +25,7 @@ const KEPT: &[(&str, &str)] = &[
     ("reqwest", "http"),
     ("minijinja", "template"),
     ("clap", "cli"),
-    ("notify", "cli"),
+    ("notify", "daemon"),
     ("axum", "sandbox"),
 ];
 

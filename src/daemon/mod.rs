@@ -1,0 +1,3 @@
+//! What runs as long as the process does.
+
+pub mod reload;
