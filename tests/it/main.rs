@@ -14,6 +14,7 @@ mod limits;
 mod nodes;
 mod odoo;
 mod paging;
+mod reload;
 mod run;
 mod sandbox;
 mod schemas;

@@ -15,6 +15,7 @@ use super::notices::Notices;
 use super::scan::Scanned;
 use super::scan::Scanner;
 use crate::pipeline::Snapshot;
+use crate::pipeline::is_pipeline;
 use crate::system::System;
 
 /// How long files must be quiet before they are read: editors write in several steps.
@@ -52,10 +53,14 @@ enum Cause {
 impl Edits {
     /// Reads the files of a project, and others beside: files, and folders of pipelines.
     pub async fn open(root: &Path, also: impl IntoIterator<Item = PathBuf>, system: System) -> Self {
+        Self::hearing(Notices::open(root), root, also, system).await
+    }
+
+    async fn hearing(notices: Notices, root: &Path, also: impl IntoIterator<Item = PathBuf>, system: System) -> Self {
         let also: BTreeSet<PathBuf> = also.into_iter().collect();
         let own = ["pipewright.yaml", "pipelines", "connectors"].map(|name| root.join(name));
         let mut edits = Self {
-            notices: Notices::open(root),
+            notices,
             counted: own.into_iter().chain(also.iter().cloned()).collect(),
             scanner: Arc::new(Mutex::new(Scanner::new(root, also, system))),
             snapshot: Snapshot::default(),
@@ -160,11 +165,10 @@ impl Edits {
             let scanner = self.scanner.clone();
             let scan = tokio::task::spawn_blocking(move || {
                 let mut scanner = scanner.lock().unwrap_or_else(PoisonError::into_inner);
-                (scanner.scan(), scanner.asked().clone())
+                scanner.scan()
             });
-            let (found, asked) = scan.await.expect("a scan does not panic and is not aborted");
-            let counted = self.counted.iter().cloned().chain(asked).collect();
-            scanned = found;
+            scanned = scan.await.expect("a scan does not panic and is not aborted");
+            let counted = self.counted.iter().chain(&scanned.counted).cloned().collect();
             if !self.notices.follow(&scanned.folders, counted) {
                 break;
             }
@@ -178,7 +182,8 @@ impl Edits {
 
     /// Tells whether a file is read whether pipelines ask for it or not.
     fn is_own(&self, path: &Path) -> bool {
-        self.counted.iter().any(|own| path.starts_with(own))
+        let below = || self.counted.iter().any(|own| path.starts_with(own));
+        self.counted.contains(path) || is_pipeline(path) && below()
     }
 }
 
@@ -212,6 +217,17 @@ mod tests {
             snapshot.insert(PathBuf::from(path), File::new(text.as_bytes().to_vec()));
         }
         snapshot
+    }
+
+    #[tokio::test]
+    async fn what_nobody_tells_of_is_found_by_looking() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("pipewright.yaml"), "one").unwrap();
+        let mut edits = Edits::hearing(Notices::deaf(folder.path()), folder.path(), [], System::real()).await;
+        std::fs::write(folder.path().join("pipewright.yaml"), "two").unwrap();
+        let next = timeout(Duration::from_secs(60), edits.next()).await.unwrap();
+        let file = next.get(&folder.path().join("pipewright.yaml")).unwrap();
+        assert_eq!(file.content.as_deref(), Ok(&b"two"[..]));
     }
 
     #[test]

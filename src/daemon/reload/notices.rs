@@ -58,6 +58,12 @@ impl Notices {
         notices
     }
 
+    /// Makes one that hears nothing, as where a machine has no more watches.
+    #[cfg(test)]
+    pub(super) fn deaf(root: &Path) -> Self {
+        Self { watcher: None, deaf: true, ..Self::open(root) }
+    }
+
     /// Listens to these folders and to no others; tells whether there are new ones, of which something may have been
     /// missed.
     pub(super) fn follow(&mut self, folders: &BTreeMap<PathBuf, Stamp>, counted: BTreeSet<PathBuf>) -> bool {
@@ -131,6 +137,8 @@ impl Heard {
     fn counts(&self, path: &Path) -> bool {
         let Some(folder) = path.parent().filter(|folder| self.root.starts_with(folder)) else { return true };
         let counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        self.root.starts_with(path) || counted.contains(path) || counted.contains(folder)
+        // A folder on the way to what counts may come back with it.
+        let on_the_way = counted.range(path.to_owned()..).next().is_some_and(|next| next.starts_with(path));
+        on_the_way || self.root.starts_with(path) || counted.contains(folder)
     }
 }

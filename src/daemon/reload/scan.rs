@@ -41,6 +41,8 @@ pub(super) struct Scanned {
     pub(super) snapshot: Snapshot,
     /// The folders in which a change matters.
     pub(super) folders: BTreeMap<PathBuf, Stamp>,
+    /// What counts in them beside what is always read: files that were asked for, secrets, where links lead.
+    pub(super) counted: BTreeSet<PathBuf>,
     /// Files that changed while they were read.
     pub(super) moving: BTreeSet<PathBuf>,
 }
@@ -72,10 +74,6 @@ impl Scanner {
             asked: BTreeSet::new(),
             read: BTreeMap::new(),
         }
-    }
-
-    pub(super) fn asked(&self) -> &BTreeSet<PathBuf> {
-        &self.asked
     }
 
     /// Takes the files that pipelines asked for; tells whether they are others than before.
@@ -132,9 +130,7 @@ impl Pass {
         if path.is_dir() {
             return self.walk(path, link, 0, is_pipeline);
         }
-        if let Some(folder) = path.parent() {
-            self.folder_above(folder);
-        }
+        self.place(path);
         if fs::symlink_metadata(path).is_ok_and(|file| file.is_symlink()) {
             self.link(path);
         }
@@ -184,15 +180,21 @@ impl Pass {
         let mut hop = path.to_owned();
         // A link may lead to a link; where they lead in a circle, there is no file.
         for _ in 0..MAX_FOLDERS {
-            if let Some(folder) = hop.parent() {
-                self.folder(folder);
-            }
+            self.place(&hop);
             let Ok(target) = fs::read_link(&hop) else { break };
             hop = hop.parent().unwrap_or(&hop).join(target);
         }
-        if let Some(folder) = path.canonicalize().ok().as_deref().and_then(Path::parent) {
-            self.folder(folder);
+        if let Ok(real) = path.canonicalize() {
+            self.place(&real);
         }
+    }
+
+    /// Notes a path, and the folder in which it appears and goes.
+    fn place(&mut self, path: &Path) {
+        if let Some(folder) = path.parent() {
+            self.folder_above(folder);
+        }
+        self.scanned.counted.insert(path.to_owned());
     }
 
     fn folder(&mut self, folder: &Path) -> bool {
@@ -260,15 +262,14 @@ impl Pass {
             match place {
                 SecretPlace::EnvFile(path) => {
                     let path = root.join(path);
-                    if let Some(folder) = path.parent() {
-                        self.folder_above(folder);
-                    }
+                    self.place(&path);
                     if let Ok(text) = fs::read_to_string(&path) {
                         self.keep(&path, File::new(names_only(&text).into_bytes()), Link::Inside);
                     }
                 }
                 SecretPlace::Directory(path) => {
                     let folder = root.join(path);
+                    self.place(&folder);
                     self.folder_above(&folder);
                     let Ok(entries) = fs::read_dir(&folder) else { continue };
                     self.keep(&folder, File::new(Vec::new()), Link::Inside);
