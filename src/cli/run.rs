@@ -90,6 +90,10 @@ pub(super) async fn start(
 }
 
 impl Inputs {
+    pub(super) fn is_empty(&self) -> bool {
+        self.input.is_empty() && self.input_file.is_none()
+    }
+
     fn read(&self, pipeline: &Pipeline) -> Result<Value, Fault> {
         let mut given = Vec::new();
         if let Some(path) = &self.input_file {

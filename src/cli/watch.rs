@@ -58,6 +58,9 @@ impl Watch {
         let Self { paths, run, inputs, troubles } = self;
         // What is wrong with the command line is told now, not at the first save.
         troubles.rehearsal(global)?;
+        if run.is_none() && !inputs.is_empty() {
+            return Err(Fault::Usage("inputs go with `--run`".to_owned()));
+        }
         let again = run.map(|named| Again { named, inputs, troubles });
         watch(global, &paths, again).await
     }

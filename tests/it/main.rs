@@ -22,3 +22,4 @@ mod store;
 mod streamed;
 mod support;
 mod tidy;
+mod watch;
