@@ -89,6 +89,8 @@ enum Command {
     Daemon(daemon::Daemon),
     /// Check pipeline files, all faults of all files in one go.
     Validate(validate::Validate),
+    /// Check files whenever they are saved, and run what was edited.
+    Watch(watch::Watch),
     /// Draw the steps of a pipeline, colored by outcome where a run is named.
     Graph(graph::Graph),
     /// Show what runs, waits, is late, or is in doubt.
@@ -220,6 +222,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Run(command) => command.execute(&global).await,
         Command::Daemon(command) => command.execute(&global).await,
         Command::Validate(command) => command.execute(&global).await,
+        Command::Watch(command) => command.execute(&global).await,
         Command::Graph(command) => command.execute(&global).await,
         Command::Status(command) => command.execute(&global).await,
         Command::Runs(command) => command.execute(&global).await,

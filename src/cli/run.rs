@@ -20,6 +20,7 @@ use super::sandbox::Troubles;
 use super::screen::Screen;
 use crate::app::App;
 use crate::app::Fault;
+use crate::app::Rehearsal;
 use crate::engine::Error;
 use crate::engine::ExecuteOptions;
 use crate::engine::Execution;
@@ -37,12 +38,8 @@ pub(super) struct Run {
     /// A file, or the name of a pipeline of the project.
     #[arg(value_name = "FILE|NAME", value_hint = ValueHint::FilePath, add = ArgValueCandidates::new(complete::pipelines))]
     target: String,
-    /// An input, as text or as JSON; may be repeated.
-    #[arg(short, long = "input", value_name = "KEY=VALUE")]
-    input: Vec<String>,
-    /// A JSON or YAML file with inputs; `-i` wins over it.
-    #[arg(long, value_name = "FILE")]
-    input_file: Option<PathBuf>,
+    #[command(flatten)]
+    inputs: Inputs,
     /// Print one committed event a line as JSON, and nothing else, to stdout.
     #[arg(long)]
     json: bool,
@@ -56,20 +53,48 @@ pub(super) struct Run {
     detach: bool,
 }
 
+/// What a pipeline is given.
+#[derive(Debug, Args)]
+pub(super) struct Inputs {
+    /// An input, as text or as JSON; may be repeated.
+    #[arg(short, long = "input", value_name = "KEY=VALUE")]
+    input: Vec<String>,
+    /// A JSON or YAML file with inputs; `-i` wins over it.
+    #[arg(long, value_name = "FILE")]
+    input_file: Option<PathBuf>,
+}
+
 impl Run {
     pub(super) async fn execute(self, global: &Global) -> Result<Exit, Fault> {
         let rehearsal = self.troubles.rehearsal(global)?;
-        let (app, pipeline) = super::validate::load_one(global, &self.target, rehearsal).await?;
-        if let Some(world) = &app.sandbox {
-            app.engine.parts().store.enter(world.id()).await?;
-        }
-        let inputs = self.inputs(&pipeline)?;
-        let run = app.engine.start(&pipeline, inputs).await.map_err(fault)?;
         let view = View { json: self.json, quiet: self.quiet, foreground: !self.detach };
-        follow(&app, run, pipeline, None, view).await
+        start(global, &self.target, &self.inputs, rehearsal, view).await
+    }
+}
+
+/// Loads a pipeline, starts it, and shows it to its end.
+pub(super) async fn start(
+    global: &Global,
+    target: &str,
+    inputs: &Inputs,
+    rehearsal: Option<Rehearsal>,
+    view: View,
+) -> Result<Exit, Fault> {
+    let (app, pipeline) = super::validate::load_one(global, target, rehearsal).await?;
+    if let Some(world) = &app.sandbox {
+        app.engine.parts().store.enter(world.id()).await?;
+    }
+    let inputs = inputs.read(&pipeline)?;
+    let run = app.engine.start(&pipeline, inputs).await.map_err(fault)?;
+    follow(&app, run, pipeline, None, view).await
+}
+
+impl Inputs {
+    pub(super) fn is_empty(&self) -> bool {
+        self.input.is_empty() && self.input_file.is_none()
     }
 
-    fn inputs(&self, pipeline: &Pipeline) -> Result<Value, Fault> {
+    fn read(&self, pipeline: &Pipeline) -> Result<Value, Fault> {
         let mut given = Vec::new();
         if let Some(path) = &self.input_file {
             let text = std::fs::read_to_string(path)

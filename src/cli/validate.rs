@@ -39,7 +39,7 @@ pub(super) struct Validate {
 impl Validate {
     pub(super) async fn execute(self, global: &Global) -> Result<Exit, Fault> {
         if self.watch {
-            return super::watch::watch(global, &self.paths).await;
+            return super::watch::watch(global, &self.paths, None).await;
         }
         let checked = check(global, &self.paths)?;
         let (text, exit) = checked.rendered(self.format, print::color_out());
@@ -78,19 +78,26 @@ impl Checked {
 
 /// Checks files, folders, or the whole project.
 pub(super) fn check(global: &Global, paths: &[PathBuf]) -> Result<Checked, Fault> {
-    let from = paths.first().cloned().unwrap_or_else(|| PathBuf::from("."));
-    let from = if from.is_dir() { from } else { from.parent().map(PathBuf::from).unwrap_or_default() };
-    let (catalog, _) = catalog(global, &from)?;
-    for path in paths {
-        if !path.exists() {
-            return Err(Fault::Usage(format!("there is no `{}`", path.display())));
-        }
-    }
+    let (catalog, _) = catalog(global, &folder_of(paths))?;
+    they_exist(paths)?;
     let checked = catalog.check(paths);
     Ok(Checked { diagnostics: checked.diagnostics, sources: checked.sources, files: checked.files })
 }
 
-fn catalog(global: &Global, from: &std::path::Path) -> Result<(Catalog, Registry), Fault> {
+/// Returns the folder from which the project of some files is looked for.
+pub(super) fn folder_of(paths: &[PathBuf]) -> PathBuf {
+    let from = paths.first().cloned().unwrap_or_else(|| PathBuf::from("."));
+    if from.is_dir() { from } else { from.parent().map(PathBuf::from).unwrap_or_default() }
+}
+
+pub(super) fn they_exist(paths: &[PathBuf]) -> Result<(), Fault> {
+    match paths.iter().find(|path| !path.exists()) {
+        Some(path) => Err(Fault::Usage(format!("there is no `{}`", path.display()))),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn catalog(global: &Global, from: &std::path::Path) -> Result<(Catalog, Registry), Fault> {
     let root = app::find_root(global.project.as_deref(), from);
     let registry = app::registry(&root);
     let catalog = Catalog::open(&root, registry.clone());

@@ -1,5 +1,7 @@
 //! The manifests that there are: those in the binary, and those of the project, which win.
 
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::path::Path;
 use std::path::PathBuf;
@@ -33,11 +35,23 @@ built_in!["discord", "odoo", "openai", "sap", "x"];
 /// Finds manifests by name; each is read when it is first named.
 #[derive(Debug, Default)]
 pub struct Library {
-    /// The project's own connectors.
-    folder: Option<PathBuf>,
+    own: Own,
     loaded: Mutex<HashMap<String, Loaded>>,
     /// The texts that a version keeps, by connector: file and text.
     kept: HashMap<String, (Arc<str>, Arc<str>)>,
+}
+
+/// Manifests by the names of their connectors: the file as the user would write it, and its text.
+pub type Texts = BTreeMap<String, (Arc<str>, Arc<str>)>;
+
+/// The project's own connectors.
+#[derive(Clone, Debug, Default)]
+enum Own {
+    #[default]
+    None,
+    Folder(PathBuf),
+    /// Files and texts by name, as they were at one moment.
+    Texts(Arc<Texts>),
 }
 
 /// A manifest, or why there is none.
@@ -61,7 +75,13 @@ impl Library {
     /// Opens the manifests of a project; nothing is read yet.
     #[must_use]
     pub fn open(root: &Path) -> Self {
-        Self { folder: Some(root.join("connectors")), loaded: Mutex::default(), kept: HashMap::new() }
+        Self { own: Own::Folder(root.join("connectors")), ..Self::default() }
+    }
+
+    /// Makes the library of a project whose own manifests are these.
+    #[must_use]
+    pub fn of_texts(own: Texts) -> Self {
+        Self { own: Own::Texts(Arc::new(own)), ..Self::default() }
     }
 
     /// Returns a manifest by its name.
@@ -83,7 +103,12 @@ impl Library {
         if let Some((file, text)) = self.kept.get(name) {
             return read(file, text);
         }
-        if let Some(path) = self.own(name) {
+        if let Own::Texts(texts) = &self.own
+            && let Some((file, text)) = texts.get(name)
+        {
+            return read(file, text);
+        }
+        if let Some(path) = self.path(name) {
             let file: Arc<str> = shown(&path).into();
             return match std::fs::read_to_string(&path) {
                 Ok(text) => read(&file, &text.into()),
@@ -106,33 +131,51 @@ impl Library {
     /// Returns a manifest with its examples and its stand-in; `get` leaves out those of the ones in the binary.
     pub fn whole(&self, name: &str) -> Loaded {
         match BUILT_IN.iter().find(|(own, _)| *own == name) {
-            Some((_, text)) if self.own(name).is_none() => {
-                read(&format!("connectors/{name}.yaml").into(), &(*text).into())
-            }
+            Some((_, text)) if !self.is_own(name) => read(&format!("connectors/{name}.yaml").into(), &(*text).into()),
             _ => self.get(name),
         }
     }
 
-    fn own(&self, name: &str) -> Option<PathBuf> {
-        let folder = self.folder.as_ref()?;
+    fn is_own(&self, name: &str) -> bool {
+        match &self.own {
+            Own::Texts(texts) => texts.contains_key(name),
+            _ => self.path(name).is_some(),
+        }
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        let Own::Folder(folder) = &self.own else { return None };
         ["yaml", "yml"].into_iter().map(|ending| folder.join(format!("{name}.{ending}"))).find(|path| path.is_file())
     }
 
     /// Lists all names with where they come from, sorted.
     #[must_use]
     pub fn names(&self) -> Vec<(String, Origin)> {
-        let mut names: std::collections::BTreeMap<String, Origin> =
+        let mut names: BTreeMap<String, Origin> =
             BUILT_IN.iter().map(|(name, _)| ((*name).to_owned(), Origin::BuiltIn)).collect();
-        let entries = self.folder.as_ref().and_then(|folder| std::fs::read_dir(folder).ok());
-        for entry in entries.into_iter().flatten().flatten() {
-            let path = entry.path();
-            let is_yaml = path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
-            let Some(stem) = path.file_stem().and_then(|stem| stem.to_str()).filter(|_| is_yaml) else { continue };
-            let origin = if names.contains_key(stem) { Origin::Override } else { Origin::Project };
-            names.insert(stem.to_owned(), origin);
+        for own in self.own_names() {
+            let origin = if names.contains_key(&own) { Origin::Override } else { Origin::Project };
+            names.insert(own, origin);
         }
         names.into_iter().collect()
     }
+
+    fn own_names(&self) -> BTreeSet<String> {
+        let folder = match &self.own {
+            Own::None => return BTreeSet::new(),
+            Own::Texts(texts) => return texts.keys().cloned().collect(),
+            Own::Folder(folder) => folder,
+        };
+        let paths = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        paths.filter_map(|path| name_of(&path).map(str::to_owned)).collect()
+    }
+}
+
+/// Returns the name of the connector whose manifest a file is.
+#[must_use]
+pub fn name_of(path: &Path) -> Option<&str> {
+    let is_yaml = path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
+    path.file_stem().and_then(|stem| stem.to_str()).filter(|_| is_yaml)
 }
 
 impl Operations for Library {
@@ -167,8 +210,7 @@ impl Operations for Library {
     }
 
     fn own_connectors(&self) -> Vec<String> {
-        let own = self.names().into_iter().filter(|(_, origin)| *origin != Origin::BuiltIn);
-        own.map(|(name, _)| name).collect()
+        self.own_names().into_iter().collect()
     }
 
     fn whole(&self, connector: &str) -> Whole {
@@ -216,7 +258,7 @@ impl Operations for Library {
             .into_iter()
             .flatten()
             .filter_map(|(name, entry)| Some((name.to_string(), (text(entry, "file")?, text(entry, "text")?))));
-        Arc::new(Self { folder: self.folder.clone(), loaded: Mutex::default(), kept: kept.collect() })
+        Arc::new(Self { own: self.own.clone(), loaded: Mutex::default(), kept: kept.collect() })
     }
 }
 
@@ -280,7 +322,8 @@ pub fn read(file: &Arc<str>, text: &Arc<str>) -> Loaded {
 }
 
 /// Returns a path as the user would write it.
-fn shown(path: &Path) -> String {
+#[must_use]
+pub fn shown(path: &Path) -> String {
     let here = std::env::current_dir().ok();
     let short = here.as_deref().and_then(|here| path.strip_prefix(here).ok()).unwrap_or(path);
     short.display().to_string()

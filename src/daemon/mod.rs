@@ -10,4 +10,5 @@
 pub mod bell;
 pub mod metrics;
 pub mod page;
+pub mod reload;
 pub mod worker;

@@ -1,8 +1,10 @@
 //! The calendars of a project: built in, or a file of its folder `calendars`.
 
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::files::Files;
 use crate::diag::Code;
 use crate::diag::Diagnostic;
 use crate::diag::Position;
@@ -16,7 +18,7 @@ pub(super) const FOLDER: &str = "calendars";
 const ENDINGS: [&str; 3] = ["yaml", "yml", "txt"];
 
 /// The longest file, in bytes: a century of single days.
-const MAX_BYTES: u64 = 1 << 20;
+const MAX_BYTES: usize = 1 << 20;
 
 /// A calendar, or why there is none.
 #[derive(Clone, Debug)]
@@ -31,8 +33,19 @@ pub(super) enum FoundCalendar {
     Unchecked,
 }
 
+/// Lists the files in which a calendar may stand; none for a built-in one, and for what is no plain name.
+pub(super) fn paths(root: &Path, name: &str) -> Vec<PathBuf> {
+    // A name is no path: what it leads to would be outside.
+    let plain = name.chars().all(|letter| letter.is_alphanumeric() || matches!(letter, '-' | '_'));
+    if !plain || Calendar::built_in(name).is_some() {
+        return Vec::new();
+    }
+    ENDINGS.iter().map(|ending| root.join(FOLDER).join(format!("{name}.{ending}"))).collect()
+}
+
 /// Finds a calendar by name and reads its file, with the faults of it.
 pub(super) fn find(
+    files: &Files,
     root: &Path,
     name: &str,
     shown: &dyn Fn(&Path) -> String,
@@ -41,32 +54,29 @@ pub(super) fn find(
     if let Some(calendar) = Calendar::built_in(name) {
         return (FoundCalendar::Found(Arc::new(calendar)), Vec::new());
     }
-    let folder = root.join(FOLDER);
-    // A name is no path: what it leads to would be outside.
-    let plain = name.chars().all(|letter| letter.is_alphanumeric() || matches!(letter, '-' | '_'));
-    let paths = ENDINGS.map(|ending| folder.join(format!("{name}.{ending}")));
-    let Some(path) = paths.iter().find(|path| plain && path.is_file()) else {
-        let own: Vec<String> = std::fs::read_dir(&folder)
-            .into_iter()
-            .flatten()
-            .filter_map(|entry| Some(entry.ok()?.path().file_stem()?.to_string_lossy().into_owned()))
-            .collect();
-        let known = BUILT_IN_CALENDARS.into_iter().chain(own.iter().map(String::as_str));
+    let Some(path) = paths(root, name).into_iter().find(|path| files.is_file(path)) else {
+        let own = files.names(&root.join(FOLDER));
+        let own = own.iter().map(|name| name.rsplit_once('.').map_or(name.as_str(), |(stem, _)| stem));
+        let known = BUILT_IN_CALENDARS.into_iter().chain(own);
         return (FoundCalendar::Unknown { near: did_you_mean(name, known).map(str::to_owned) }, Vec::new());
     };
-    let file: Arc<str> = shown(path).into();
+    let file: Arc<str> = shown(&path).into();
     let unreadable = |why: String| {
         let start = Position { line: 1, column: 1, offset: 0 };
         let span = Span { file: file.clone(), start, end: start };
         (FoundCalendar::Faulty, vec![Diagnostic::error(Code::Unreadable, span, why)])
     };
-    match std::fs::metadata(path) {
-        Ok(about) if about.len() > MAX_BYTES => return unreadable(format!("the file has more than {MAX_BYTES} bytes")),
-        _ => {}
-    }
-    let text: Arc<str> = match std::fs::read_to_string(path) {
+    let bytes = match files.read(&path) {
+        Some(Ok(bytes)) if bytes.len() > MAX_BYTES => {
+            return unreadable(format!("the file has more than {MAX_BYTES} bytes"));
+        }
+        Some(Ok(bytes)) => bytes,
+        Some(Err(why)) => return unreadable(format!("the file cannot be read: {why}")),
+        None => return unreadable("the file is gone".to_owned()),
+    };
+    let text: Arc<str> = match std::str::from_utf8(&bytes) {
         Ok(text) => text.into(),
-        Err(error) => return unreadable(format!("the file cannot be read: {error}")),
+        Err(_) => return unreadable("the file cannot be read: it is not UTF-8".to_owned()),
     };
     sources.insert(file.clone(), text.clone());
     let (calendar, faults) = Calendar::parse(&file, &text);

@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,6 +17,13 @@ use super::compile::Schemas;
 use super::compile::World;
 use super::compile::compile;
 use super::declared::Declared;
+use super::files::ContentHash;
+use super::files::Files;
+use super::files::plain;
+use super::known;
+use super::known::Knowledge;
+use super::known::Known;
+use super::known::Uses;
 use super::project;
 use super::prompts;
 use super::prompts::PromptFile;
@@ -26,6 +34,8 @@ use crate::diag::Position;
 use crate::diag::Sources;
 use crate::diag::Span;
 use crate::diag::did_you_mean;
+use crate::model::Value;
+use crate::node::Operations;
 use crate::node::Registry;
 use crate::node::Whole;
 use crate::yaml;
@@ -40,19 +50,26 @@ pub struct Catalog {
     registry: Registry,
     schemas: Schemas,
     can_seal: bool,
+    files: Files,
+    /// What an earlier check found.
+    before: Arc<Knowledge>,
     declared: OnceCell<Declared>,
-    /// The folder of the project's own pipelines.
-    folder: OnceCell<Option<PathBuf>>,
+    /// Whether all that is not a pipeline's own is as it was before.
+    surroundings: OnceCell<bool>,
+    /// By connector, whether its manifest is as it was before.
+    manifests: RefCell<HashMap<String, bool>>,
+    /// The project's pipelines by the names that they state.
+    stated: OnceCell<HashMap<String, PathBuf>>,
     /// What has been compiled, by path.
-    done: RefCell<BTreeMap<PathBuf, Compiled>>,
-    /// The files that are being compiled, outermost first.
-    open: RefCell<Vec<PathBuf>>,
+    done: RefCell<BTreeMap<PathBuf, Arc<Known>>>,
+    /// What was found about connectors of the project's own.
+    connectors: RefCell<BTreeMap<String, (Value, Checked)>>,
+    /// The files that are being compiled, outermost first, with what each has used so far.
+    open: RefCell<Vec<(PathBuf, Uses)>>,
     sources: RefCell<Sources>,
     /// The calendars that were asked for, by name.
     calendars: RefCell<BTreeMap<String, FoundCalendar>>,
 }
-
-type Compiled = (Option<Arc<Pipeline>>, Vec<Diagnostic>);
 
 /// What a check found.
 #[derive(Clone, Debug, Default)]
@@ -80,9 +97,14 @@ impl Catalog {
             registry,
             schemas: Schemas::default(),
             can_seal: true,
+            files: Files::Disk,
+            before: Arc::default(),
             declared: OnceCell::new(),
-            folder: OnceCell::new(),
+            surroundings: OnceCell::new(),
+            manifests: RefCell::default(),
+            stated: OnceCell::new(),
             done: RefCell::default(),
+            connectors: RefCell::default(),
             open: RefCell::default(),
             sources: RefCell::default(),
             calendars: RefCell::default(),
@@ -96,6 +118,33 @@ impl Catalog {
         self
     }
 
+    /// Reads files from elsewhere than the disk.
+    #[must_use]
+    pub fn over(mut self, files: Files) -> Self {
+        self.files = files;
+        self
+    }
+
+    /// Takes over what an earlier check found and what has not changed since.
+    #[must_use]
+    pub fn knowing(mut self, before: Arc<Knowledge>) -> Self {
+        self.before = before;
+        self
+    }
+
+    /// Returns what was found, for the next check.
+    #[must_use]
+    pub fn into_knowledge(self) -> Knowledge {
+        let declared = self.declared.into_inner().unwrap_or_else(|| Declared::read(&self.files, &self.root));
+        Knowledge {
+            files: self.done.into_inner(),
+            connectors: self.connectors.into_inner(),
+            declared,
+            can_seal: self.can_seal,
+            registry: self.registry,
+        }
+    }
+
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
@@ -107,7 +156,7 @@ impl Catalog {
     /// The faults of `pipewright.yaml`.
     pub fn project(&self) -> Result<Project, Checked> {
         let path = self.root.join("pipewright.yaml");
-        let Ok(bytes) = std::fs::read(&path) else { return Ok(Project::default()) };
+        let Some(Ok(bytes)) = self.files.read(&path) else { return Ok(Project::default()) };
         let file: Arc<str> = self.shown(&path).into();
         let (tree, mut diagnostics) = yaml::parse_bytes(&file, &bytes);
         let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -155,16 +204,21 @@ impl Catalog {
     /// There is none, in words.
     pub fn load(&self, target: &str) -> Result<Loaded, String> {
         let path = self.find(target)?;
-        let (pipeline, diagnostics) = self.compiled(&path);
-        let mut all = diagnostics;
+        let loaded = self.compiled(&path);
+        let mut all = loaded.diagnostics.clone();
         // Faults of children are told with their files.
-        for (other, (_, diagnostics)) in self.done.borrow().iter() {
+        for (other, known) in self.done.borrow().iter() {
             if *other != path {
-                all.extend(diagnostics.iter().cloned());
+                all.extend(known.diagnostics.iter().cloned());
             }
         }
         let files = self.done.borrow().len();
-        Ok(Loaded { pipeline, diagnostics: all, sources: self.sources.borrow().clone(), files })
+        Ok(Loaded {
+            pipeline: loaded.pipeline.clone(),
+            diagnostics: all,
+            sources: self.sources.borrow().clone(),
+            files,
+        })
     }
 
     /// Checks files and folders; without any, the project's pipelines and its settings.
@@ -180,44 +234,28 @@ impl Catalog {
     }
 
     fn gather(&self, paths: &[PathBuf]) -> (Vec<Arc<Pipeline>>, Checked) {
-        let mut files = Vec::new();
-        let whole = paths.is_empty();
         let pipelines = self.root.join("pipelines");
-        let default = [if pipelines.is_dir() { pipelines } else { self.root.clone() }];
-        for path in if whole { &default[..] } else { paths } {
-            collect(path, &mut files, 0);
+        if !paths.is_empty() {
+            self.check_files(paths.iter().flat_map(|path| self.files.pipelines(path)).collect())
+        } else if matches!(self.files, Files::Disk) && !pipelines.is_dir() {
+            self.check_whole(self.files.pipelines(&self.root))
+        } else {
+            self.check_whole(self.files.pipelines(&pipelines))
         }
-        let mut diagnostics = Vec::new();
-        let mut count = files.len();
-        let mut sources = Sources::default();
-        if whole && self.root.join("pipewright.yaml").is_file() {
+    }
+
+    fn check_whole(&self, files: Vec<PathBuf>) -> (Vec<Arc<Pipeline>>, Checked) {
+        let (pipelines, checked) = self.check_files(files);
+        let Checked { mut diagnostics, mut sources, files: mut count } = checked;
+        if self.files.is_file(&self.root.join(project::FILE)) {
             count += 1;
             if let Err(checked) = self.project() {
-                diagnostics.extend(checked.diagnostics);
-                sources = checked.sources;
+                diagnostics.splice(0..0, checked.diagnostics);
+                sources.extend(&checked.sources);
             }
         }
-        let mut names: BTreeMap<Arc<str>, PathBuf> = BTreeMap::new();
-        let mut pipelines = Vec::new();
-        for file in files {
-            let (pipeline, found) = self.compiled(&file);
-            diagnostics.extend(found);
-            let Some(pipeline) = pipeline else { continue };
-            if let Some(first) = names.insert(pipeline.name.clone(), file.clone()) {
-                let start = Position { line: 1, column: 1, offset: 0 };
-                let span = Span { file: self.shown(&file).into(), start, end: start };
-                let message = format!("pipeline `{}` exists already in {}", pipeline.name, self.shown(&first));
-                diagnostics.push(
-                    Diagnostic::error(Code::DuplicatePipeline, span, message)
-                        .with_help("give one of them another `name`"),
-                );
-                continue;
-            }
-            pipelines.push(pipeline);
-        }
-        sources.extend(&self.sources.borrow());
         // Connectors of the project's own, whether a pipeline uses them or not.
-        let own = self.registry.operations().filter(|_| whole).map(|it| it.own_connectors());
+        let own = self.registry.operations().map(|it| it.own_connectors());
         for connector in own.into_iter().flatten() {
             let checked = self.check_connector(&connector);
             count += checked.files;
@@ -228,10 +266,44 @@ impl Catalog {
         (pipelines, Checked { diagnostics, sources, files: count })
     }
 
+    fn check_files(&self, files: Vec<PathBuf>) -> (Vec<Arc<Pipeline>>, Checked) {
+        let (mut pipelines, mut diagnostics) = (Vec::new(), Vec::new());
+        let count = files.len();
+        let mut names: BTreeMap<Arc<str>, PathBuf> = BTreeMap::new();
+        for file in files {
+            let known = self.compiled(&file);
+            diagnostics.extend(known.diagnostics.iter().cloned());
+            let Some(pipeline) = &known.pipeline else { continue };
+            if let Some(first) = names.insert(pipeline.name.clone(), file.clone()) {
+                let start = Position { line: 1, column: 1, offset: 0 };
+                let span = Span { file: self.shown(&file).into(), start, end: start };
+                let message = format!("pipeline `{}` exists already in {}", pipeline.name, self.shown(&first));
+                diagnostics.push(
+                    Diagnostic::error(Code::DuplicatePipeline, span, message)
+                        .with_help("give one of them another `name`"),
+                );
+                continue;
+            }
+            pipelines.push(pipeline.clone());
+        }
+        (pipelines, Checked { diagnostics, sources: self.sources.borrow().clone(), files: count })
+    }
+
     /// Checks a connector with the steps of its operations.
     #[must_use]
     pub fn check_connector(&self, connector: &str) -> Checked {
         let Some(operations) = self.registry.operations() else { return Checked::default() };
+        let manifest = operations.kept(connector);
+        let before = self.before.connectors.get(connector).filter(|(text, _)| *text == manifest && !text.is_null());
+        let checked = match before.filter(|_| self.before.can_seal == self.can_seal) {
+            Some((_, checked)) => checked.clone(),
+            None => self.checked_connector(operations, connector),
+        };
+        self.connectors.borrow_mut().insert(connector.to_owned(), (manifest, checked.clone()));
+        checked
+    }
+
+    fn checked_connector(&self, operations: &Arc<dyn Operations>, connector: &str) -> Checked {
         let Whole { operations, mut diagnostics, mut sources } = operations.whole(connector);
         let (child, prompt) =
             (|_: &str| Child::Unknown { near: None }, |name: &str| Err(format!("there is no file `{name}`")));
@@ -259,7 +331,7 @@ impl Catalog {
 
     fn find(&self, target: &str) -> Result<PathBuf, String> {
         let path = PathBuf::from(target);
-        if path.is_file() {
+        if self.files.is_file(&path) {
             return Ok(path);
         }
         if target.contains('/') || target.ends_with(".yaml") || target.ends_with(".yml") {
@@ -277,58 +349,136 @@ impl Catalog {
     /// Finds a pipeline's file: by the file's name, else by the `name` that it states.
     fn by_name(&self, name: &str) -> Option<PathBuf> {
         let folders = [self.root.join("pipelines"), self.root.clone()];
-        let near = self.open.borrow().last().and_then(|file| file.parent().map(PathBuf::from));
+        let near = self.open.borrow().last().and_then(|(file, _)| file.parent().map(PathBuf::from));
         for folder in near.iter().chain(&folders) {
             let path = folder.join(format!("{name}.yaml"));
-            if path.is_file() {
+            if self.files.is_file(&path) {
                 return Some(path);
             }
+            self.note(|uses| {
+                uses.files.insert(plain(&path), None);
+            });
         }
-        let mut files = Vec::new();
-        collect(&self.root.join("pipelines"), &mut files, 0);
-        files.into_iter().find(|file| {
-            let text = std::fs::read_to_string(file).unwrap_or_default();
-            text.lines().any(|line| {
-                line.strip_prefix("name:").is_some_and(|rest| rest.trim().trim_matches(['"', '\'']) == name)
-            })
-        })
+        self.stated.get_or_init(|| self.stated_names()).get(name).cloned()
+    }
+
+    /// Reads the names that pipelines state; of two with one name the first has it.
+    fn stated_names(&self) -> HashMap<String, PathBuf> {
+        let mut names = HashMap::new();
+        for file in self.files.pipelines(&self.root.join("pipelines")) {
+            let Some(Ok(bytes)) = self.files.read(&file) else { continue };
+            let Ok(text) = std::str::from_utf8(&bytes) else { continue };
+            for rest in text.lines().filter_map(|line| line.strip_prefix("name:")) {
+                names.entry(rest.trim().trim_matches(['"', '\'']).to_owned()).or_insert_with(|| file.clone());
+            }
+        }
+        names
     }
 
     /// Lists the names of the project's pipelines, by their files.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        let mut files = Vec::new();
-        collect(&self.root.join("pipelines"), &mut files, 0);
+        let files = self.files.pipelines(&self.root.join("pipelines"));
         files.iter().filter_map(|file| Some(file.file_stem()?.to_string_lossy().into_owned())).collect()
     }
 
-    fn compiled(&self, path: &Path) -> Compiled {
+    fn compiled(&self, path: &Path) -> Arc<Known> {
         if let Some(done) = self.done.borrow().get(path) {
             return done.clone();
         }
-        let file: Arc<str> = self.shown(path).into();
-        let bytes = match std::fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                let start = Position { line: 1, column: 1, offset: 0 };
-                let span = Span { file, start, end: start };
-                return (
-                    None,
-                    vec![Diagnostic::error(Code::Unreadable, span, format!("the file cannot be read: {error}"))],
-                );
+        let known = match self.before.files.get(path).filter(|known| self.holds(path, known)) {
+            Some(known) => {
+                // Its warnings are told again, with its text.
+                if let Some(Ok(bytes)) = self.files.read(path).filter(|_| !known.diagnostics.is_empty()) {
+                    let text = String::from_utf8_lossy(&bytes).into();
+                    self.sources.borrow_mut().insert(self.shown(path).into(), text);
+                }
+                known.clone()
             }
+            None => Arc::new(self.compile(path)),
         };
-        let text: Arc<str> = String::from_utf8_lossy(&bytes).into();
-        self.sources.borrow_mut().insert(file.clone(), text.clone());
-        if std::str::from_utf8(&bytes).is_err() {
-            return (None, yaml::parse_bytes(&file, &bytes).1);
+        self.done.borrow_mut().insert(path.to_owned(), known.clone());
+        known
+    }
+
+    /// Tells whether what was compiled before is what would be compiled now.
+    fn holds(&self, path: &Path, known: &Known) -> bool {
+        let Some(pipeline) = &known.pipeline else { return false };
+        let hash = |file: &PathBuf| match self.files.read(file)? {
+            Ok(bytes) => Some(ContentHash::of(&bytes)),
+            Err(_) => None,
+        };
+        let own = known.uses.files.iter().all(|(file, before)| match &self.files {
+            Files::Kept(snapshot) => snapshot.get(file).map(|file| file.hash) == *before,
+            Files::Disk => hash(file) == *before,
+        });
+        if !own
+            || !self.surroundings_hold()
+            || !known::connectors(pipeline).into_iter().all(|it| self.manifest_holds(it))
+        {
+            return false;
         }
-        self.open.borrow_mut().push(path.to_owned());
+        self.open.borrow_mut().push((path.to_owned(), Uses::default()));
+        let children = known.uses.children.iter().all(|(name, (file, version))| {
+            let found = self.by_name(name).filter(|found| found == file && self.place_in_loop(found).is_none());
+            let child = found.and_then(|found| self.compiled(&found).pipeline.clone());
+            child.is_some_and(|child| child.version == *version)
+        });
+        self.open.borrow_mut().pop();
+        children
+    }
+
+    fn surroundings_hold(&self) -> bool {
+        *self
+            .surroundings
+            .get_or_init(|| self.before.can_seal == self.can_seal && self.before.declared == *self.declared())
+    }
+
+    fn manifest_holds(&self, connector: &str) -> bool {
+        let (Some(now), Some(before)) = (self.registry.operations(), self.before.registry.operations()) else {
+            return self.registry.operations().is_none() && self.before.registry.operations().is_none();
+        };
+        if Arc::ptr_eq(now, before) {
+            return true;
+        }
+        if let Some(known) = self.manifests.borrow().get(connector) {
+            return *known;
+        }
+        let same = now.kept(connector) == before.kept(connector);
+        self.manifests.borrow_mut().insert(connector.to_owned(), same);
+        same
+    }
+
+    fn declared(&self) -> &Declared {
+        self.declared.get_or_init(|| Declared::read(&self.files, &self.root))
+    }
+
+    fn compile(&self, path: &Path) -> Known {
+        let file: Arc<str> = self.shown(path).into();
+        let faulty = |diagnostics: Vec<Diagnostic>| Known { diagnostics, ..Known::default() };
+        let why = match self.files.read(path) {
+            Some(Ok(bytes)) => return self.compile_bytes(path, &file, &bytes),
+            Some(Err(why)) => why,
+            None => "there is no such file".into(),
+        };
+        let start = Position { line: 1, column: 1, offset: 0 };
+        let span = Span { file, start, end: start };
+        faulty(vec![Diagnostic::error(Code::Unreadable, span, format!("the file cannot be read: {why}"))])
+    }
+
+    fn compile_bytes(&self, path: &Path, file: &Arc<str>, bytes: &[u8]) -> Known {
+        let text: Arc<str> = String::from_utf8_lossy(bytes).into();
+        self.sources.borrow_mut().insert(file.clone(), text.clone());
+        if std::str::from_utf8(bytes).is_err() {
+            return Known { diagnostics: yaml::parse_bytes(file, bytes).1, ..Known::default() };
+        }
+        let mut uses = Uses::default();
+        uses.files.insert(path.to_owned(), Some(ContentHash::of(bytes)));
+        self.open.borrow_mut().push((path.to_owned(), uses));
         let child = |name: &str| self.child(name);
         let prompt = |name: &str| self.prompt(path, name);
         // A file elsewhere may be meant for another project: what this one declares says nothing of it.
-        let folder = self.folder.get_or_init(|| self.root.join("pipelines").canonicalize().ok());
-        let own = folder.as_ref().is_some_and(|folder| path.canonicalize().is_ok_and(|path| path.starts_with(folder)));
+        let own = self.files.is_within(path, &self.root.join("pipelines"));
         let (elsewhere, around) = (Declared::default(), Elsewhere(self));
         let world = World {
             registry: &self.registry,
@@ -336,20 +486,32 @@ impl Catalog {
             child: &child,
             can_seal: self.can_seal,
             schemas: &self.schemas,
-            declared: if own { self.declared.get_or_init(|| Declared::read(&self.root)) } else { &elsewhere },
+            declared: if own { self.declared() } else { &elsewhere },
             around: Some(if own { self } else { &around }),
             prompt: &prompt,
         };
-        let compiled = compile(&file, &text, &world);
-        self.open.borrow_mut().pop();
-        self.done.borrow_mut().insert(path.to_owned(), compiled.clone());
-        compiled
+        let (pipeline, diagnostics) = compile(file, &text, &world);
+        let (_, uses) = self.open.borrow_mut().pop().unwrap_or_default();
+        Known { pipeline, diagnostics, uses }
+    }
+
+    /// Notes what the pipeline that is being compiled has used.
+    fn note(&self, note: impl FnOnce(&mut Uses)) {
+        if let Some((_, uses)) = self.open.borrow_mut().last_mut() {
+            note(uses);
+        }
     }
 
     /// Reads a file of a prompt, and keeps it for diagnostics.
     fn prompt(&self, pipeline: &Path, name: &str) -> Result<PromptFile, String> {
         let folder = pipeline.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let (path, text) = prompts::read(&self.root, folder, name)?;
+        let wanted = plain(&folder.join(name));
+        let read = prompts::read(&self.files, &self.root, folder, name);
+        let hash = read.as_ref().ok().map(|(_, text)| ContentHash::of(text.as_bytes()));
+        self.note(|uses| {
+            uses.files.insert(wanted, hash);
+        });
+        let (path, text) = read?;
         let file = PromptFile { shown: self.shown(&path).into(), text: text.into() };
         self.sources.borrow_mut().insert(file.shown.clone(), file.text.clone());
         Ok(file)
@@ -362,19 +524,30 @@ impl Catalog {
         };
         let stem =
             |path: &PathBuf| path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        let same = |other: &PathBuf| other.canonicalize().ok() == path.canonicalize().ok();
-        if let Some(from) = self.open.borrow().iter().position(same) {
-            let mut names: Vec<String> = self.open.borrow().iter().skip(from).map(stem).collect();
+        if let Some(from) = self.place_in_loop(&path) {
+            let mut names: Vec<String> = self.open.borrow().iter().skip(from).map(|(file, _)| stem(file)).collect();
             names.push(stem(&path));
             return Child::Loop(names);
         }
         if self.open.borrow().len() >= MAX_DEPTH {
             return Child::TooDeep(MAX_DEPTH);
         }
-        match self.compiled(&path).0 {
-            Some(pipeline) => Child::Found(pipeline),
+        match &self.compiled(&path).pipeline {
+            Some(pipeline) => {
+                let used = (path, pipeline.version.clone());
+                self.note(|uses| {
+                    uses.children.insert(name.to_owned(), used);
+                });
+                Child::Found(pipeline.clone())
+            }
             None => Child::Faulty,
         }
+    }
+
+    /// Returns where a file stands among those that are being compiled: then it ends up calling itself.
+    fn place_in_loop(&self, path: &Path) -> Option<usize> {
+        let real = self.files.real(path);
+        self.open.borrow().iter().position(|(open, _)| self.files.real(open) == real)
     }
 
     /// Returns a path as the user would write it.
@@ -388,7 +561,12 @@ impl Catalog {
 
 impl Around for Catalog {
     fn pipeline(&self, name: &str) -> Result<(), Option<String>> {
-        if self.by_name(name).is_some() {
+        if let Some(path) = self.by_name(name) {
+            // That it goes away is told, too.
+            let hash = self.files.read(&path).and_then(Result::ok).map(|bytes| ContentHash::of(&bytes));
+            self.note(|uses| {
+                uses.files.insert(plain(&path), hash);
+            });
             return Ok(());
         }
         let names = self.names();
@@ -396,11 +574,17 @@ impl Around for Catalog {
     }
 
     fn calendar(&self, name: &str) -> (FoundCalendar, Vec<Diagnostic>) {
+        for path in calendars::paths(&self.root, name) {
+            let hash = self.files.read(&path).and_then(Result::ok).map(|bytes| ContentHash::of(&bytes));
+            self.note(|uses| {
+                uses.files.insert(plain(&path), hash);
+            });
+        }
         if let Some(found) = self.calendars.borrow().get(name) {
             return (found.clone(), Vec::new());
         }
         let shown = |path: &Path| self.shown(path);
-        let (found, faults) = calendars::find(&self.root, name, &shown, &mut self.sources.borrow_mut());
+        let (found, faults) = calendars::find(&self.files, &self.root, name, &shown, &mut self.sources.borrow_mut());
         self.calendars.borrow_mut().insert(name.to_owned(), found.clone());
         (found, faults)
     }
@@ -418,28 +602,6 @@ impl Around for Elsewhere<'_> {
         match self.0.calendar(name) {
             (FoundCalendar::Unknown { .. }, faults) => (FoundCalendar::Unchecked, faults),
             found => found,
-        }
-    }
-}
-
-/// Lists the pipeline files below a folder, in order of their paths.
-fn collect(path: &Path, files: &mut Vec<PathBuf>, depth: usize) {
-    if path.is_file() {
-        files.push(path.to_owned());
-        return;
-    }
-    let Ok(entries) = std::fs::read_dir(path) else { return };
-    let mut entries: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    entries.sort();
-    for entry in entries {
-        let name = entry.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let pipeline = (name.ends_with(".yaml") || name.ends_with(".yml"))
-            && !name.ends_with(".test.yaml")
-            && name != "pipewright.yaml";
-        if entry.is_dir() && !name.starts_with('.') && !(depth == 0 && name == calendars::FOLDER) && depth < 8 {
-            collect(&entry, files, depth + 1);
-        } else if pipeline && entry.is_file() {
-            files.push(entry);
         }
     }
 }

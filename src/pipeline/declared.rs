@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::compile::Compiler;
+use super::files::Files;
 use super::project;
+use super::project::SecretPlace;
 use crate::diag::Code;
 use crate::diag::Span;
 use crate::yaml;
@@ -15,7 +17,7 @@ use crate::yaml::TreeKind;
 const CONNECTION_KEYS: [&str; 2] = ["connection", "database"];
 
 /// The names of the project file; nothing where they cannot be known.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Declared {
     connections: Option<Vec<String>>,
     /// The connector of each connection that has one.
@@ -26,9 +28,9 @@ pub(super) struct Declared {
 
 impl Declared {
     /// Reads the names of a project's file; faults are told elsewhere.
-    pub(super) fn read(root: &Path) -> Self {
-        let Ok(text) = std::fs::read_to_string(root.join("pipewright.yaml")) else { return Self::default() };
-        let (Some(tree), _) = yaml::parse(&"pipewright.yaml".into(), &text) else { return Self::default() };
+    pub(super) fn read(files: &Files, root: &Path) -> Self {
+        let Some(text) = text(files, &root.join(project::FILE)) else { return Self::default() };
+        let (Some(tree), _) = yaml::parse(&project::FILE.into(), &text) else { return Self::default() };
         if !matches!(tree.kind, TreeKind::Mapping(_)) {
             return Self::default();
         }
@@ -41,34 +43,57 @@ impl Declared {
         let connectors = entries
             .iter()
             .filter_map(|entry| Some((entry.key.to_string(), entry.value.get("connector")?.as_text()?.to_owned())));
-        let secrets = tree.get("secrets").and_then(|places| secrets(root, places));
+        let secrets = tree.get("secrets").and_then(|places| secrets(files, root, places));
         Self { connections, connectors: connectors.collect(), secrets }
     }
 }
 
+fn text(files: &Files, path: &Path) -> Option<String> {
+    String::from_utf8(files.read(path)?.ok()?.to_vec()).ok()
+}
+
 /// Lists the secrets of files and folders; nothing where another place may have more.
-fn secrets(root: &Path, places: &Tree) -> Option<BTreeSet<String>> {
+fn secrets(files: &Files, root: &Path, places: &Tree) -> Option<BTreeSet<String>> {
     let mut names = BTreeSet::new();
     if places.items().is_empty() {
         return None;
     }
     for place in places.items() {
         if let Some(path) = place.get("env_file").and_then(Tree::as_text) {
-            let text = std::fs::read_to_string(root.join(path)).ok()?;
-            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-            for line in lines {
-                let (name, _) = line.strip_prefix("export ").unwrap_or(line).split_once('=')?;
-                names.insert(name.trim().to_owned());
+            for name in names_in(&text(files, &root.join(path))?) {
+                names.insert(name?.to_owned());
             }
         } else if let Some(path) = place.get("dir").and_then(Tree::as_text) {
-            for entry in std::fs::read_dir(root.join(path)).ok()? {
-                names.insert(entry.ok()?.file_name().to_string_lossy().into_owned());
+            let folder = root.join(path);
+            if !files.is_folder(&folder) {
+                return None;
             }
+            names.extend(files.names(&folder));
         } else {
             return None;
         }
     }
     Some(names)
+}
+
+/// Reads the names of an env file; nothing where a line is none.
+fn names_in(text: &str) -> impl Iterator<Item = Option<&str>> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|line| Some(line.strip_prefix("export ").unwrap_or(line).split_once('=')?.0.trim()))
+}
+
+/// Returns an env file's text without the values: a check reads the names only.
+#[must_use]
+pub fn names_only(text: &str) -> String {
+    names_in(text).map(|name| name.map_or_else(|| "?\n".to_owned(), |name| format!("{name}=\n"))).collect()
+}
+
+/// Lists the places of secrets that a project file's text names.
+#[must_use]
+pub fn secret_places(text: &str) -> Vec<SecretPlace> {
+    let (tree, _) = yaml::parse(&project::FILE.into(), text);
+    let places = tree.as_ref().and_then(|tree| tree.get("secrets")).map(Tree::items).unwrap_or_default();
+    places.iter().filter_map(|place| project::secret_place(place, &mut Vec::new())).collect()
 }
 
 impl Declared {

@@ -229,7 +229,7 @@ fn check_templates(tree: &Tree, source: &str, diagnostics: &mut Vec<Diagnostic>)
     }
 }
 
-fn secret_place(item: &Tree, diagnostics: &mut Vec<Diagnostic>) -> Option<SecretPlace> {
+pub(super) fn secret_place(item: &Tree, diagnostics: &mut Vec<Diagnostic>) -> Option<SecretPlace> {
     let path = |key: &str| item.get(key).and_then(Tree::as_text).map(str::to_owned);
     match item.as_text() {
         Some("env") => return Some(SecretPlace::Environment),

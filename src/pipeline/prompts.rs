@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::compile::Compiler;
 use super::expressions::Place;
+use super::files::Files;
 use crate::diag::Code;
 use crate::diag::Position;
 use crate::diag::Span;
@@ -120,31 +122,41 @@ fn span(file: &PromptFile, range: &Range<usize>) -> Span {
 ///
 /// # Errors
 /// There is none, it lies outside the project, or it is no text.
-pub(super) fn read(root: &Path, folder: &Path, name: &str) -> Result<(std::path::PathBuf, String), String> {
+pub(super) fn read(files: &Files, root: &Path, folder: &Path, name: &str) -> Result<(PathBuf, String), String> {
     let path = folder.join(name);
-    let Ok(real) = path.canonicalize() else {
-        let near = path.parent().and_then(|folder| near(folder, name)).unwrap_or_default();
-        return Err(format!("there is no file `{name}`{near}"));
+    let there = match files {
+        Files::Disk => path.exists(),
+        Files::Kept(_) => files.is_file(&path),
     };
+    if !there {
+        let near = path.parent().and_then(|folder| near(files, folder, name)).unwrap_or_default();
+        return Err(format!("there is no file `{name}`{near}"));
+    }
     // A pipeline may itself lie elsewhere, when it is run by its path.
-    let within = |folder: &Path| folder.canonicalize().is_ok_and(|folder| real.starts_with(folder));
-    if !within(root) && !within(folder) {
+    if !files.is_within(&path, root) && !files.is_within(&path, folder) {
         return Err(format!("`{name}` lies outside the project"));
     }
-    let length = real.metadata().map_err(|error| format!("`{name}` cannot be read: {error}"))?.len();
-    if length > MAX_BYTES {
-        return Err(format!("`{name}` is longer than a megabyte"));
+    let too_long = || format!("`{name}` is longer than a megabyte");
+    if let Files::Disk = files {
+        let length = path.metadata().map_err(|error| format!("`{name}` cannot be read: {error}"))?.len();
+        if length > MAX_BYTES {
+            return Err(too_long());
+        }
     }
-    let bytes = std::fs::read(&real).map_err(|error| format!("`{name}` cannot be read: {error}"))?;
-    let text = String::from_utf8(bytes).map_err(|_| format!("`{name}` is not UTF-8 text"))?;
+    let bytes = match files.read(&path) {
+        Some(Ok(bytes)) if bytes.len() as u64 > MAX_BYTES => return Err(too_long()),
+        Some(Ok(bytes)) => bytes,
+        Some(Err(why)) => return Err(format!("`{name}` cannot be read: {why}")),
+        None => return Err(format!("there is no file `{name}`")),
+    };
+    let text = std::str::from_utf8(&bytes).map_err(|_| format!("`{name}` is not UTF-8 text"))?.to_owned();
     Ok((path, text))
 }
 
 /// Says which file of the folder has a name like it.
-fn near(folder: &Path, name: &str) -> Option<String> {
+fn near(files: &Files, folder: &Path, name: &str) -> Option<String> {
     let (parent, file) = name.rsplit_once('/').map_or((None, name), |(parent, file)| (Some(parent), file));
-    let names: Vec<String> =
-        std::fs::read_dir(folder).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    let names = files.names(folder);
     let found = did_you_mean(file, names.iter().map(String::as_str))?;
     let found = parent.map_or_else(|| found.to_owned(), |parent| format!("{parent}/{found}"));
     Some(format!("; did you mean `{found}`?"))

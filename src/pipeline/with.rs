@@ -218,10 +218,8 @@ pub(super) fn literals(tree: &Tree) -> Value {
 
 fn missing(compiler: &mut Compiler<'_>, schema: &Json, given: &[&str], place: &Span, node: &str) {
     let required = schema.get("required").and_then(Json::as_array);
-    let connectors = compiler.world.registry.operations().map(|all| all.connectors()).unwrap_or_default();
-    let is_operation = node.split_once('.').is_some_and(|(own, _)| connectors.iter().any(|known| known == own));
-    let page = if is_operation { "connectors show" } else { "nodes" };
     for key in required.into_iter().flatten().filter_map(Json::as_str).filter(|key| !given.contains(key)) {
+        let page = if compiler.world.registry.get(node).is_none() { "connectors show" } else { "nodes" };
         compiler.error(Code::MissingKey, place, format!("`{node}` needs `{key}` in `with`")).help =
             Some(format!("add `{key}:`; `pipewright {page} {node}` shows all keys"));
     }

@@ -25,7 +25,7 @@ const KEPT: &[(&str, &str)] = &[
     ("reqwest", "http"),
     ("minijinja", "template"),
     ("clap", "cli"),
-    ("notify", "cli"),
+    ("notify", "daemon"),
     ("axum", "sandbox"),
 ];
 
