@@ -262,7 +262,8 @@ impl Operations for Library {
     }
 }
 
-/// Blanks the lines of `examples:` and `sandbox:` blocks; all other lines keep their places.
+/// Blanks the lines of `examples:` and `sandbox:` blocks, and takes out what only people read; all other lines keep their
+/// places.
 fn without_examples(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut block = None;
@@ -275,12 +276,33 @@ fn without_examples(text: &str) -> String {
         if block.is_none() && (line.trim() == "examples:" || line.trim_start().starts_with("sandbox:")) {
             block = Some(depth);
         }
-        if block.is_none() {
-            out.push_str(line);
+        let is_prose = depth == OF_OPERATION && PROSE.iter().any(|key| line.trim_start().starts_with(key));
+        if block.is_none() && !is_prose {
+            push_undescribed(line, &mut out);
         }
         out.push('\n');
     }
     out
+}
+
+/// How deep the keys of an operation stand in the manifests of the binary, and those that are for people only.
+const OF_OPERATION: usize = 4;
+const PROSE: &[&str] = &["title:", "description:"];
+
+/// Writes a line without the quoted descriptions of the properties in it.
+fn push_undescribed(line: &str, out: &mut String) {
+    let mut rest = line;
+    while let Some((before, after)) = rest.split_once(", description: \"") {
+        out.push_str(before);
+        let mut escaped = false;
+        let end = after.char_indices().find(|(_, letter)| {
+            let is_end = *letter == '"' && !escaped;
+            escaped = *letter == '\\' && !escaped;
+            is_end
+        });
+        rest = end.and_then(|(at, _)| after.get(at + 1..)).unwrap_or_default();
+    }
+    out.push_str(rest);
 }
 
 /// Reads a manifest's text.
@@ -331,5 +353,17 @@ mod tests {
             assert!(whole.operations.values().any(|operation| !operation.examples.is_empty()), "{name}");
             assert_eq!(short.source.lines().count(), text.lines().count());
         }
+    }
+
+    #[test]
+    fn descriptions_are_taken_out_of_a_line_and_nothing_else() {
+        let cut = |line: &str| {
+            let mut out = String::new();
+            push_undescribed(line, &mut out);
+            out
+        };
+        let line = r#"a: { type: string, description: "say \"no, description: x\", or so", maxLength: 5 }, b: { description: c }"#;
+        assert_eq!(cut(line), r#"a: { type: string, maxLength: 5 }, b: { description: c }"#);
+        assert_eq!(cut("plain: {}"), "plain: {}");
     }
 }

@@ -284,3 +284,10 @@ fn a_manifest_without_a_word_about_the_sandbox_is_rehearsed_by_its_examples() {
         assert_eq!(ended.code, 0, "{name}\n{pipeline}\n{}", ended.shown());
     }
 }
+
+#[test]
+fn the_client_of_openai_takes_the_stand_in_for_it() {
+    let served = Served::start(Shell::empty(), &["openai"]);
+    let base = format!("{}/v1", served.address("openai"));
+    client("openai_client.py", &[&base, &served.credential("openai", "api_key")]);
+}

@@ -1,5 +1,6 @@
 //! Families of protocols: what no list of rows can say. A manifest names one under `sandbox.family`.
 
+mod chat;
 mod object_rpc;
 mod odata;
 
@@ -38,6 +39,7 @@ pub fn make(name: &str, settings: &Value) -> Result<Box<dyn Family>, String> {
     match name {
         "odata" => Ok(Box::new(odata::make(settings)?)),
         "object_rpc" => Ok(Box::new(object_rpc::ObjectRpc::make(settings)?)),
+        "chat" => Ok(Box::new(chat::Chat::new(settings)?)),
         _ => Err(format!("there is no family `{name}`")),
     }
 }

@@ -223,7 +223,12 @@ pub(super) fn fold(chunks: &[Value], done: bool) -> Result<Value, String> {
         ("role".into(), role),
         (
             "content".into(),
-            if has_content && (calls.is_empty() || !content.is_empty()) { content.into() } else { Value::Null },
+            // The first chunk has an empty content even where nothing but calls or a refusal follows.
+            if has_content && (!content.is_empty() || calls.is_empty() && refusal.is_empty()) {
+                content.into()
+            } else {
+                Value::Null
+            },
         ),
         ("refusal".into(), or_null(refusal)),
     ]);
@@ -249,6 +254,7 @@ pub(super) fn read_question(wire: &Value) -> Result<Value, String> {
         ("reasoning_effort", "effort"),
         ("stream", "stream"),
         ("stream_options", "stream_options"),
+        ("parallel_tool_calls", "parallel_tool_calls"),
     ];
     copy(wire, &keys, &mut question);
     let mut turns = Vec::new();
@@ -371,6 +377,9 @@ pub(super) fn write_stream(whole: &Value, question: &Value) -> String {
     chunk(choice(object([("role", "assistant".into()), ("content", "".into())]), Value::Null), None);
     for piece in pieces(text(&message, "content").unwrap_or_default()) {
         chunk(choice(object([("content", piece.into())]), Value::Null), None);
+    }
+    for piece in pieces(text(&message, "refusal").unwrap_or_default()) {
+        chunk(choice(object([("refusal", piece.into())]), Value::Null), None);
     }
     for (index, call) in (0..).zip(list(&message, "tool_calls")) {
         let get = |key: &str| call.get(key).cloned().unwrap_or_default();

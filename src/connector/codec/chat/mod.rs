@@ -115,7 +115,9 @@ pub fn read_question(dialect: &str, wire: &Value) -> Result<Value, String> {
     }
 }
 
-/// Writes a canonical answer, for the side that answers: as one body, or as a stream where it was asked for.
+/// Writes a canonical answer, for the side that answers: as one body, or as a stream where it was asked for. Beside
+/// what is read of an answer, `thoughts` are items of the wire that come before the rest; a dialect without them leaves
+/// them out, and so it does with an `error`, which is an answer that failed.
 ///
 /// # Errors
 /// A dialect that there is not.

@@ -210,6 +210,9 @@ pub(super) fn read_question(wire: &Value) -> Result<Value, String> {
         ("stream", "stream"),
         ("store", "store"),
         ("tool_choice", "tool_choice"),
+        ("parallel_tool_calls", "parallel_tool_calls"),
+        ("previous_response_id", "previous_response_id"),
+        ("metadata", "metadata"),
     ];
     copy(wire, &keys, &mut question);
     let turns = match wire.get("input") {
@@ -264,7 +267,8 @@ fn read_item(item: &Value) -> Option<Value> {
 pub(super) fn write_answer(answer: &Value, question: &Value, created: i64) -> Value {
     let get = |key: &str| answer.get(key).cloned().unwrap_or_default();
     let id = text(answer, "id").unwrap_or("resp_1");
-    let mut output = Vec::new();
+    // Thoughts are items of this dialect alone, and come before what they led to.
+    let mut output = list(answer, "thoughts").to_vec();
     let said = match (text(answer, "text"), text(answer, "refusal")) {
         (_, Some(refusal)) => Some(object([("type", "refusal".into()), ("refusal", refusal.into())])),
         (Some(said), _) => Some(object([
@@ -296,7 +300,9 @@ pub(super) fn write_answer(answer: &Value, question: &Value, created: i64) -> Va
         ]));
     }
     let usage = Usage::of(answer);
+    let error = get("error");
     let (status, details) = match text(answer, "stop").unwrap_or("end") {
+        _ if !error.is_null() => ("failed", Value::Null),
         "length" => ("incomplete", object([("reason", "max_output_tokens".into())])),
         "filter" => ("incomplete", object([("reason", "content_filter".into())])),
         _ => ("completed", Value::Null),
@@ -312,16 +318,16 @@ pub(super) fn write_answer(answer: &Value, question: &Value, created: i64) -> Va
         ("id", id.into()),
         ("object", "response".into()),
         ("created_at", Value::Int(created.into())),
-        ("completed_at", Value::Int(created.into())),
+        ("completed_at", if status == "completed" { Value::Int(created.into()) } else { Value::Null }),
         ("status", status.into()),
-        ("error", Value::Null),
+        ("error", error),
         ("incomplete_details", details),
         ("instructions", asked("system", Value::Null)),
         ("max_output_tokens", asked("max_tokens", Value::Null)),
         ("model", get("model")),
         ("output", Value::list(output)),
-        ("parallel_tool_calls", Value::Bool(true)),
-        ("previous_response_id", Value::Null),
+        ("parallel_tool_calls", asked("parallel_tool_calls", Value::Bool(true))),
+        ("previous_response_id", asked("previous_response_id", Value::Null)),
         ("reasoning", object([("effort", asked("effort", Value::Null)), ("summary", Value::Null)])),
         ("store", asked("store", Value::Bool(true))),
         ("temperature", asked("temperature", Value::Int(1))),
@@ -346,7 +352,7 @@ pub(super) fn write_answer(answer: &Value, question: &Value, created: i64) -> Va
                 ("total_tokens", Value::Int(usage.input + usage.output)),
             ]),
         ),
-        ("metadata", Value::map::<&str>([])),
+        ("metadata", asked("metadata", Value::map::<&str>([]))),
     ])
 }
 
@@ -390,7 +396,9 @@ pub(super) fn write_stream(whole: &Value) -> String {
         let output_index = Value::Int(index);
         let id = item.get("id").cloned().unwrap_or_default();
         let of_item = || [("item_id", id.clone()), ("output_index", output_index.clone())];
-        if text(item, "type") == Some("function_call") {
+        if text(item, "type") == Some("reasoning") {
+            events.put("response.output_item.added", [("output_index", output_index.clone()), ("item", item.clone())]);
+        } else if text(item, "type") == Some("function_call") {
             let begun = with(item, [("status", "in_progress".into()), ("arguments", "".into())]);
             events.put("response.output_item.added", [("output_index", output_index.clone()), ("item", begun)]);
             let [item_id, at] = of_item();
@@ -427,7 +435,11 @@ pub(super) fn write_stream(whole: &Value) -> String {
         }
         events.put("response.output_item.done", [("output_index", output_index), ("item", item.clone())]);
     }
-    let last = if text(whole, "status") == Some("incomplete") { "response.incomplete" } else { "response.completed" };
+    let last = match text(whole, "status") {
+        Some("incomplete") => "response.incomplete",
+        Some("failed") => "response.failed",
+        _ => "response.completed",
+    };
     events.put(last, [("response", whole.clone())]);
     events.out
 }

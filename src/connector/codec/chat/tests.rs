@@ -185,3 +185,26 @@ fn a_question_is_read_back_by_the_other_side() {
         assert_eq!(list(&list(&read, "messages")[1], "tool_calls"), list(&list(&own, "messages")[1], "tool_calls"));
     }
 }
+
+#[test]
+fn refusals_thoughts_and_failures_are_written_as_they_are_read() {
+    let question = object([("stream", Value::Bool(true))]);
+    let streamed = |dialect: &str, answer: &str| {
+        let payload = write_answer(dialect, &json(answer), &question, 1).unwrap();
+        decode(payload.content_type.as_deref(), &payload.bytes, &Value::Null).unwrap()
+    };
+    for dialect in ["openai", "openai_responses"] {
+        let refused =
+            streamed(dialect, r#"{"id":"a","model":"m","text":null,"refusal":"I will not.","stop":"refusal"}"#);
+        assert_eq!(
+            (text(&refused, "refusal"), refused.get("text")),
+            (Some("I will not."), Some(&Value::Null)),
+            "{dialect}"
+        );
+    }
+    let thought = r#"{"id":"rs_1","type":"reasoning","summary":[]}"#;
+    let thinking = streamed("openai_responses", &format!(r#"{{"id":"a","text":"x","thoughts":[{thought}]}}"#));
+    assert_eq!(list(thinking.get("message").unwrap(), "raw").first(), Some(&json(thought)));
+    let failed = streamed("openai_responses", r#"{"id":"a","error":{"code":"server_error","message":"x"}}"#);
+    assert_eq!((text(&failed, "status"), text(&failed, "stop")), (Some("failed"), Some("other")));
+}

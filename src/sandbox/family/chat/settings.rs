@@ -1,0 +1,143 @@
+//! What a manifest says of a stand-in of the family `chat`.
+
+use indexmap::IndexMap;
+use serde::Deserialize;
+
+use super::dialect::Dialect;
+use super::quota::Quota;
+use super::refusal::Errors;
+use super::script::Script;
+use crate::model::Map;
+use crate::model::Value;
+use crate::model::decode;
+
+/// Keys of the section that the stand itself reads.
+const OF_THE_STAND: &[&str] = &["family", "config", "auth", "oauth", "data", "limits", "denied", "unknown"];
+
+/// The settings of a stand-in.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Settings {
+    /// Where questions are asked, and in which dialect: `/v1/chat/completions: openai`.
+    pub paths: IndexMap<String, String>,
+    /// Where kept answers are, with `{id}` in it.
+    pub kept: Option<String>,
+    /// Where texts become vectors.
+    pub embeddings: Option<String>,
+    pub models: Models,
+    /// When a tool is called though none has to be.
+    pub tools: Tools,
+    /// What each model may be asked in a while; nothing means anything.
+    pub quota: Option<Quota>,
+    pub errors: Errors,
+    /// Go with every answer.
+    pub headers: IndexMap<String, String>,
+    /// The header in which every answer bears an id of its own, `x-request-id`.
+    pub request_id: Option<String>,
+    /// What is answered instead of what the stand-in makes up; the first that fits.
+    pub replies: Vec<Script>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Models {
+    /// Where they are listed, one of them below it.
+    pub path: Option<String>,
+    /// Who owns what says nothing of an owner.
+    pub owner: String,
+    /// What models that think have in common.
+    pub thinking: Thinking,
+    /// Without one, every name is taken for a model.
+    pub list: Vec<Model>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Model {
+    pub id: String,
+    pub owner: Option<String>,
+    /// Seconds since 1970.
+    pub created: i64,
+    /// The most tokens of a question, and of one text to embed.
+    pub context: Option<u64>,
+    pub thinks: bool,
+    /// Which efforts it knows, where it differs from others that think.
+    pub efforts: Option<Vec<String>>,
+    /// How long its vectors are, for one that embeds: it answers no questions.
+    pub dimensions: Option<usize>,
+    /// Whether it makes shorter vectors as well.
+    pub shortens: bool,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Thinking {
+    pub efforts: Vec<String>,
+    /// The effort where none is asked for.
+    pub effort: String,
+    /// Parameters that they refuse, and what there is instead.
+    pub refuses: IndexMap<String, Option<String>>,
+    /// Parameters that they refuse with any effort but `none`.
+    pub refuses_in_thought: Vec<String>,
+}
+
+/// When a tool is called though none has to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Tools {
+    /// When a word of its name stands in the last message of the user.
+    #[default]
+    Mentioned,
+    Always,
+    Never,
+}
+
+impl Settings {
+    pub(super) fn read(section: &Value) -> Result<Self, String> {
+        let own: Map = section
+            .as_map()
+            .into_iter()
+            .flatten()
+            .filter(|(key, _)| !OF_THE_STAND.contains(&&***key))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        let mut settings: Self = decode(own.into()).map_err(|error| error.to_string())?;
+        for dialect in settings.paths.values() {
+            Dialect::of(dialect).ok_or_else(|| format!("`paths`: there is no dialect `{dialect}`"))?;
+        }
+        if settings.kept.as_ref().is_some_and(|path| !path.contains("{id}")) {
+            return Err("`kept`: the path has no `{id}`".to_owned());
+        }
+        settings.replies = settings.replies.into_iter().map(Script::checked).collect::<Result<_, _>>()?;
+        Ok(settings)
+    }
+}
+
+impl Models {
+    /// Returns the model of this name; without a list there is every one.
+    pub(super) fn find(&self, id: &str) -> Option<Model> {
+        if self.list.is_empty() {
+            return Some(Model { id: id.to_owned(), ..Model::default() });
+        }
+        self.list.iter().find(|model| model.id == id).cloned()
+    }
+
+    /// Returns the efforts that a model knows; nothing for one that does not think.
+    pub(super) fn efforts<'m>(&'m self, model: &'m Model) -> &'m [String] {
+        match &model.efforts {
+            _ if !model.thinks => &[],
+            Some(own) => own,
+            None => &self.thinking.efforts,
+        }
+    }
+
+    /// Writes a model as it is listed.
+    pub(super) fn row(&self, model: &Model) -> Value {
+        Value::map([
+            ("id", Value::from(model.id.as_str())),
+            ("object", "model".into()),
+            ("created", Value::from(model.created)),
+            ("owned_by", model.owner.as_deref().unwrap_or(&self.owner).into()),
+        ])
+    }
+}
