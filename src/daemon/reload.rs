@@ -13,7 +13,9 @@ mod generation;
 mod notices;
 mod scan;
 
+use std::path::Component;
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -30,6 +32,7 @@ pub use self::generation::Generation;
 pub use self::generation::Ground;
 pub use self::generation::Outcome;
 pub use self::generation::attempt;
+use crate::pipeline::plain;
 use crate::system::System;
 
 /// How often pipelines may ask for files that ask for others: as deep as prompts include one another.
@@ -49,6 +52,7 @@ pub struct Reloader {
 impl Reloader {
     /// Reads a project's files, and from then on follows their edits.
     pub async fn open(ground: Ground, system: System) -> (Self, watch::Receiver<Arc<Generation>>) {
+        let ground = Ground { root: absolute(&ground.root), ..ground };
         let edits = Edits::open(&ground.root, [], system).await;
         let mut following = Following { ground: Arc::new(ground), edits };
         let first = following.attempt(None).await;
@@ -143,8 +147,11 @@ fn log(attempt: &Attempt) {
     }
 }
 
-/// Returns an absolute path as a project's files are named by.
+/// Returns an absolute path without `..`, by which a project's files are named; links in it stay, as they may be swapped.
 #[must_use]
-pub fn absolute(path: &Path) -> std::path::PathBuf {
-    crate::pipeline::plain(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
+pub fn absolute(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let goes_up = path.components().any(|part| part == Component::ParentDir);
+    let real = if goes_up { path.canonicalize().ok() } else { None };
+    real.unwrap_or_else(|| plain(&path))
 }

@@ -325,7 +325,9 @@ async fn the_project_file_is_part_of_the_set_and_secrets_are_known_by_name_only(
 #[tokio::test]
 async fn a_reload_can_be_asked_for() {
     let project = Project::new(&[("pipelines/a.yaml", &hello("one"))]);
-    let following = project.open().await;
+    let ground = Ground { root: project.path("pipelines/.."), can_seal: true };
+    let (reloader, generations) = Reloader::open(ground, System::real()).await;
+    let following = Following { reloader, generations };
     for text in ["two", "six"] {
         project.write("pipelines/a.yaml", &hello(text));
         let generation = following.reloader.reload_now().await;

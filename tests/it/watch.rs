@@ -36,16 +36,15 @@ impl Watching {
         Self { child, lines }
     }
 
-    /// Waits for a line, and returns those before it.
-    fn until(&self, wanted: &str) -> Vec<String> {
-        let mut before = Vec::new();
-        loop {
-            let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no `{wanted}` in {before:#?}"));
-            if line.contains(wanted) {
-                return before;
-            }
-            before.push(line);
+    /// Waits for lines in any order, as stdout and stderr are two; returns all there were.
+    fn until(&self, wanted: &[&str]) -> Vec<String> {
+        let (mut left, mut seen) = (wanted.to_vec(), Vec::new());
+        while !left.is_empty() {
+            let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no {left:?} in {seen:#?}"));
+            left.retain(|wanted| !line.contains(wanted));
+            seen.push(line);
         }
+        seen
     }
 }
 
@@ -61,20 +60,20 @@ fn only_what_changed_is_told() {
     let shell = Shell::empty();
     shell.file("pipelines/a.yaml", GOOD).file("pipelines/b.yaml", BROKEN);
     let watching = Watching::start(&shell, &["watch"]);
-    watching.until("pipelines/b.yaml:2:16: error[unknown-node]: node `template.rendr` does not exist");
-    watching.until("1 error in 2 files");
+    watching.until(&[
+        "pipelines/b.yaml:2:16: error[unknown-node]: node `template.rendr` does not exist",
+        "1 error in 2 files",
+    ]);
     // Lines above it make no other fault of it.
     shell.file("pipelines/b.yaml", &format!("description: b\n{BROKEN}"));
     shell.file("pipelines/a.yaml", &GOOD.replace("steps.say", "steps.sya"));
-    watching.until("pipelines/a.yaml:3:");
-    let between = watching.until("2 errors in 2 files");
-    assert!(!between.iter().any(|line| line.contains("template.rendr")), "{between:#?}");
+    let between = watching.until(&["pipelines/a.yaml:3:", "2 errors in 2 files"]);
+    assert!(!between.iter().any(|line| line.contains("error[unknown-node]")), "{between:#?}");
     shell.file("pipelines/a.yaml", GOOD);
-    watching.until("mended: pipelines/a.yaml: unknown-step");
-    watching.until("1 error in 2 files");
+    watching.until(&["mended: pipelines/a.yaml: unknown-step", "1 error in 2 files"]);
     shell.file("pipelines/b.yaml", GOOD);
-    watching.until("mended: pipelines/b.yaml: unknown-node: node `template.rendr` does not exist");
-    watching.until("2 files are valid");
+    watching
+        .until(&["mended: pipelines/b.yaml: unknown-node: node `template.rendr` does not exist", "2 files are valid"]);
 }
 
 #[test]
@@ -82,16 +81,13 @@ fn the_edited_pipeline_is_run_when_it_is_valid() {
     let shell = Shell::empty();
     shell.file("pipewright.yaml", "").file("pipelines/a.yaml", GOOD).file("pipelines/b.yaml", GOOD);
     let watching = Watching::start(&shell, &["watch", "--run"]);
-    watching.until("3 files are valid");
+    watching.until(&["3 files are valid"]);
     shell.file("pipelines/b.yaml", BROKEN);
-    watching.until("1 error in 3 files");
+    watching.until(&["1 error in 3 files"]);
     shell.file("pipelines/b.yaml", &GOOD.replace("TEXT", "mended"));
-    watching.until("3 files are valid");
-    watching.until("succeeded in");
-    watching.until("\"said\": \"mended\"");
+    watching.until(&["3 files are valid", "succeeded in", "\"said\": \"mended\""]);
     shell.file("pipelines/a.yaml", &GOOD.replace("TEXT", "other"));
-    watching.until("a  run");
-    watching.until("\"said\": \"other\"");
+    watching.until(&["a  run", "\"said\": \"other\""]);
 }
 
 #[test]
@@ -100,9 +96,9 @@ fn a_named_pipeline_is_run_at_once_and_whenever_it_becomes_another() {
     let parent = "steps:\n  call: { uses: pipeline.run, with: { pipeline: b } }\noutputs: { got: \"{{ steps.call.output.said }}\" }\n";
     shell.file("pipewright.yaml", "").file("pipelines/a.yaml", parent).file("pipelines/b.yaml", GOOD);
     let watching = Watching::start(&shell, &["--sandbox", "watch", "--run", "a"]);
-    watching.until("\"got\": \"TEXT\"");
+    watching.until(&["\"got\": \"TEXT\""]);
     shell.file("pipelines/b.yaml", &GOOD.replace("TEXT", "edited"));
-    watching.until("\"got\": \"edited\"");
+    watching.until(&["\"got\": \"edited\""]);
     assert!(!shell.path().join(".pipewright/state.db").exists(), "a rehearsal has a store of its own");
     let ended = shell.run(&["watch", "pipelines/none.yaml"]);
     assert_eq!((ended.code, ended.err.contains("there is no `pipelines/none.yaml`")), (2, true));

@@ -98,7 +98,8 @@ impl Edits {
         changed
     }
 
-    /// Waits until the files are others than before and have settled.
+    /// Waits until the files are others than before and have settled. Where it is not waited for to its end, an edit may be
+    /// found a round later only.
     pub async fn next(&mut self) -> &Snapshot {
         loop {
             let cause = self.wait().await;

@@ -12,6 +12,7 @@ use crate::diag::Code;
 use crate::diag::Diagnostic;
 use crate::diag::Position;
 use crate::diag::Severity;
+use crate::diag::Sources;
 use crate::diag::Span;
 use crate::node::Registry;
 use crate::pipeline::Catalog;
@@ -26,7 +27,7 @@ use crate::pipeline::Snapshot;
 /// Where a project lies, and what its check may count on.
 #[derive(Clone, Debug)]
 pub struct Ground {
-    /// The project's folder, absolute.
+    /// The project's folder, absolute and without `..`.
     pub root: PathBuf,
     /// Whether secrets can be sealed: the project has a master key.
     pub can_seal: bool,
@@ -120,6 +121,10 @@ pub fn attempt(ground: &Ground, previous: Option<&Generation>, files: &Arc<Snaps
     let mut checked = catalog.check(&[]);
     checked.files += unreadable.len();
     checked.diagnostics.append(&mut unreadable);
+    if checked.diagnostics.is_empty() {
+        // Texts are kept for the diagnostics that stand in them.
+        checked.sources = Sources::default();
+    }
     let knowledge = catalog.into_knowledge();
     let compiled = knowledge.compiled_since(&before);
 
@@ -135,8 +140,8 @@ pub fn attempt(ground: &Ground, previous: Option<&Generation>, files: &Arc<Snaps
     let (checked, latest) = (Arc::new(checked), hash);
     let generation = match (previous.cloned(), outcome) {
         (Some(previous), Outcome::Refused | Outcome::Same) => {
-            let registry = Latest { registry, manifests, knowledge: Arc::new(knowledge) };
-            Generation { checked, latest, known: Arc::new(registry), ..previous }
+            let known = Arc::new(Latest { registry, manifests, knowledge: Arc::new(knowledge) });
+            Generation { checked, latest, known, ..previous }
         }
         (previous, _) => Generation {
             number: previous.map_or(1, |previous| previous.number + 1),
