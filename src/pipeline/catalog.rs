@@ -1,5 +1,7 @@
 //! The pipelines of a project: found by name or by file, compiled with what they use.
 
+mod around;
+
 use std::cell::OnceCell;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -8,9 +10,9 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use self::around::Elsewhere;
 use super::Pipeline;
 use super::Project;
-use super::calendars;
 use super::calendars::FoundCalendar;
 use super::compile::Child;
 use super::compile::Schemas;
@@ -27,7 +29,6 @@ use super::known::Uses;
 use super::project;
 use super::prompts;
 use super::prompts::PromptFile;
-use super::triggers::Around;
 use crate::diag::Code;
 use crate::diag::Diagnostic;
 use crate::diag::Position;
@@ -556,53 +557,6 @@ impl Catalog {
         let short = here.as_deref().and_then(|here| path.strip_prefix(here).ok()).unwrap_or(path);
         let text = short.display().to_string();
         text.strip_prefix("./").unwrap_or(&text).to_owned()
-    }
-}
-
-impl Around for Catalog {
-    fn pipeline(&self, name: &str) -> Result<(), Option<String>> {
-        if let Some(path) = self.by_name(name) {
-            // That it goes away is told, too.
-            let hash = self.files.read(&path).and_then(Result::ok).map(|bytes| ContentHash::of(&bytes));
-            self.note(|uses| {
-                uses.files.insert(plain(&path), hash);
-            });
-            return Ok(());
-        }
-        let names = self.names();
-        Err(did_you_mean(name, names.iter().map(String::as_str)).map(str::to_owned))
-    }
-
-    fn calendar(&self, name: &str) -> (FoundCalendar, Vec<Diagnostic>) {
-        for path in calendars::paths(&self.root, name) {
-            let hash = self.files.read(&path).and_then(Result::ok).map(|bytes| ContentHash::of(&bytes));
-            self.note(|uses| {
-                uses.files.insert(plain(&path), hash);
-            });
-        }
-        if let Some(found) = self.calendars.borrow().get(name) {
-            return (found.clone(), Vec::new());
-        }
-        let shown = |path: &Path| self.shown(path);
-        let (found, faults) = calendars::find(&self.files, &self.root, name, &shown, &mut self.sources.borrow_mut());
-        self.calendars.borrow_mut().insert(name.to_owned(), found.clone());
-        (found, faults)
-    }
-}
-
-/// The surroundings of a file that may be meant for another project: what is not found is not missed.
-struct Elsewhere<'c>(&'c Catalog);
-
-impl Around for Elsewhere<'_> {
-    fn pipeline(&self, _name: &str) -> Result<(), Option<String>> {
-        Ok(())
-    }
-
-    fn calendar(&self, name: &str) -> (FoundCalendar, Vec<Diagnostic>) {
-        match self.0.calendar(name) {
-            (FoundCalendar::Unknown { .. }, faults) => (FoundCalendar::Unchecked, faults),
-            found => found,
-        }
     }
 }
 

@@ -136,7 +136,7 @@ async fn a_parent_whose_child_was_never_made_can_be_canceled() {
     stage.file("child", "inputs: { n: { type: integer } }\nsteps:\n  a: { uses: time.wait, with: { for: 2h } }\noutputs: { twice: 8 }\n");
     let pipeline = stage.pipeline(PARENT);
     let engine = stage.engine().await;
-    let run = engine.start(&pipeline, Value::map::<&str>([])).await.unwrap();
+    let run = engine.enqueue(&pipeline, Value::map::<&str>([]), None).await.unwrap().unwrap();
     // A process told its journal of the child, and died before it made it.
     let store = &engine.parts().store;
     let fence = store.claim(run, "test").await.unwrap().unwrap();
