@@ -8,10 +8,13 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
 use clap::Args;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Exit;
 use super::Global;
+use super::interrupts::HangUps;
 use super::interrupts::Interrupts;
 use super::print;
 use super::validate::open_project;
@@ -21,6 +24,10 @@ use crate::daemon::bell::Bell;
 use crate::daemon::metrics::Metrics;
 use crate::daemon::page;
 use crate::daemon::page::Page;
+use crate::daemon::reload::Generation;
+use crate::daemon::reload::Ground;
+use crate::daemon::reload::Reloader;
+use crate::daemon::scheduler::Scheduler;
 use crate::daemon::worker::Worker;
 use crate::model::Duration;
 
@@ -28,8 +35,8 @@ use crate::model::Duration;
 const LOCK: &str = ".pipewright/daemon.lock";
 const SANDBOX_LOCK: &str = ".pipewright/sandbox.lock";
 
-/// Executes what the queue has, until it is told to end: runs that wait for a time, for a retry or for a person's word, and
-/// those whose process is gone.
+/// Works until it is told to end: fires schedules, takes over edited files, executes runs that are queued or that wait for a
+/// time, a retry or a person's word, and those whose process is gone.
 #[derive(Debug, Args)]
 pub(super) struct Daemon {
     /// Where `/healthz`, `/readyz` and `/metrics` are served.
@@ -50,7 +57,7 @@ impl Daemon {
         if let Some(world) = &app.sandbox {
             app.engine.parts().store.enter(world.id()).await?;
         }
-        let mut interrupts = Interrupts::listen()?;
+        let (mut interrupts, mut hang_ups) = (Interrupts::listen()?, HangUps::listen()?);
         let (bell, metrics, stop) = (Bell::default(), Arc::new(Metrics::default()), CancellationToken::new());
         let hung = bell.hang_up(&app.root, app.engine.parts().access.rehearsal)?;
         let ready = Arc::new(AtomicBool::new(false));
@@ -60,6 +67,23 @@ impl Daemon {
             let help = "`--listen` names another address";
             Fault::Usage(format!("cannot listen at {}: {error}; {help}", self.listen))
         })?;
+        let ground = Ground { root: app.root.clone(), can_seal: store.can_seal() };
+        let (reloader, mut generations) = Reloader::open(ground, app.engine.parts().system.clone()).await;
+        let of = |generation: &Generation| Arc::new(generation.pipelines.values().cloned().collect::<Vec<_>>());
+        let (activate, active) = watch::channel(of(&generations.borrow()));
+        let following = AbortOnDropHandle::new(tokio::spawn(async move {
+            while generations.changed().await.is_ok() {
+                activate.send_replace(of(&generations.borrow_and_update()));
+            }
+        }));
+        let scheduler = Scheduler {
+            engine: app.engine.clone(),
+            active,
+            bell: bell.clone(),
+            metrics: metrics.clone(),
+            stop: stop.clone(),
+        };
+        let scheduling = tokio::spawn(scheduler.run());
         let worker = Worker {
             engine: app.engine.clone(),
             registry: app.registry.clone(),
@@ -74,11 +98,23 @@ impl Daemon {
         supervisor::ready();
         let watchdog = supervisor::watch();
         tracing::info!(%address, project = %app.root.display(), "the daemon works");
-        interrupts.next().await;
+        loop {
+            tokio::select! {
+                () = interrupts.next() => break,
+                () = hang_ups.next() => {
+                    supervisor::reloading();
+                    reloader.reload_now().await;
+                    supervisor::ready();
+                }
+            }
+        }
         ready.store(false, Relaxed);
         supervisor::stopping();
         tracing::info!("the daemon ends in good order; a second signal ends it at once");
         stop.cancel();
+        drop((reloader, following));
+        // What it is just writing is written.
+        let _ = scheduling.await;
         let left = tokio::select! {
             left = working => left.unwrap_or_default(),
             () = interrupts.next() => return Ok(Exit::Interrupted),
@@ -119,6 +155,9 @@ fn locked(app: &App) -> Result<Option<File>, Fault> {
 /// What a service manager is told. Where there is none, nothing happens.
 mod supervisor {
     #[cfg(unix)]
+    use tokio_util::task::AbortOnDropHandle;
+
+    #[cfg(unix)]
     fn tell(state: sd_notify::NotifyState<'_>) {
         if let Err(error) = sd_notify::notify(&[state]) {
             tracing::warn!(%error, "the service manager could not be told");
@@ -131,15 +170,26 @@ mod supervisor {
     }
 
     #[cfg(unix)]
+    pub(super) fn reloading() {
+        tell(sd_notify::NotifyState::Reloading);
+        if let Ok(now) = sd_notify::NotifyState::monotonic_usec_now() {
+            tell(now);
+        }
+    }
+
+    #[cfg(not(unix))]
+    pub(super) fn reloading() {}
+
+    #[cfg(unix)]
     pub(super) fn stopping() {
         tell(sd_notify::NotifyState::Stopping);
     }
 
     /// Says regularly that the process lives, for as long as what it returns is kept: the runtime's tasks run.
     #[cfg(unix)]
-    pub(super) fn watch() -> Option<tokio_util::task::AbortOnDropHandle<()>> {
+    pub(super) fn watch() -> Option<AbortOnDropHandle<()>> {
         let every = sd_notify::watchdog_enabled()? / 2;
-        Some(tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
+        Some(AbortOnDropHandle::new(tokio::spawn(async move {
             let mut beat = tokio::time::interval(every);
             loop {
                 beat.tick().await;

@@ -36,3 +36,33 @@ impl Interrupts {
         }
     }
 }
+
+/// The wish that a program reads its files again. Whoever does not listen is ended by it.
+pub(super) struct HangUps {
+    #[cfg(unix)]
+    signal: tokio::signal::unix::Signal,
+}
+
+impl HangUps {
+    #[cfg(unix)]
+    pub(super) fn listen() -> std::io::Result<Self> {
+        Ok(Self { signal: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())? })
+    }
+
+    #[cfg(unix)]
+    pub(super) async fn next(&mut self) {
+        if self.signal.recv().await.is_none() {
+            std::future::pending().await
+        }
+    }
+
+    #[cfg(not(unix))]
+    pub(super) fn listen() -> std::io::Result<Self> {
+        Ok(Self {})
+    }
+
+    #[cfg(not(unix))]
+    pub(super) async fn next(&mut self) {
+        std::future::pending().await
+    }
+}

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 /// Where the socket is, below the project's folder; a rehearsal has a daemon of its own.
 const SOCKET: &str = ".pipewright/daemon.sock";
@@ -13,17 +13,25 @@ const REHEARSED: &str = ".pipewright/sandbox.sock";
 
 /// Is rung by other processes, and by this one.
 #[derive(Clone, Debug, Default)]
-pub struct Bell(Arc<Notify>);
+pub struct Bell(Arc<watch::Sender<u64>>);
 
 impl Bell {
     /// Rings here.
     pub fn ring(&self) {
-        self.0.notify_one();
+        self.0.send_modify(|rings| *rings += 1);
     }
 
-    /// Returns when it was rung since the last time.
-    pub async fn rung(&self) {
-        self.0.notified().await;
+    /// Returns what hears it from now on.
+    #[must_use]
+    pub fn listen(&self) -> watch::Receiver<u64> {
+        self.0.subscribe()
+    }
+
+    /// Returns when it was rung since the listener has heard it last.
+    pub async fn rung(listener: &mut watch::Receiver<u64>) {
+        if listener.changed().await.is_err() {
+            std::future::pending().await
+        }
     }
 
     /// Listens for other processes, as long as what it returns is kept.
@@ -101,8 +109,9 @@ mod tests {
         std::fs::write(socket(folder.path(), false), "").unwrap();
         let bell = Bell::default();
         let hung = bell.hang_up(folder.path(), false).unwrap();
+        let mut listener = bell.listen();
         assert!(ring(folder.path(), false));
-        bell.rung().await;
+        Bell::rung(&mut listener).await;
         drop(hung);
         assert!(!socket(folder.path(), false).exists());
     }

@@ -24,6 +24,13 @@ pub struct Metrics {
     pub taken_over: AtomicU64,
     /// Runs that are being executed.
     pub executing: AtomicU64,
+    /// Slots that got a run, and those whose inputs could not be made.
+    pub fired: AtomicU64,
+    pub not_fired: AtomicU64,
+    /// Schedules by why they have a next slot or have none.
+    pub schedules_armed: AtomicU64,
+    pub schedules_off: AtomicU64,
+    pub schedules_over: AtomicU64,
     late: [AtomicU64; BUCKETS.len()],
     late_sum_micros: AtomicU64,
     late_count: AtomicU64,
@@ -80,6 +87,19 @@ impl Metrics {
             &one(&self.taken_over),
         );
         family("executions_broken_total", "counter", "Executions that a fault of the store ended.", &one(&self.broken));
+        family("slots_fired_total", "counter", "Due firings of schedules that got a run.", &one(&self.fired));
+        family(
+            "slots_not_fired_total",
+            "counter",
+            "Due firings whose inputs could not be made.",
+            &one(&self.not_fired),
+        );
+        let schedules =
+            [("armed", &self.schedules_armed), ("off", &self.schedules_off), ("over", &self.schedules_over)];
+        let schedules =
+            schedules.map(|(state, count)| (format!("{{state=\"{state}\"}}"), count.load(Relaxed).to_string()));
+        let help = "Schedules: with a next slot, switched off, never due again.";
+        family("schedules", "gauge", help, &schedules);
         let mut rows = Vec::new();
         let mut below = 0;
         for (bound, count) in BUCKETS.iter().zip(&self.late) {

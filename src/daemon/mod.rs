@@ -1,14 +1,16 @@
-//! The long-running loops: the worker executes what the queue has, the bell wakes it, the page tells how it goes.
+//! The long-running loops: the reloader keeps what is active, the scheduler fires it, the worker executes what the queue has,
+//! the bell wakes them, the page tells how it goes.
 //!
 //! ```text
-//! schedules, people ──enqueue──> store (queue) ──claim──> Worker ──execute──> engine
-//!                                    │  ^                   ^
-//!                      waiting_until │  └── requeue, park ──┤
-//!                                    └──────── Bell ────────┘
+//! files ──> Reloader ──> Scheduler ──fire──> store (queue) ──claim──> Worker ──execute──> engine
+//!                                               │  ^                   ^
+//!                                 waiting_until │  └── requeue, park ──┤
+//!                                               └──────── Bell ────────┘
 //! ```
 
 pub mod bell;
 pub mod metrics;
 pub mod page;
 pub mod reload;
+pub mod scheduler;
 pub mod worker;

@@ -66,6 +66,7 @@ impl Worker {
     /// Works until it is stopped. Returns how many executions had to be given up at the end of the drain.
     pub async fn work(self) -> usize {
         let mut state = State::default();
+        let mut rung = self.bell.listen();
         let clock = self.engine.parts().system.clock.clone();
         while !self.stop.is_cancelled() {
             let mut rest = LOOK;
@@ -88,7 +89,7 @@ impl Worker {
                         self.ended(&mut state, ended).await;
                     }
                 }
-                () = self.bell.rung() => {}
+                () = Bell::rung(&mut rung) => {}
                 () = clock.sleep_until(until) => {}
                 () = self.stop.cancelled() => {}
             }

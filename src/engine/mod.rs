@@ -222,18 +222,36 @@ impl Engine {
 
     /// Makes the row of a run; its version is kept.
     async fn new_run(&self, pipeline: &Pipeline, id: RunId, inputs: Value) -> Result<NewRun, Error> {
-        if !pipeline.not_yet.is_empty() {
-            let keys = pipeline.not_yet.join("; ");
-            return Err(Error::NotYet { pipeline: pipeline.name.clone(), keys });
-        }
+        let run = NewRun { id, ..self.row(pipeline, inputs)? };
+        self.keep_version(pipeline).await?;
+        Ok(run)
+    }
+
+    /// Has the store keep a pipeline's version, which its runs name; repeating is harmless.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn keep_version(&self, pipeline: &Pipeline) -> Result<(), Error> {
         let version = VersionRecord {
             id: pipeline.version.clone(),
             pipeline: pipeline.name.clone(),
             definition: pipeline.definition.clone(),
         };
         self.0.store.put_version(&version).await?;
+        Ok(())
+    }
+
+    /// Makes the row of a run with checked inputs, which nobody has stored yet.
+    ///
+    /// # Errors
+    /// `NotYet` where the pipeline uses what does not work yet.
+    pub fn row(&self, pipeline: &Pipeline, inputs: Value) -> Result<NewRun, Error> {
+        if !pipeline.not_yet.is_empty() {
+            let keys = pipeline.not_yet.join("; ");
+            return Err(Error::NotYet { pipeline: pipeline.name.clone(), keys });
+        }
         Ok(NewRun {
-            id,
+            id: self.0.system.run_id(),
             pipeline: pipeline.name.clone(),
             version: pipeline.version.clone(),
             inputs,

@@ -230,6 +230,8 @@ fn convert(input: &Input, value: &Value) -> Result<Value, String> {
         (InputType::Secret, Value::Secret(_)) => value.clone(),
         (InputType::Secret, _) => value.clone().tainted(),
         (InputType::String, Value::String(_) | Value::Secret(_)) => value.clone(),
+        // What files write as texts, too.
+        (InputType::String, Value::Time(_) | Value::Duration(_) | Value::Money(_)) => Value::from(value.to_text()),
         (InputType::String, _) => return expected("a text"),
         (InputType::Integer, Value::Int(_)) => value.clone(),
         (InputType::Integer, _) => return expected("a whole number"),

@@ -9,6 +9,7 @@ mod effects;
 mod operations;
 mod rehearsal;
 mod requests;
+mod scheduler;
 mod time;
 mod worker;
 
