@@ -226,7 +226,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Graph(command) => command.execute(&global).await,
         Command::Status(command) => command.execute(&global).await,
         Command::Runs(command) => command.execute(&global).await,
-        Command::Schedules(command) => command.execute(&global),
+        Command::Schedules(command) => command.execute(&global).await,
         Command::Effects(command) => command.execute(&global).await,
         Command::Secrets(command) => command.execute(&global).await,
         Command::Auth(command) => command.execute(&global).await,

@@ -11,7 +11,10 @@ use super::complete;
 use super::print;
 use super::validate::load_all;
 use super::validate::load_definition;
+use super::validate::open_project;
 use crate::app::Fault;
+use crate::diag::did_you_mean;
+use crate::model::Duration;
 use crate::model::Timestamp;
 use crate::model::Value;
 use crate::pipeline::Pipeline;
@@ -49,7 +52,28 @@ pub(super) enum Schedules {
         #[arg(long)]
         json: bool,
     },
+    /// Say of every schedule whether it has its next slot, or why not.
+    Doctor,
+    /// Switch a pipeline's schedules on again; `missed` of each says what becomes of the slots that lie between.
+    Enable {
+        /// A pipeline.
+        #[arg(add = ArgValueCandidates::new(complete::pipelines))]
+        pipeline: String,
+        /// Only this trigger of it, by the id that `list` shows.
+        trigger: Option<String>,
+    },
+    /// Switch a pipeline's schedules off until they are enabled again.
+    Disable {
+        /// A pipeline.
+        #[arg(add = ArgValueCandidates::new(complete::pipelines))]
+        pipeline: String,
+        /// Only this trigger of it, by the id that `list` shows.
+        trigger: Option<String>,
+    },
 }
+
+/// A slot that is due for longer than this and was not decided on is late.
+const LATE: Duration = Duration::from_secs(120);
 
 /// How many times that are passed over are shown between two firings.
 const SHOWN: usize = 5;
@@ -63,8 +87,11 @@ struct Timed<'p> {
 }
 
 impl Schedules {
-    pub(super) fn execute(self, global: &Global) -> Result<Exit, Fault> {
+    pub(super) async fn execute(self, global: &Global) -> Result<Exit, Fault> {
         match self {
+            Self::Doctor => doctor(global).await,
+            Self::Enable { pipeline, trigger } => switch(global, &pipeline, trigger.as_deref(), false).await,
+            Self::Disable { pipeline, trigger } => switch(global, &pipeline, trigger.as_deref(), true).await,
             Self::List { from, json } => {
                 let (pipelines, exit) = load_all(global)?;
                 list(&pipelines, moment(from), json);
@@ -80,6 +107,72 @@ impl Schedules {
             }
         }
     }
+}
+
+/// Switches schedules off or on, also where no daemon has looked at them yet.
+async fn switch(global: &Global, name: &str, trigger: Option<&str>, disabled: bool) -> Result<Exit, Fault> {
+    let pipeline = load_definition(global, name)?;
+    let pipelines = [pipeline];
+    let mut meant = timed(&pipelines);
+    if let Some(wanted) = trigger {
+        let ids: Vec<_> = meant.iter().map(|timed| timed.trigger.id.clone()).collect();
+        meant.retain(|timed| *timed.trigger.id == *wanted);
+        if meant.is_empty() {
+            let near = did_you_mean(wanted, ids.iter().map(|id| &**id)).map(|near| format!("; did you mean `{near}`?"));
+            let near = near.unwrap_or_default();
+            return Err(Fault::Usage(format!("pipeline `{name}` has no schedule `{wanted}`{near}")));
+        }
+    }
+    let app = open_project(global).await?;
+    let store = &app.engine.parts().store;
+    let now = app.engine.parts().system.clock.now();
+    let new: Vec<_> = meant.iter().map(|timed| (timed.pipeline.to_owned(), timed.trigger.id.to_string())).collect();
+    store.meet_schedules(&new, now).await?;
+    for (pipeline, trigger) in &new {
+        store.switch_schedule(pipeline, trigger, disabled).await?;
+        print::talk(&format!("{pipeline}: {trigger} is {}", if disabled { "off" } else { "on" }));
+    }
+    app.ring();
+    Ok(Exit::Well)
+}
+
+/// Holds every schedule against its row: it is armed, or there is a reason why not.
+async fn doctor(global: &Global) -> Result<Exit, Fault> {
+    let (pipelines, exit) = load_all(global)?;
+    let app = open_project(global).await?;
+    let now = app.engine.parts().system.clock.now();
+    let rows = app.engine.parts().store.schedules().await?;
+    let (mut ill, mut known) = (false, Vec::new());
+    let daemon = app.ring();
+    for Timed { pipeline, trigger, schedule, .. } in timed(&pipelines) {
+        let row = rows.iter().find(|row| row.pipeline == pipeline && row.trigger == *trigger.id);
+        known.push((pipeline, &*trigger.id));
+        let next = |from| schedule.next_after(from);
+        let (well, words) = match row {
+            _ if !trigger.enabled => (true, "off: its file says `enabled: false`".to_owned()),
+            Some(row) if row.disabled => (true, "off: `pipewright schedules enable` switches it on".to_owned()),
+            None if next(now).is_none() => (true, "never due again".to_owned()),
+            None => (daemon, "no daemon has looked at it yet".to_owned()),
+            Some(row) => match next(row.seen) {
+                None => (true, "never due again".to_owned()),
+                Some(slot) if now.since(slot.due) > LATE => {
+                    let why =
+                        if daemon { "the daemon has not decided on it" } else { "no daemon works on this project" };
+                    (false, format!("late: {} was due {} ago; {why}", slot.logical, print::length(now.since(slot.due))))
+                }
+                Some(slot) => (true, format!("next {} ({})", slot.local, slot.logical)),
+            },
+        };
+        ill |= !well;
+        print::line(&format!("{} {pipeline}: {}: {words}", if well { "✓" } else { "✗" }, trigger.id));
+    }
+    for row in rows.iter().filter(|row| !known.contains(&(row.pipeline.as_str(), row.trigger.as_str()))) {
+        print::line(&format!("- {}: {}: no pipeline has this trigger any more", row.pipeline, row.trigger));
+    }
+    if !daemon {
+        print::hint("no daemon works on this project: `pipewright daemon` fires what is due");
+    }
+    Ok(if ill { Exit::Failed } else { exit })
 }
 
 fn moment(from: Option<Timestamp>) -> Timestamp {
