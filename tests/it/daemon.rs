@@ -196,3 +196,37 @@ fn a_person_s_word_reaches_a_run_that_sleeps_through_the_daemon() {
     assert_eq!(settle(&shell), ["canceled"]);
     assert_eq!(daemon.end(), 0);
 }
+
+#[test]
+fn a_daemon_that_is_killed_again_and_again_loses_no_slot_and_fires_none_twice() {
+    let shell = Shell::project();
+    shell.file(
+        "pipelines/tick.yaml",
+        "triggers: [ { every: 1s, missed: all } ]\nsteps:\n  a: { uses: time.wait, with: { for: 50ms } }\n  b: { uses: file.write, needs: [a], with: { path: \"out/{{ run.slot }}.txt\", content: done } }\n",
+    );
+    for round in 0..7_u64 {
+        let daemon = Daemon::start(&shell);
+        std::thread::sleep(std::time::Duration::from_millis(300 + round * 217));
+        daemon.kill();
+    }
+    let daemon = Daemon::start(&shell);
+    std::thread::sleep(std::time::Duration::from_millis(1_200));
+    // Switched off, so that the runs come to an end.
+    assert_eq!(shell.run(&["schedules", "disable", "tick"]).code, 0);
+    assert!(settle(&shell).iter().all(|state| state == "succeeded"));
+    let listed = shell.run(&["runs", "list", "--limit", "100", "--json"]).out;
+    let mut slots: Vec<_> = std::fs::read_dir(shell.path().join("out"))
+        .unwrap()
+        .map(|entry| {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            name.trim_end_matches(".txt").parse::<pipewright::model::Timestamp>().unwrap()
+        })
+        .collect();
+    slots.sort();
+    assert!(slots.len() >= 6, "{slots:?}");
+    assert_eq!(slots.len(), listed.lines().count(), "a slot has one run\n{listed}");
+    for pair in slots.windows(2) {
+        assert_eq!(pair[1].micros() - pair[0].micros(), 1_000_000, "a slot is missing: {slots:?}");
+    }
+    assert_eq!(daemon.end(), 0);
+}
