@@ -70,7 +70,9 @@ impl Daemon {
         let ground = Ground { root: app.root.clone(), can_seal: store.can_seal() };
         let (reloader, mut generations) = Reloader::open(ground, app.engine.parts().system.clone()).await;
         let of = |generation: &Generation| Arc::new(generation.pipelines.values().cloned().collect::<Vec<_>>());
-        let (activate, active) = watch::channel(of(&generations.borrow()));
+        let (activate, mut active) = watch::channel(of(&generations.borrow()));
+        // The first set is news to the scheduler, too.
+        active.mark_changed();
         let following = AbortOnDropHandle::new(tokio::spawn(async move {
             while generations.changed().await.is_ok() {
                 activate.send_replace(of(&generations.borrow_and_update()));

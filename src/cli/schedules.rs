@@ -166,6 +166,12 @@ async fn doctor(global: &Global) -> Result<Exit, Fault> {
         ill |= !well;
         print::line(&format!("{} {pipeline}: {}: {words}", if well { "✓" } else { "✗" }, trigger.id));
     }
+    for pipeline in &pipelines {
+        for trigger in pipeline.triggers.iter().filter(|trigger| trigger.enabled && trigger.kind.is_idle()) {
+            ill = true;
+            print::line(&format!("✗ {}: {}: this version does not fire it", pipeline.name, trigger.id));
+        }
+    }
     for row in rows.iter().filter(|row| !known.contains(&(row.pipeline.as_str(), row.trigger.as_str()))) {
         print::line(&format!("- {}: {}: no pipeline has this trigger any more", row.pipeline, row.trigger));
     }

@@ -129,7 +129,11 @@ impl Scheduler {
 
     /// Looks up where the schedules of the active pipelines stand; new ones stand at this moment.
     async fn armed(&mut self, now: Timestamp) -> Result<Vec<Armed>, Error> {
+        let edited = self.active.has_changed().unwrap_or_default();
         let active = self.active.borrow_and_update().clone();
+        if edited {
+            tell_idle(&active);
+        }
         let store = &self.engine.parts().store;
         let rows = store.schedules().await?;
         let rows: HashMap<_, _> = rows.iter().map(|row| ((row.pipeline.as_str(), row.trigger.as_str()), row)).collect();
@@ -236,6 +240,16 @@ impl Scheduler {
             self.bell.ring();
         }
         Ok(())
+    }
+}
+
+/// Says which triggers nothing fires yet: whoever wrote them waits for them.
+fn tell_idle(active: &Active) {
+    for pipeline in active.iter() {
+        for trigger in pipeline.triggers.iter().filter(|trigger| trigger.enabled && trigger.kind.is_idle()) {
+            let (name, kind) = (&*pipeline.name, trigger.kind.name());
+            tracing::warn!(pipeline = name, trigger = &*trigger.id, "a trigger of kind `{kind}` does not fire yet");
+        }
     }
 }
 

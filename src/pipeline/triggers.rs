@@ -126,6 +126,12 @@ impl Trigger {
 }
 
 impl TriggerKind {
+    /// Tells whether nothing fires it in this version.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        matches!(self, Self::Webhook(_) | Self::Files(_) | Self::After(_))
+    }
+
     /// Returns the key that says it.
     #[must_use]
     pub fn name(&self) -> &'static str {
