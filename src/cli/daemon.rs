@@ -85,16 +85,17 @@ impl Daemon {
             metrics: metrics.clone(),
             stop: stop.clone(),
         };
-        let scheduling = tokio::spawn(scheduler.run());
         let worker = Worker {
             engine: app.engine.clone(),
             registry: app.registry.clone(),
+            active: scheduler.active.clone(),
             bell,
             metrics,
             most: self.runs.max(1),
             stop: stop.clone(),
             drain: self.drain_timeout,
         };
+        let scheduling = tokio::spawn(scheduler.run());
         let working = tokio::spawn(worker.work());
         ready.store(true, Relaxed);
         supervisor::ready();

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use tokio::sync::watch;
 use tokio::task::Id;
 use tokio::task::JoinError;
 use tokio::task::JoinSet;
@@ -11,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bell::Bell;
 use super::metrics::Metrics;
+use super::scheduler::Active;
 use crate::engine::Engine;
 use crate::engine::Error;
 use crate::engine::ExecuteOptions;
@@ -38,6 +40,8 @@ const VERSIONS: usize = 256;
 pub struct Worker {
     pub engine: Engine,
     pub registry: Registry,
+    /// What is active is compiled already.
+    pub active: watch::Receiver<Active>,
     pub bell: Bell,
     pub metrics: Arc<Metrics>,
     /// So many runs at the same time.
@@ -57,6 +61,7 @@ struct State {
     /// What is executed here, by task.
     own: HashMap<Id, RunId>,
     versions: HashMap<VersionId, Arc<Pipeline>>,
+    active: HashMap<VersionId, Arc<Pipeline>>,
     /// Leases of others, and since when they have not changed, by our own clock.
     seen: HashMap<RunId, (Lease, Duration)>,
     watched: Option<Duration>,
@@ -64,8 +69,9 @@ struct State {
 
 impl Worker {
     /// Works until it is stopped. Returns how many executions had to be given up at the end of the drain.
-    pub async fn work(self) -> usize {
+    pub async fn work(mut self) -> usize {
         let mut state = State::default();
+        self.active.mark_changed();
         let mut rung = self.bell.listen();
         let clock = self.engine.parts().system.clock.clone();
         while !self.stop.is_cancelled() {
@@ -98,7 +104,11 @@ impl Worker {
     }
 
     /// Takes what can be taken. Returns whether there may be more.
-    async fn turn(&self, state: &mut State) -> Result<bool, Error> {
+    async fn turn(&mut self, state: &mut State) -> Result<bool, Error> {
+        if self.active.has_changed().unwrap_or_default() {
+            let active = self.active.borrow_and_update();
+            state.active = active.iter().map(|pipeline| (pipeline.version.clone(), pipeline.clone())).collect();
+        }
         let clock = &self.engine.parts().system.clock;
         let now = clock.monotonic();
         if state.watched.is_none_or(|last| now.micros().saturating_sub(last.micros()) >= WATCH.micros()) {
@@ -135,7 +145,7 @@ impl Worker {
     }
 
     async fn pipeline(&self, state: &mut State, version: &VersionId) -> Result<Option<Arc<Pipeline>>, Error> {
-        if let Some(known) = state.versions.get(version) {
+        if let Some(known) = state.active.get(version).or_else(|| state.versions.get(version)) {
             return Ok(Some(known.clone()));
         }
         let Some(record) = self.engine.parts().store.version(version).await? else { return Ok(None) };

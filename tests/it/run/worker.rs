@@ -32,6 +32,7 @@ impl Stage {
         let worker = Worker {
             engine: engine.clone(),
             registry: self.registry(),
+            active: tokio::sync::watch::channel(Arc::default()).1,
             bell: bell.clone(),
             metrics: metrics.clone(),
             most: 8,
