@@ -157,10 +157,9 @@ pub async fn open(
         key = sandbox_key(&root)?;
     }
     let key = key.map(|key| Arc::new(key) as Arc<dyn Sealer>);
-    let stated = if rehearsal.is_some() { None } else { project.store.as_deref() };
     let url = match rehearsal {
         Some(_) => format!("sqlite://{}", root.join(SANDBOX_STORE).display()),
-        None => store_url(&root, stated),
+        None => store_url(&root, project.store.as_deref()),
     };
     let options = OpenOptions { sealer: key, ..OpenOptions::default() };
     let store = Store::open(&url, options).await.context("opening the store")?;

@@ -95,8 +95,8 @@ impl Daemon {
             stop: stop.clone(),
             drain: self.drain_timeout,
         };
-        let scheduling = tokio::spawn(scheduler.run());
-        let working = tokio::spawn(worker.work());
+        let mut scheduling = tokio::spawn(scheduler.run());
+        let mut working = tokio::spawn(worker.work());
         ready.store(true, Relaxed);
         supervisor::ready();
         let watchdog = supervisor::watch();
@@ -104,6 +104,9 @@ impl Daemon {
         loop {
             tokio::select! {
                 () = interrupts.next() => break,
+                // A daemon without one of them would look alive and do nothing: whoever supervises it starts another.
+                _ = &mut scheduling => return Err(Fault::Other(anyhow::anyhow!("the scheduler broke"))),
+                _ = &mut working => return Err(Fault::Other(anyhow::anyhow!("the worker broke"))),
                 () = hang_ups.next() => {
                     supervisor::reloading();
                     reloader.reload_now().await;
@@ -119,7 +122,7 @@ impl Daemon {
         // What it is just writing is written.
         let _ = scheduling.await;
         let left = tokio::select! {
-            left = working => left.unwrap_or_default(),
+            left = &mut working => left.unwrap_or_default(),
             () = interrupts.next() => return Ok(Exit::Interrupted),
         };
         drop((hung, watchdog));

@@ -17,6 +17,7 @@ use crate::engine::Engine;
 use crate::engine::Error;
 use crate::engine::ExecuteOptions;
 use crate::engine::Execution;
+use crate::engine::LEASE;
 use crate::model::Duration;
 use crate::model::RunId;
 use crate::model::VersionId;
@@ -27,9 +28,8 @@ use crate::store::Lease;
 
 /// How often the queue is looked at where nobody rings.
 const LOOK: Duration = Duration::from_secs(5);
-/// How often leases are looked at, and how long one must not beat before its run is taken over.
+/// How often leases are looked at.
 const WATCH: Duration = Duration::from_secs(5);
-const LEASE: Duration = Duration::from_secs(15);
 /// Wait so long after a fault of the store before asking it again.
 const REST: Duration = Duration::from_secs(1);
 /// How many compiled versions are kept.

@@ -35,7 +35,7 @@ use crate::store::Record;
 use crate::template::Scope;
 
 /// After this long without a changed beat an observer may take a run over.
-pub(super) const LEASE: Duration = Duration::from_secs(15);
+pub const LEASE: Duration = Duration::from_secs(15);
 /// How often the owner of a run changes its beat.
 const BEAT: Duration = Duration::from_secs(4);
 /// How often a waiting run looks for signals of other processes.

@@ -22,6 +22,7 @@ use std::sync::PoisonError;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub use self::driver::LEASE;
 pub use self::machine::Machine;
 pub use self::machine::Task;
 pub use self::machine::UnitKey;

@@ -42,7 +42,7 @@ use crate::template::TemplateTree;
 use crate::yaml::Tree;
 
 /// The keys that every stand-in has; a family takes others.
-const KEYS: &[&str] = &["family", "config", "auth", "oauth", "data", "limits", "denied", "unknown"];
+pub(super) const KEYS: &[&str] = &["family", "config", "auth", "oauth", "data", "limits", "denied", "unknown"];
 /// What the expressions of a stand-in may read.
 const ROOTS: &[&str] = &[
     "request",

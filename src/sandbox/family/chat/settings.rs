@@ -10,9 +10,7 @@ use super::script::Script;
 use crate::model::Map;
 use crate::model::Value;
 use crate::model::decode;
-
-/// Keys of the section that the stand itself reads.
-const OF_THE_STAND: &[&str] = &["family", "config", "auth", "oauth", "data", "limits", "denied", "unknown"];
+use crate::sandbox::plan::KEYS;
 
 /// The settings of a stand-in.
 #[derive(Debug, Default, Deserialize)]
@@ -98,7 +96,7 @@ impl Settings {
             .as_map()
             .into_iter()
             .flatten()
-            .filter(|(key, _)| !OF_THE_STAND.contains(&&***key))
+            .filter(|(key, _)| !KEYS.contains(&&***key))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
         let mut settings: Self = decode(own.into()).map_err(|error| error.to_string())?;
