@@ -46,6 +46,7 @@ use crate::store::Claimed;
 use crate::store::Fence;
 use crate::store::Lease;
 use crate::store::NewRun;
+use crate::store::RunRecord;
 use crate::store::Store;
 use crate::store::VersionRecord;
 use crate::system::System;
@@ -72,7 +73,14 @@ pub struct Parts {
 
 /// Executes runs.
 #[derive(Clone, Debug)]
-pub struct Engine(Arc<Parts>, Arc<Mutex<HashMap<RunId, Fence>>>);
+pub struct Engine(Arc<Parts>, Arc<Mutex<HashMap<RunId, Held>>>);
+
+/// A claim of this process for an execution to come, with the run as it was then where it is known.
+#[derive(Clone, Debug)]
+struct Held {
+    fence: Fence,
+    run: Option<Box<RunRecord>>,
+}
 
 /// How a run is executed.
 #[derive(Clone, Debug)]
@@ -150,7 +158,7 @@ impl Engine {
         let id = self.0.system.run_id();
         let run = self.new_run(pipeline, id, inputs).await?;
         if let Some(fence) = self.0.store.create_held(&run, &self.0.owner).await? {
-            self.hold(id, fence);
+            self.hold(id, fence, None);
         }
         Ok(id)
     }
@@ -176,7 +184,9 @@ impl Engine {
     /// The store's.
     pub async fn take(&self, most: u32) -> Result<Vec<Claimed>, Error> {
         let claimed = self.0.store.claim_due(&self.0.owner, self.0.system.clock.now(), most).await?;
-        claimed.iter().for_each(|claimed| self.hold(claimed.run, claimed.fence));
+        for claimed in &claimed {
+            self.hold(claimed.run.id, claimed.fence, Some(Box::new(claimed.run.clone())));
+        }
         Ok(claimed)
     }
 
@@ -187,7 +197,7 @@ impl Engine {
     pub async fn take_over(&self, run: RunId, seen: &Lease) -> Result<bool, Error> {
         let fence = self.0.store.steal(run, &self.0.owner, seen).await?;
         if let Some(fence) = fence {
-            self.hold(run, fence);
+            self.hold(run, fence, None);
         }
         Ok(fence.is_some())
     }
@@ -197,16 +207,16 @@ impl Engine {
     /// # Errors
     /// The store's.
     pub async fn hold_back(&self, run: RunId, reason: &str) -> Result<(), Error> {
-        let fence = self.1.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
-        if let Some(fence) = fence {
-            self.0.store.hold_back(run, fence, reason).await?;
+        let held = self.1.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+        if let Some(held) = held {
+            self.0.store.hold_back(run, held.fence, reason).await?;
         }
         Ok(())
     }
 
     /// Notes a claim of this process, for the execution to come.
-    fn hold(&self, run: RunId, fence: Fence) {
-        self.1.lock().unwrap_or_else(PoisonError::into_inner).insert(run, fence);
+    fn hold(&self, id: RunId, fence: Fence, run: Option<Box<RunRecord>>) {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Held { fence, run });
     }
 
     async fn create(
@@ -259,6 +269,9 @@ impl Engine {
             slot: None,
             priority: pipeline.priority,
             parent: None,
+            spread: false,
+            started_by: None,
+            requests: Vec::new(),
             created_at: self.0.system.clock.now(),
         })
     }
@@ -303,13 +316,13 @@ impl Engine {
         if self.0.store.inbox_put(run, kind, &payload, now).await? { Ok(()) } else { Err(Error::NoRun(run)) }
     }
 
-    async fn claim(&self, run: RunId) -> Result<Fence, Error> {
+    async fn claim(&self, run: RunId) -> Result<Held, Error> {
         let store = &self.0.store;
-        if let Some(fence) = self.1.lock().unwrap_or_else(PoisonError::into_inner).remove(&run) {
-            return Ok(fence);
+        if let Some(held) = self.1.lock().unwrap_or_else(PoisonError::into_inner).remove(&run) {
+            return Ok(held);
         }
         if let Some(fence) = store.claim(run, &self.0.owner).await? {
-            return Ok(fence);
+            return Ok(Held { fence, run: None });
         }
         let Some(seen) = store.lease(run).await? else { return Err(Error::NoRun(run)) };
         // Whoever lives beats: see whether the beat changes for the lease's length by our own clock.
@@ -317,7 +330,8 @@ impl Engine {
             let clock = &self.0.system.clock;
             clock.sleep_until(clock.now().plus(driver::LEASE)).await;
         }
-        store.steal(run, &self.0.owner, &seen).await?.ok_or(Error::Taken(run))
+        let fence = store.steal(run, &self.0.owner, &seen).await?.ok_or(Error::Taken(run))?;
+        Ok(Held { fence, run: None })
     }
 }
 
