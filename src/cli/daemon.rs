@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use clap::Args;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -20,14 +21,18 @@ use super::print;
 use super::validate::open_project;
 use crate::app::App;
 use crate::app::Fault;
+use crate::daemon::after::Afters;
 use crate::daemon::bell::Bell;
+use crate::daemon::files::FileWatch;
 use crate::daemon::metrics::Metrics;
 use crate::daemon::page;
 use crate::daemon::page::Page;
 use crate::daemon::reload::Generation;
 use crate::daemon::reload::Ground;
 use crate::daemon::reload::Reloader;
+use crate::daemon::scheduler::Active;
 use crate::daemon::scheduler::Scheduler;
+use crate::daemon::webhook::Hooks;
 use crate::daemon::worker::Worker;
 use crate::model::Duration;
 
@@ -62,7 +67,11 @@ impl Daemon {
         let hung = bell.hang_up(&app.root, app.engine.parts().access.rehearsal)?;
         let ready = Arc::new(AtomicBool::new(false));
         let store = app.engine.parts().store.clone();
-        let page = Page { store: store.clone(), metrics: metrics.clone(), ready: ready.clone() };
+        let (activate, active) = watch::channel(Active::default());
+        let engine = &app.engine;
+        let hooks = Hooks::new(engine.clone(), active.clone(), bell.clone(), metrics.clone(), ready.clone());
+        let page =
+            Page { store: store.clone(), metrics: metrics.clone(), ready: ready.clone(), hooks: Arc::new(hooks) };
         let address = page::serve(page, self.listen).await.map_err(|error| {
             let help = "`--listen` names another address";
             Fault::Usage(format!("cannot listen at {}: {error}; {help}", self.listen))
@@ -70,9 +79,7 @@ impl Daemon {
         let ground = Ground { root: app.root.clone(), can_seal: store.can_seal() };
         let (reloader, mut generations) = Reloader::open(ground, app.engine.parts().system.clone()).await;
         let of = |generation: &Generation| Arc::new(generation.pipelines.values().cloned().collect::<Vec<_>>());
-        let (activate, mut active) = watch::channel(of(&generations.borrow()));
-        // The first set is news to the scheduler, too.
-        active.mark_changed();
+        activate.send_replace(of(&generations.borrow()));
         let following = AbortOnDropHandle::new(tokio::spawn(async move {
             while generations.changed().await.is_ok() {
                 activate.send_replace(of(&generations.borrow_and_update()));
@@ -85,6 +92,8 @@ impl Daemon {
             metrics: metrics.clone(),
             stop: stop.clone(),
         };
+        let afters = Afters::new(&scheduler);
+        let files = FileWatch::new(&scheduler);
         let worker = Worker {
             engine: app.engine.clone(),
             registry: app.registry.clone(),
@@ -95,7 +104,10 @@ impl Daemon {
             stop: stop.clone(),
             drain: self.drain_timeout,
         };
-        let mut scheduling = tokio::spawn(scheduler.run());
+        let mut firing = JoinSet::new();
+        firing.spawn(scheduler.run());
+        firing.spawn(afters.run());
+        firing.spawn(files.run());
         let mut working = tokio::spawn(worker.work());
         ready.store(true, Relaxed);
         supervisor::ready();
@@ -105,7 +117,7 @@ impl Daemon {
             tokio::select! {
                 () = interrupts.next() => break,
                 // A daemon without one of them would look alive and do nothing: whoever supervises it starts another.
-                _ = &mut scheduling => return Err(Fault::Other(anyhow::anyhow!("the scheduler broke"))),
+                _ = firing.join_next() => return Err(Fault::Other(anyhow::anyhow!("what fires triggers broke"))),
                 _ = &mut working => return Err(Fault::Other(anyhow::anyhow!("the worker broke"))),
                 () = hang_ups.next() => {
                     supervisor::reloading();
@@ -120,7 +132,7 @@ impl Daemon {
         stop.cancel();
         drop((reloader, following));
         // What it is just writing is written.
-        let _ = scheduling.await;
+        while firing.join_next().await.is_some() {}
         let left = tokio::select! {
             left = &mut working => left.unwrap_or_default(),
             () = interrupts.next() => return Ok(Exit::Interrupted),

@@ -21,6 +21,7 @@ use super::screen::Screen;
 use crate::app::App;
 use crate::app::Fault;
 use crate::app::Rehearsal;
+use crate::engine::Engine;
 use crate::engine::Error;
 use crate::engine::ExecuteOptions;
 use crate::engine::Execution;
@@ -29,8 +30,11 @@ use crate::model::RunId;
 use crate::model::RunState;
 use crate::model::StepError;
 use crate::model::Value;
+use crate::pipeline::Given;
 use crate::pipeline::OnError;
 use crate::pipeline::Pipeline;
+use crate::pipeline::Trigger;
+use crate::pipeline::TriggerKind;
 
 /// Runs a pipeline to its end and shows its steps as they happen.
 #[derive(Debug, Args)]
@@ -84,9 +88,19 @@ pub(super) async fn start(
     if let Some(world) = &app.sandbox {
         app.engine.parts().store.enter(world.id()).await?;
     }
-    let inputs = inputs.read(&pipeline)?;
+    let inputs = inputs.read(&pipeline, by_hand(&app.engine, &pipeline)?)?;
     let run = app.engine.start(&pipeline, inputs).await.map_err(fault)?;
     follow(&app, run, pipeline, None, view).await
+}
+
+/// Returns what the pipeline's `manual` trigger gives to a run that a person starts.
+fn by_hand(engine: &Engine, pipeline: &Pipeline) -> Result<Vec<(String, Given)>, Fault> {
+    let manual = |trigger: &&Trigger| trigger.enabled && matches!(trigger.kind, TriggerKind::Manual);
+    let Some(trigger) = pipeline.triggers.iter().find(manual) else { return Ok(Vec::new()) };
+    let given = engine.given_by_event(trigger, [], Value::Null);
+    let given = given.map_err(|reason| Fault::Usage(format!("the inputs of the trigger `manual`: {reason}")))?;
+    let entries = given.as_map().into_iter().flatten();
+    Ok(entries.map(|(name, value)| (name.to_string(), Given::Value(value.clone()))).collect())
 }
 
 impl Inputs {
@@ -94,8 +108,8 @@ impl Inputs {
         self.input.is_empty() && self.input_file.is_none()
     }
 
-    fn read(&self, pipeline: &Pipeline) -> Result<Value, Fault> {
-        let mut given = Vec::new();
+    /// Reads what is given; what is not may be in `given` before.
+    fn read(&self, pipeline: &Pipeline, mut given: Vec<(String, Given)>) -> Result<Value, Fault> {
         if let Some(path) = &self.input_file {
             let text = std::fs::read_to_string(path)
                 .map_err(|error| Fault::Usage(format!("cannot read `{}`: {error}", path.display())))?;
@@ -106,7 +120,8 @@ impl Inputs {
                 return Err(Fault::Invalid { diagnostics, sources, files: 1 });
             };
             for entry in tree.entries() {
-                given.push((entry.key.to_string(), crate::pipeline::Given::Value(entry.value.to_value())));
+                given.retain(|(name, _)| **name != *entry.key);
+                given.push((entry.key.to_string(), Given::Value(entry.value.to_value())));
             }
         }
         for input in &self.input {
@@ -114,7 +129,7 @@ impl Inputs {
                 return Err(Fault::Usage(format!("`-i {input}`: expected `key=value`")));
             };
             given.retain(|(name, _)| name != key);
-            given.push((key.to_owned(), crate::pipeline::Given::Text(value.to_owned())));
+            given.push((key.to_owned(), Given::Text(value.to_owned())));
         }
         crate::pipeline::check_inputs(pipeline, &given).map_err(|problems| Fault::Usage(problems.join("\n       ")))
     }
@@ -171,6 +186,10 @@ pub(super) async fn follow(
         super::sandbox::tell(world);
     }
     let runs = program(app);
+    if matches!(execution, Ok(Execution::Finished { .. })) {
+        // Other pipelines may run after it.
+        app.ring();
+    }
     match execution.map_err(fault)? {
         Execution::Finished { state, outputs, error } => {
             let exit = finished(&pipeline, &seen, state, &outputs, error, view);

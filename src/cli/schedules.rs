@@ -1,5 +1,7 @@
 //! `pipewright schedules`.
 
+mod doctor;
+
 use std::sync::Arc;
 
 use clap::Subcommand;
@@ -12,6 +14,8 @@ use super::print;
 use super::validate::load_all;
 use super::validate::load_definition;
 use super::validate::open_project;
+use super::validate::settings;
+use crate::app;
 use crate::app::Fault;
 use crate::diag::did_you_mean;
 use crate::model::Duration;
@@ -24,11 +28,12 @@ use crate::schedule::PassedOver;
 use crate::schedule::Schedule;
 use crate::schedule::Slot;
 use crate::schedule::When;
+use crate::store::ScheduleRow;
 use crate::system::System;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Schedules {
-    /// List the triggers that go by time, each with its next firing.
+    /// List the triggers: what each waits for, when it fires next, and when it last did.
     List {
         /// As of this moment instead of now, e.g. `2026-03-28T12:00:00Z`.
         #[arg(long, value_name = "MOMENT")]
@@ -52,9 +57,10 @@ pub(super) enum Schedules {
         #[arg(long)]
         json: bool,
     },
-    /// Say of every schedule whether it has its next slot, or why not.
+    /// Say of every trigger whether it has its next slot or waits as it should, or why not.
     Doctor,
-    /// Switch a pipeline's schedules on again; `missed` of each says what becomes of the slots that lie between.
+    /// Switch a pipeline's triggers on again; `missed` of each says what becomes of the slots that lie between. Files that
+    /// came meanwhile fire then; requests and ends of runs are let go.
     Enable {
         /// A pipeline.
         #[arg(add = ArgValueCandidates::new(complete::pipelines))]
@@ -62,7 +68,7 @@ pub(super) enum Schedules {
         /// Only this trigger of it, by the id that `list` shows.
         trigger: Option<String>,
     },
-    /// Switch a pipeline's schedules off until they are enabled again.
+    /// Switch a pipeline's triggers off until they are enabled again.
     Disable {
         /// A pipeline.
         #[arg(add = ArgValueCandidates::new(complete::pipelines))]
@@ -89,12 +95,16 @@ struct Timed<'p> {
 impl Schedules {
     pub(super) async fn execute(self, global: &Global) -> Result<Exit, Fault> {
         match self {
-            Self::Doctor => doctor(global).await,
+            Self::Doctor => doctor::doctor(global).await,
             Self::Enable { pipeline, trigger } => switch(global, &pipeline, trigger.as_deref(), false).await,
             Self::Disable { pipeline, trigger } => switch(global, &pipeline, trigger.as_deref(), true).await,
             Self::List { from, json } => {
                 let (pipelines, exit) = load_all(global)?;
-                list(&pipelines, moment(from), json);
+                let rows = match app::open_to_read(&settings(global)?.0).await {
+                    Some(store) => store.schedules().await.unwrap_or_default(),
+                    None => Vec::new(),
+                };
+                list(&pipelines, &rows, moment(from), json);
                 Ok(exit)
             }
             Self::Preview { name, count, from, json } => {
@@ -109,76 +119,38 @@ impl Schedules {
     }
 }
 
-/// Switches schedules off or on, also where no daemon has looked at them yet.
+/// Switches triggers off or on, also where no daemon has looked at them yet.
 async fn switch(global: &Global, name: &str, trigger: Option<&str>, disabled: bool) -> Result<Exit, Fault> {
     let pipeline = load_definition(global, name)?;
-    let pipelines = [pipeline];
-    let mut meant = timed(&pipelines);
+    let fires = |trigger: &&Trigger| !matches!(trigger.kind, TriggerKind::Manual);
+    let mut meant: Vec<&Trigger> = pipeline.triggers.iter().filter(fires).collect();
     if let Some(wanted) = trigger {
-        let ids: Vec<_> = meant.iter().map(|timed| timed.trigger.id.clone()).collect();
-        meant.retain(|timed| *timed.trigger.id == *wanted);
+        let near = did_you_mean(wanted, meant.iter().map(|trigger| &*trigger.id));
+        let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        meant.retain(|trigger| *trigger.id == *wanted);
         if meant.is_empty() {
-            let near = did_you_mean(wanted, ids.iter().map(|id| &**id)).map(|near| format!("; did you mean `{near}`?"));
-            let near = near.unwrap_or_default();
-            return Err(Fault::Usage(format!("pipeline `{name}` has no schedule `{wanted}`{near}")));
+            return Err(Fault::Usage(format!("pipeline `{name}` has no trigger `{wanted}`{near}")));
         }
+    } else if meant.is_empty() {
+        print::talk("the pipeline has no trigger that a daemon fires");
     }
     let app = open_project(global).await?;
     let store = &app.engine.parts().store;
     let now = app.engine.parts().system.clock.now();
-    let new: Vec<_> = meant.iter().map(|timed| (timed.pipeline.to_owned(), timed.trigger.id.to_string())).collect();
+    let key = |trigger: &&Trigger| (pipeline.name.to_string(), trigger.id.to_string());
+    let new: Vec<_> = meant.iter().map(key).collect();
     store.meet_schedules(&new, now).await?;
-    for (pipeline, trigger) in &new {
-        store.switch_schedule(pipeline, trigger, disabled).await?;
-        print::talk(&format!("{pipeline}: {trigger} is {}", if disabled { "off" } else { "on" }));
+    for ((pipeline, id), trigger) in new.iter().zip(&meant) {
+        let was_off = store.trigger(pipeline, id).await?.is_some_and(|row| row.disabled);
+        if was_off && !disabled && matches!(trigger.kind, TriggerKind::After(_)) {
+            // What ended while it was off is let go.
+            store.begin_triggers(&[(pipeline.clone(), id.clone())], now).await?;
+        }
+        store.switch_schedule(pipeline, id, disabled).await?;
+        print::talk(&format!("{pipeline}: {id} is {}", if disabled { "off" } else { "on" }));
     }
     app.ring();
     Ok(Exit::Well)
-}
-
-/// Holds every schedule against its row: it is armed, or there is a reason why not.
-async fn doctor(global: &Global) -> Result<Exit, Fault> {
-    let (pipelines, exit) = load_all(global)?;
-    let app = open_project(global).await?;
-    let now = app.engine.parts().system.clock.now();
-    let rows = app.engine.parts().store.schedules().await?;
-    let (mut ill, mut known) = (false, Vec::new());
-    let daemon = app.ring();
-    for Timed { pipeline, trigger, schedule, .. } in timed(&pipelines) {
-        let row = rows.iter().find(|row| row.pipeline == pipeline && row.trigger == *trigger.id);
-        known.push((pipeline, &*trigger.id));
-        let next = |from| schedule.next_after(from);
-        let (well, words) = match row {
-            _ if !trigger.enabled => (true, "off: its file says `enabled: false`".to_owned()),
-            Some(row) if row.disabled => (true, "off: `pipewright schedules enable` switches it on".to_owned()),
-            None if next(now).is_none() => (true, "never due again".to_owned()),
-            None => (daemon, "no daemon has looked at it yet".to_owned()),
-            Some(row) => match next(row.seen) {
-                None => (true, "never due again".to_owned()),
-                Some(slot) if now.since(slot.due) > LATE => {
-                    let why =
-                        if daemon { "the daemon has not decided on it" } else { "no daemon works on this project" };
-                    (false, format!("late: {} was due {} ago; {why}", slot.logical, print::length(now.since(slot.due))))
-                }
-                Some(slot) => (true, format!("next {} ({})", slot.local, slot.logical)),
-            },
-        };
-        ill |= !well;
-        print::line(&format!("{} {pipeline}: {}: {words}", if well { "✓" } else { "✗" }, trigger.id));
-    }
-    for pipeline in &pipelines {
-        for trigger in pipeline.triggers.iter().filter(|trigger| trigger.enabled && trigger.kind.is_idle()) {
-            ill = true;
-            print::line(&format!("✗ {}: {}: this version does not fire it", pipeline.name, trigger.id));
-        }
-    }
-    for row in rows.iter().filter(|row| !known.contains(&(row.pipeline.as_str(), row.trigger.as_str()))) {
-        print::line(&format!("- {}: {}: no pipeline has this trigger any more", row.pipeline, row.trigger));
-    }
-    if !daemon {
-        print::hint("no daemon works on this project: `pipewright daemon` fires what is due");
-    }
-    Ok(if ill { Exit::Failed } else { exit })
 }
 
 fn moment(from: Option<Timestamp>) -> Timestamp {
@@ -194,45 +166,66 @@ fn timed(pipelines: &[Arc<Pipeline>]) -> Vec<Timed<'_>> {
             found.push(Timed { pipeline: &pipeline.name, trigger, when, schedule });
         }
     }
-    if found.is_empty() {
-        print::talk("no pipeline has a trigger that goes by time");
-    }
     found
 }
 
-fn list(pipelines: &[Arc<Pipeline>], from: Timestamp, json: bool) {
-    let mut rows = Vec::new();
-    for Timed { pipeline, trigger, when, schedule } in timed(pipelines) {
-        let next = schedule.next_after(from).filter(|_| trigger.enabled);
-        if json {
-            let entry = [
-                ("pipeline", Value::from(pipeline)),
-                ("trigger", Value::from(&*trigger.id)),
-                ("kind", Value::from(when.name())),
-                ("when", Value::from(when.to_string())),
-                ("timezone", Value::from(zone(&schedule))),
-                ("enabled", Value::from(trigger.enabled)),
-                ("next", next.map_or(Value::Null, |slot| Value::Time(slot.logical))),
-            ];
-            print::line(&Value::map(entry).to_string());
-            continue;
+fn list(pipelines: &[Arc<Pipeline>], rows: &[ScheduleRow], from: Timestamp, json: bool) {
+    let mut table = Vec::new();
+    for pipeline in pipelines {
+        for trigger in &pipeline.triggers {
+            let row = rows.iter().find(|row| row.pipeline == *pipeline.name && row.trigger == *trigger.id);
+            let schedule = trigger.schedule(&pipeline.name);
+            let switched_off = row.is_some_and(|row| row.disabled);
+            let enabled = trigger.enabled && !switched_off;
+            let next = schedule.as_ref().filter(|_| enabled).and_then(|schedule| schedule.next_after(from));
+            let last = row.and_then(|row| row.fired_at);
+            let (kind, whole) = (trigger.kind.name(), trigger.kind.to_string());
+            if json {
+                let when = whole.split_once(": ").map_or("", |(_, when)| when);
+                let zone = schedule.as_ref().map_or(Value::Null, |schedule| Value::from(zone(schedule)));
+                let entry = [
+                    ("pipeline", Value::from(&*pipeline.name)),
+                    ("trigger", Value::from(&*trigger.id)),
+                    ("kind", Value::from(kind)),
+                    ("when", Value::from(when)),
+                    ("timezone", zone),
+                    ("enabled", Value::from(enabled)),
+                    ("next", next.map_or(Value::Null, |slot| Value::Time(slot.logical))),
+                    ("last", last.map_or(Value::Null, Value::Time)),
+                ];
+                print::line(&Value::map(entry).to_string());
+                continue;
+            }
+            let (local, utc) = match (&next, &trigger.kind) {
+                _ if !trigger.enabled => ("off: `enabled: false`".to_owned(), String::new()),
+                _ if switched_off => ("off: switched off".to_owned(), String::new()),
+                (Some(slot), _) => (slot.local.to_string(), slot.logical.to_string()),
+                (None, TriggerKind::Time(_)) => ("never".to_owned(), String::new()),
+                (None, TriggerKind::Webhook(_)) => ("at a request".to_owned(), String::new()),
+                (None, TriggerKind::Files(_)) => ("when files come".to_owned(), String::new()),
+                (None, TriggerKind::After(_)) => ("when a run ends".to_owned(), String::new()),
+                (None, TriggerKind::Manual) => ("by hand".to_owned(), String::new()),
+            };
+            let zone = schedule.as_ref().map(zone).unwrap_or_default();
+            let last = last.map(|last| last.to_string()).unwrap_or_default();
+            table.push(vec![pipeline.name.to_string(), trigger.id.to_string(), whole, zone, local, utc, last]);
         }
-        let (local, utc) = match &next {
-            Some(slot) => (slot.local.to_string(), slot.logical.to_string()),
-            None if trigger.enabled => ("never".to_owned(), String::new()),
-            None => ("off: `enabled: false`".to_owned(), String::new()),
-        };
-        let when = format!("{}: {when}", when.name());
-        rows.push(vec![pipeline.to_owned(), trigger.id.to_string(), when, zone(&schedule), local, utc]);
     }
-    if !rows.is_empty() {
-        print::table(&["pipeline", "trigger", "when", "zone", "next, local", "UTC"], &rows);
+    if pipelines.iter().all(|pipeline| pipeline.triggers.is_empty()) {
+        print::talk("no pipeline has a trigger");
+    }
+    if !table.is_empty() {
+        print::table(&["pipeline", "trigger", "when", "zone", "next, local", "UTC", "last fired, UTC"], &table);
     }
 }
 
 fn preview(pipelines: &[Arc<Pipeline>], count: u32, from: Timestamp, json: bool) {
     let count = usize::try_from(count).unwrap_or(usize::MAX);
-    for (place, entry) in timed(pipelines).iter().enumerate() {
+    let timed = timed(pipelines);
+    if timed.is_empty() {
+        print::talk("no pipeline has a trigger that goes by time");
+    }
+    for (place, entry) in timed.iter().enumerate() {
         let Timed { pipeline, trigger, when, schedule } = entry;
         let mut rows = Vec::new();
         let mut last = from;

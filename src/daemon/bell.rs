@@ -1,10 +1,14 @@
 //! Wakes the daemon of a project: another process that has written something for it rings, by a datagram to a socket in
 //! the project's folder.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
+use tokio::sync::Notify;
 use tokio::sync::watch;
 
 /// Where the socket is, below the project's folder; a rehearsal has a daemon of its own.
@@ -13,18 +17,55 @@ const REHEARSED: &str = ".pipewright/sandbox.sock";
 
 /// Is rung by other processes, and by this one.
 #[derive(Clone, Debug, Default)]
-pub struct Bell(Arc<watch::Sender<u64>>);
+pub struct Bell {
+    rings: Arc<watch::Sender<u64>>,
+    ends: Arc<Ends>,
+}
+
+/// The ends of runs that somebody in this process waits for.
+#[derive(Debug, Default)]
+struct Ends {
+    state: Mutex<Awaited>,
+    some: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Awaited {
+    /// The pipelines whose runs are waited for, and those of which one has ended since.
+    pipelines: BTreeSet<Arc<str>>,
+    ended: BTreeSet<Arc<str>>,
+}
 
 impl Bell {
     /// Rings here.
     pub fn ring(&self) {
-        self.0.send_modify(|rings| *rings += 1);
+        self.rings.send_modify(|rings| *rings += 1);
+    }
+
+    /// Tells that a run of a pipeline has ended, and is stored so; it costs nothing where nobody waits for it.
+    pub fn ended(&self, pipeline: &str) {
+        let mut state = self.ends.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(name) = state.pipelines.get(pipeline).cloned() {
+            state.ended.insert(name);
+            self.ends.some.notify_one();
+        }
+    }
+
+    /// Waits for the ends of runs of these pipelines.
+    pub(super) fn await_ends(&self, pipelines: BTreeSet<Arc<str>>) {
+        self.ends.state.lock().unwrap_or_else(PoisonError::into_inner).pipelines = pipelines;
+    }
+
+    /// Returns the pipelines of which runs have ended, when there are some.
+    pub(super) async fn some_ended(&self) -> BTreeSet<Arc<str>> {
+        self.ends.some.notified().await;
+        std::mem::take(&mut self.ends.state.lock().unwrap_or_else(PoisonError::into_inner).ended)
     }
 
     /// Returns what hears it from now on.
     #[must_use]
     pub fn listen(&self) -> watch::Receiver<u64> {
-        self.0.subscribe()
+        self.rings.subscribe()
     }
 
     /// Returns when it was rung since the listener has heard it last.

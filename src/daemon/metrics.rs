@@ -1,6 +1,9 @@
 //! What the daemon counts, in the text format of Prometheus.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -31,12 +34,39 @@ pub struct Metrics {
     pub schedules_armed: AtomicU64,
     pub schedules_off: AtomicU64,
     pub schedules_over: AtomicU64,
+    /// By kind of trigger what became of what came.
+    triggers: Mutex<BTreeMap<(&'static str, Outcome), u64>>,
     late: [AtomicU64; BUCKETS.len()],
     late_sum_micros: AtomicU64,
     late_count: AtomicU64,
 }
 
+/// What became of something that came for a trigger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    Fired,
+    /// It fired, and the run starts when the trigger's bucket has room.
+    PutOff,
+    /// It has a run already.
+    Repeated,
+    /// The sender could not show who he is.
+    Unsigned,
+    /// Too large, or not what it says that it is.
+    Unreadable,
+    /// The inputs could not be made of it.
+    Unfit,
+    /// The bucket is empty.
+    Throttled,
+    /// The daemon drains, or something that it needs does not answer.
+    Unavailable,
+}
+
 impl Metrics {
+    /// Counts what became of something that came for a trigger of a kind.
+    pub fn trigger(&self, kind: &'static str, outcome: Outcome) {
+        *self.triggers.lock().unwrap_or_else(PoisonError::into_inner).entry((kind, outcome)).or_default() += 1;
+    }
+
     /// Counts the end of a run.
     pub fn ended(&self, state: RunState) {
         match state {
@@ -94,6 +124,14 @@ impl Metrics {
             "Due firings whose inputs could not be made.",
             &one(&self.not_fired),
         );
+        let triggers = self.triggers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let triggers: Vec<_> = triggers
+            .into_iter()
+            .map(|((kind, outcome), count)| {
+                (format!("{{kind=\"{kind}\",outcome=\"{}\"}}", outcome.name()), count.to_string())
+            })
+            .collect();
+        family("triggers_total", "counter", "What became of what came for triggers.", &triggers);
         let schedules =
             [("armed", &self.schedules_armed), ("off", &self.schedules_off), ("over", &self.schedules_over)];
         let schedules =
@@ -112,6 +150,21 @@ impl Metrics {
         rows.push(("_count".to_owned(), count.to_string()));
         family("run_lateness_seconds", "histogram", "How long after its time a run began or went on.", &rows);
         page
+    }
+}
+
+impl Outcome {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Fired => "fired",
+            Self::PutOff => "put_off",
+            Self::Repeated => "repeated",
+            Self::Unsigned => "unsigned",
+            Self::Unreadable => "unreadable",
+            Self::Unfit => "unfit",
+            Self::Throttled => "throttled",
+            Self::Unavailable => "unavailable",
+        }
     }
 }
 

@@ -1,19 +1,22 @@
-//! What a daemon tells over HTTP, on loopback: `/healthz`, `/readyz`, `/metrics`.
+//! What a daemon serves over HTTP: `/healthz`, `/readyz`, `/metrics`, and the webhooks below `/hooks/`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
+use axum::extract::Request;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::response::Response;
+use axum::routing::any;
 use axum::routing::get;
 use tokio::net::TcpListener;
 
 use super::metrics::Metrics;
+use super::webhook::Hooks;
 use crate::store::Store;
 
 /// What the pages show.
@@ -23,6 +26,7 @@ pub struct Page {
     pub metrics: Arc<Metrics>,
     /// Whether runs are taken: not before it has begun, and not while it drains.
     pub ready: Arc<AtomicBool>,
+    pub hooks: Arc<Hooks>,
 }
 
 /// Serves the pages until the runtime ends.
@@ -36,6 +40,7 @@ pub async fn serve(page: Page, address: SocketAddr) -> std::io::Result<SocketAdd
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        .route("/hooks/{*path}", any(hook))
         .with_state(page);
     tokio::spawn(async move { axum::serve(listener, app).await });
     Ok(bound)
@@ -53,6 +58,10 @@ async fn ready(State(page): State<Page>) -> Response {
             (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n").into_response()
         }
     }
+}
+
+async fn hook(State(page): State<Page>, request: Request) -> Response {
+    page.hooks.answer(request).await
 }
 
 async fn metrics(State(page): State<Page>) -> Response {

@@ -10,8 +10,8 @@
 
 mod edits;
 mod generation;
-mod notices;
-mod scan;
+pub(in crate::daemon) mod notices;
+pub(in crate::daemon) mod scan;
 
 use std::path::Component;
 use std::path::Path;

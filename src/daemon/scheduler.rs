@@ -14,23 +14,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::bell::Bell;
 use super::metrics::Metrics;
+use super::metrics::Outcome;
 use crate::engine::Engine;
 use crate::engine::Error;
-use crate::engine::SecretSource;
 use crate::model::Duration;
 use crate::model::Timestamp;
 use crate::model::Value;
 use crate::model::VersionId;
 use crate::pipeline::Pipeline;
 use crate::pipeline::Trigger;
-use crate::pipeline::check_values;
 use crate::schedule::Schedule;
 use crate::schedule::Slot;
 use crate::store::NewRun;
 use crate::store::Progress;
-use crate::template::Lookup;
-use crate::template::Scope;
-use crate::template::StepView;
 
 /// How often the rows are looked at where nobody rings; in this time a schedule that another process has switched off may
 /// still fire.
@@ -59,6 +55,8 @@ struct Armed {
     trigger: usize,
     schedule: Schedule,
     seen: Timestamp,
+    /// When the trigger's bucket is full again.
+    full_at: Timestamp,
     /// When there is something to decide; nothing where it never fires again.
     next: Option<Timestamp>,
 }
@@ -73,7 +71,8 @@ struct State {
 /// What a turn has to write.
 #[derive(Debug, Default)]
 struct Firing {
-    runs: Vec<NewRun>,
+    /// Each with when it may start, where its trigger's bucket is empty.
+    runs: Vec<(NewRun, Option<Timestamp>)>,
     progress: Vec<Progress>,
 }
 
@@ -129,11 +128,7 @@ impl Scheduler {
 
     /// Looks up where the schedules of the active pipelines stand; new ones stand at this moment.
     async fn armed(&mut self, now: Timestamp) -> Result<Vec<Armed>, Error> {
-        let edited = self.active.has_changed().unwrap_or_default();
         let active = self.active.borrow_and_update().clone();
-        if edited {
-            tell_idle(&active);
-        }
         let store = &self.engine.parts().store;
         let rows = store.schedules().await?;
         let rows: HashMap<_, _> = rows.iter().map(|row| ((row.pipeline.as_str(), row.trigger.as_str()), row)).collect();
@@ -152,7 +147,8 @@ impl Scheduler {
                 let seen = row.map_or(now, |row| row.seen);
                 let next = schedule.next_after(seen).map(|slot| slot.due);
                 over += u64::from(next.is_none());
-                armed.push(Armed { pipeline: pipeline.clone(), trigger: place, schedule, seen, next });
+                let full_at = row.map_or(Timestamp(0), |row| row.full_at);
+                armed.push(Armed { pipeline: pipeline.clone(), trigger: place, schedule, seen, full_at, next });
             }
         }
         if !new.is_empty() {
@@ -166,11 +162,13 @@ impl Scheduler {
 
     /// Decides which slots of a schedule fire now, and when there is something to decide again.
     fn decide(&self, armed: &mut Armed, now: Timestamp, firing: &mut Firing) {
-        let Some(trigger) = armed.pipeline.triggers.get(armed.trigger) else { return };
+        let pipeline = armed.pipeline.clone();
+        let Some(trigger) = pipeline.triggers.get(armed.trigger) else { return };
+        let before = firing.runs.len();
         let mut slots = armed.schedule.missed(trigger.missed, armed.seen, now).into_iter().peekable();
         let mut seen = armed.seen;
         while let Some(slot) = slots.next_if(|slot| slot.due <= now) {
-            self.fire(&armed.pipeline, trigger, &slot, firing);
+            self.fire(&pipeline, trigger, &slot, &mut armed.full_at, firing);
             seen = slot.logical;
         }
         // One whose jitter has not passed is not decided on.
@@ -181,47 +179,35 @@ impl Scheduler {
             pipeline: armed.pipeline.name.to_string(),
             trigger: trigger.id.to_string(),
             seen: armed.seen,
+            full_at: armed.full_at,
+            fired_at: (firing.runs.len() > before).then_some(now),
         });
     }
 
-    fn fire(&self, pipeline: &Arc<Pipeline>, trigger: &Trigger, slot: &Slot, firing: &mut Firing) {
-        let (name, id) = (&*pipeline.name, &*trigger.id);
-        let run =
-            self.inputs(trigger, slot).and_then(|inputs| check_values(pipeline, inputs).map_err(|all| all.join("; ")));
-        let run = run.and_then(|inputs| {
+    fn fire(&self, pipeline: &Pipeline, trigger: &Trigger, slot: &Slot, full_at: &mut Timestamp, firing: &mut Firing) {
+        let (name, id, kind) = (&*pipeline.name, &*trigger.id, trigger.kind.name());
+        let event = [("slot", Value::Time(slot.logical)), ("local", Value::from(slot.local.to_string()))];
+        let inputs = self.engine.inputs_of_event(pipeline, trigger, event, Value::Time(slot.logical));
+        let run = inputs.map_err(|reasons| reasons.join("; ")).and_then(|inputs| {
             let run = self.engine.row(pipeline, inputs).map_err(|error| error.to_string())?;
-            Ok(NewRun { slot: Some(slot.key(id)), ..run })
+            Ok(NewRun { slot: Some(slot.key(id)), started_by: Some(format!("trigger {id}").into()), ..run })
         });
         match run {
             Ok(run) => {
+                let token = trigger.bucket.map(|bucket| bucket.take(*full_at, run.created_at));
+                let not_before = token.map(|token| token.at).filter(|at| *at > run.created_at);
+                *full_at = token.map_or(*full_at, |token| token.full_at);
                 tracing::info!(run = %run.id, pipeline = name, trigger = id, slot = %slot.logical, "a schedule fires");
                 self.metrics.fired.fetch_add(1, Relaxed);
-                firing.runs.push(run);
+                self.metrics.trigger(kind, if not_before.is_some() { Outcome::PutOff } else { Outcome::Fired });
+                firing.runs.push((run, not_before));
             }
             Err(reason) => {
-                let reason = self.engine.parts().secrets.mask(reason);
                 tracing::error!(pipeline = name, trigger = id, slot = %slot.logical, reason, "a schedule cannot fire");
                 self.metrics.not_fired.fetch_add(1, Relaxed);
+                self.metrics.trigger(kind, Outcome::Unfit);
             }
         }
-    }
-
-    fn inputs(&self, trigger: &Trigger, slot: &Slot) -> Result<Value, String> {
-        let parts = self.engine.parts();
-        let event = Value::map([
-            ("kind", Value::from(trigger.kind.name())),
-            ("trigger", Value::from(&*trigger.id)),
-            ("slot", Value::Time(slot.logical)),
-            ("local", Value::from(slot.local.to_string())),
-        ]);
-        let run = Value::map([("slot", Value::Time(slot.logical))]);
-        let scope = Scope {
-            lookup: Arc::new(SecretsOnly(parts.secrets.clone())),
-            globals: Arc::default(),
-            locals: vec![("event", event), ("run", run)],
-            now: parts.system.clock.now(),
-        };
-        trigger.inputs.eval(&scope).map_err(|error| error.message)
     }
 
     async fn write(&self, state: &mut State, firing: &Firing) -> Result<(), Error> {
@@ -230,7 +216,7 @@ impl Scheduler {
         }
         for armed in &state.armed {
             let version = &armed.pipeline.version;
-            if firing.runs.iter().any(|run| run.version == *version) && !state.kept.contains(version) {
+            if firing.runs.iter().any(|(run, _)| run.version == *version) && !state.kept.contains(version) {
                 self.engine.keep_version(&armed.pipeline).await?;
                 state.kept.insert(version.clone());
             }
@@ -240,29 +226,5 @@ impl Scheduler {
             self.bell.ring();
         }
         Ok(())
-    }
-}
-
-/// Says which triggers nothing fires yet: whoever wrote them waits for them.
-fn tell_idle(active: &Active) {
-    for pipeline in active.iter() {
-        for trigger in pipeline.triggers.iter().filter(|trigger| trigger.enabled && trigger.kind.is_idle()) {
-            let (name, kind) = (&*pipeline.name, trigger.kind.name());
-            tracing::warn!(pipeline = name, trigger = &*trigger.id, "a trigger of kind `{kind}` does not fire yet");
-        }
-    }
-}
-
-/// What the inputs of a trigger may read beside the event: secrets.
-#[derive(Debug)]
-struct SecretsOnly(Arc<dyn SecretSource>);
-
-impl Lookup for SecretsOnly {
-    fn step(&self, _: &str) -> Option<StepView> {
-        None
-    }
-
-    fn secret(&self, name: &str) -> Result<Value, String> {
-        self.0.get(name)
     }
 }

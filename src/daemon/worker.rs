@@ -139,7 +139,15 @@ impl Worker {
         let engine = self.engine.clone();
         self.metrics.executing.fetch_add(1, Relaxed);
         tracing::info!(%run, pipeline = &*pipeline.name, "a run begins or goes on");
-        let task = state.running.spawn(async move { engine.execute(run, pipeline, options).await });
+        let bell = self.bell.clone();
+        let task = state.running.spawn(async move {
+            let name = pipeline.name.clone();
+            let ended = engine.execute(run, pipeline, options).await;
+            if matches!(ended, Ok(Execution::Finished { .. })) {
+                bell.ended(&name);
+            }
+            ended
+        });
         state.own.insert(task.id(), run);
         Ok(())
     }

@@ -138,7 +138,7 @@ pub(super) async fn execute(
         published,
         globals: Arc::default(),
         inputs: record.inputs,
-        slot: record.slot.as_deref().map_or(Value::Null, slot_time),
+        slot: record.slot.as_deref().map_or(Value::Null, super::slot),
         jobs: JoinSet::new(),
         canceled: CancellationToken::new(),
         work_ends,
@@ -166,12 +166,6 @@ pub(super) async fn execute(
     let execution = execution?;
     closed?;
     Ok(execution)
-}
-
-/// Returns the logical time of a slot, which stands behind the name of its trigger: `TRIGGER@2026-03-01T09:00:00Z`.
-fn slot_time(slot: &str) -> Value {
-    let time = slot.rsplit_once('@').map_or(slot, |(_, time)| time);
-    time.parse().map_or_else(|_| Value::from(slot), Value::Time)
 }
 
 fn learn(event: &RunEvent, secrets: &dyn SecretSource) {

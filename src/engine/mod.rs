@@ -5,6 +5,7 @@ mod child;
 mod claim;
 mod driver;
 mod finish;
+mod fired;
 mod journal;
 mod ledger;
 mod machine;
@@ -23,6 +24,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub use self::driver::LEASE;
+use self::fired::slot;
 pub use self::machine::Machine;
 pub use self::machine::Task;
 pub use self::machine::UnitKey;

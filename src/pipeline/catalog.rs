@@ -13,6 +13,7 @@ use std::sync::Arc;
 use self::around::Elsewhere;
 use super::Pipeline;
 use super::Project;
+use super::across;
 use super::calendars::FoundCalendar;
 use super::compile::Child;
 use super::compile::Schemas;
@@ -287,6 +288,9 @@ impl Catalog {
             }
             pipelines.push(pipeline.clone());
         }
+        let conflicts = across::conflicts(&pipelines);
+        diagnostics.extend(conflicts.diagnostics);
+        pipelines.retain(|pipeline| !conflicts.pipelines.contains(&pipeline.name));
         (pipelines, Checked { diagnostics, sources: self.sources.borrow().clone(), files: count })
     }
 

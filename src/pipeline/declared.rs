@@ -24,12 +24,15 @@ pub(super) struct Declared {
     connectors: Vec<(String, String)>,
     /// All secrets there are. Of the environment and of the store nobody knows before a run.
     secrets: Option<BTreeSet<String>>,
+    files_outside: Option<bool>,
 }
 
 impl Declared {
     /// Reads the names of a project's file; faults are told elsewhere.
     pub(super) fn read(files: &Files, root: &Path) -> Self {
-        let Some(text) = text(files, &root.join(project::FILE)) else { return Self::default() };
+        let Some(text) = text(files, &root.join(project::FILE)) else {
+            return Self { files_outside: Some(false), ..Self::default() };
+        };
         let (Some(tree), _) = yaml::parse(&project::FILE.into(), &text) else { return Self::default() };
         if !matches!(tree.kind, TreeKind::Mapping(_)) {
             return Self::default();
@@ -44,7 +47,9 @@ impl Declared {
             .iter()
             .filter_map(|entry| Some((entry.key.to_string(), entry.value.get("connector")?.as_text()?.to_owned())));
         let secrets = tree.get("secrets").and_then(|places| secrets(files, root, places));
-        Self { connections, connectors: connectors.collect(), secrets }
+        let outside = tree.get("allow").and_then(|allow| allow.get("files_outside")).and_then(Tree::as_text);
+        let files_outside = Some(outside == Some("true"));
+        Self { connections, connectors: connectors.collect(), secrets, files_outside }
     }
 }
 
@@ -100,6 +105,11 @@ impl Declared {
     /// Makes what a stored version knows of connections: which there were, by connector.
     pub(super) fn of_connections(connectors: Vec<(String, String)>) -> Self {
         Self { connectors, ..Self::default() }
+    }
+
+    /// Tells whether it is certain that files outside of the project must not be read.
+    pub(super) fn keeps_files_inside(&self) -> bool {
+        self.files_outside == Some(false)
     }
 
     /// Lists the connections of a connector.

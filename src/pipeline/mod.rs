@@ -1,5 +1,6 @@
 //! From a YAML file to a checked pipeline.
 
+mod across;
 mod calendars;
 mod catalog;
 mod child;
@@ -29,6 +30,7 @@ mod triggers;
 mod uses;
 mod with;
 
+pub use self::across::conflicts;
 pub use self::catalog::Catalog;
 pub use self::catalog::Checked;
 pub use self::catalog::Loaded;
@@ -69,9 +71,11 @@ pub use self::pipeline::Step;
 pub use self::pipeline::Undo;
 pub use self::pipeline::Until;
 pub use self::triggers::After;
-pub use self::triggers::Bucket;
 pub use self::triggers::Ending;
+pub use self::triggers::FilesTrigger;
+pub use self::triggers::Glob;
 pub use self::triggers::Preset;
 pub use self::triggers::Trigger;
 pub use self::triggers::TriggerKind;
 pub use self::triggers::Webhook;
+pub use self::triggers::Within;

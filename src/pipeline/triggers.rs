@@ -1,8 +1,11 @@
 //! Triggers: what starts runs, from the file to typed values. Only the daemon fires them.
 
+mod events;
+mod glob;
 mod read;
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
@@ -14,6 +17,8 @@ use crate::diag::Code;
 use crate::diag::Diagnostic;
 use crate::diag::Span;
 use crate::model::Duration;
+use crate::model::RunState;
+use crate::schedule::Bucket;
 use crate::schedule::Calendar;
 use crate::schedule::Dst;
 use crate::schedule::Policy;
@@ -24,6 +29,8 @@ use crate::template::TemplateTree;
 use crate::yaml::Tree;
 use crate::yaml::TreeKind;
 
+pub use self::glob::Glob;
+pub use self::glob::Within;
 #[cfg(test)]
 pub(super) use self::read::KEYS;
 
@@ -41,7 +48,7 @@ pub struct Trigger {
     pub jitter: Duration,
     /// A stored version knows the built-in ones only: what is scheduled is the file.
     pub calendar: Option<Arc<Calendar>>,
-    /// How often it may fire; only for what comes from outside.
+    /// How often it may fire.
     pub bucket: Option<Bucket>,
     /// The inputs of the run, over `event`.
     pub inputs: TemplateTree,
@@ -54,8 +61,7 @@ pub struct Trigger {
 pub enum TriggerKind {
     Time(When),
     Webhook(Webhook),
-    /// New and changed files whose paths match.
-    Files(Arc<str>),
+    Files(FilesTrigger),
     After(After),
     Manual,
 }
@@ -63,10 +69,29 @@ pub enum TriggerKind {
 /// A request from outside.
 #[derive(Clone, Debug)]
 pub struct Webhook {
+    /// Below `/hooks/`.
     pub path: Arc<str>,
-    /// What requests are signed with.
-    pub secret: Option<Template>,
+    /// What requests are signed with: any of these, so that a secret can be changed; none where nothing is signed.
+    pub secrets: Vec<Template>,
     pub preset: Option<Preset>,
+    /// How far the time stamp of a request may be from now.
+    pub window: Duration,
+    /// What Meta sends when the address is registered.
+    pub verify_token: Option<Template>,
+    /// The largest body, in bytes.
+    pub max_body: u32,
+    /// Whether members of the body are the inputs, as no `inputs` are written.
+    pub takes_members: bool,
+}
+
+/// New and changed files whose paths match.
+#[derive(Clone, Debug)]
+pub struct FilesTrigger {
+    pub pattern: Glob,
+    /// How long a file must not change before it counts as written.
+    pub settle: Duration,
+    /// Whether files fire that were there before the trigger was.
+    pub existing: bool,
 }
 
 /// How a request is signed.
@@ -90,14 +115,10 @@ pub struct After {
 pub enum Ending {
     Succeeded,
     Failed,
+    /// Well or not, but not canceled.
     Both,
-}
-
-/// At most so many firings in any such length of time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bucket {
-    pub max: u32,
-    pub window: Duration,
+    /// Canceled too.
+    Ended,
 }
 
 /// The project around a pipeline's file.
@@ -125,13 +146,60 @@ impl Trigger {
     }
 }
 
-impl TriggerKind {
-    /// Tells whether nothing fires it in this version.
+impl Ending {
+    /// Returns the states of the ends that count.
     #[must_use]
-    pub fn is_idle(&self) -> bool {
-        matches!(self, Self::Webhook(_) | Self::Files(_) | Self::After(_))
+    pub fn states(self) -> &'static [RunState] {
+        match self {
+            Self::Succeeded => &[RunState::Succeeded],
+            Self::Failed => &[RunState::Failed],
+            Self::Both => &[RunState::Succeeded, RunState::Failed],
+            Self::Ended => &[RunState::Succeeded, RunState::Failed, RunState::Canceled],
+        }
     }
 
+    /// Returns the word that says it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Both => "both",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+impl Preset {
+    /// Returns the word that says it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Github => "github",
+            Self::Stripe => "stripe",
+            Self::Slack => "slack",
+            Self::Meta => "meta",
+        }
+    }
+}
+
+impl fmt::Display for TriggerKind {
+    /// Says what it waits for, for people.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Time(when) => write!(formatter, "{}: {when}", when.name()),
+            Self::Webhook(webhook) => match webhook.preset {
+                Some(preset) => write!(formatter, "webhook: POST /hooks/{} ({})", webhook.path, preset.name()),
+                None => write!(formatter, "webhook: POST /hooks/{}", webhook.path),
+            },
+            Self::Files(files) => write!(formatter, "files: {}", files.pattern),
+            Self::After(after) => write!(formatter, "after: {} {}", after.pipeline, after.on.name()),
+            Self::Manual => formatter.write_str("manual"),
+        }
+    }
+}
+
+impl TriggerKind {
     /// Returns the key that says it.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -153,7 +221,7 @@ impl TriggerKind {
             }
             Self::Time(when) => when.to_string(),
             Self::Webhook(webhook) => webhook.path.to_string(),
-            Self::Files(pattern) => pattern.to_string(),
+            Self::Files(files) => files.pattern.to_string(),
             Self::After(after) => format!("{} {:?}", after.pipeline, after.on),
             Self::Manual => String::new(),
         }

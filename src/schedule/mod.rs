@@ -2,6 +2,7 @@
 //!
 //! Each firing is a [`Slot`]. What it is called is its logical time, which neither jitter nor a late start changes.
 
+mod bucket;
 mod calendar;
 mod dst;
 mod missed;
@@ -21,6 +22,8 @@ use self::walk::Walk;
 use crate::model::Duration;
 use crate::model::Timestamp;
 
+pub use self::bucket::Bucket;
+pub use self::bucket::Token;
 pub use self::calendar::BUILT_IN as BUILT_IN_CALENDARS;
 pub use self::calendar::Calendar;
 pub use self::dst::Dst;

@@ -18,6 +18,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (4, include_str!("../../migrations/0004_queue.sql")),
     (5, include_str!("../../migrations/0005_schedules.sql")),
     (6, include_str!("../../migrations/0006_turns.sql")),
+    (7, include_str!("../../migrations/0007_triggers.sql")),
 ];
 
 const APPLIED: &str = "SELECT number, checksum FROM pipewright_migrations ORDER BY number";

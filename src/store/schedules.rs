@@ -1,53 +1,76 @@
-//! Where schedules stand, and their firings.
+//! Where triggers stand, and the firings of those that go by time.
 
+use super::Arg;
 use super::Batch;
 use super::Error;
 use super::NewRun;
+use super::Row;
 use super::Store;
 use super::db::args;
 use crate::model::RunId;
 use crate::model::Timestamp;
 
-/// Where a time trigger stands.
+/// Where a trigger stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScheduleRow {
     pub pipeline: String,
     pub trigger: String,
-    /// Slots up to this logical time have been decided on.
+    /// Slots up to this logical time have been decided on; of `after`: ends up to this moment.
     pub seen: Timestamp,
     /// Whether a person has switched it off.
     pub disabled: bool,
+    /// Since when files and ends of runs count; zero where nobody has looked yet.
+    pub begun: Timestamp,
+    /// When its bucket is full again.
+    pub full_at: Timestamp,
+    pub fired_at: Option<Timestamp>,
 }
 
-/// How far a schedule has come.
+pub(super) const COLUMNS: &str = "pipeline, trigger_id, seen, disabled, begun, full_at, fired_at";
+
+/// Lets a run that was just made wait for its trigger's bucket.
+pub(super) const PUT_OFF: &str = "UPDATE runs SET state = 'waiting', waiting_until = $2, reason = $3 \
+                                  WHERE id = $1 AND state = 'queued' AND owner IS NULL";
+
+pub(super) fn put_off(run: RunId, until: Timestamp) -> Vec<Arg> {
+    args![run.to_string(), until.micros(), "its trigger has fired as often as it may"]
+}
+
+pub(super) fn row(row: &Row) -> Result<ScheduleRow, Error> {
+    Ok(ScheduleRow {
+        pipeline: row.text(0)?.to_owned(),
+        trigger: row.text(1)?.to_owned(),
+        seen: Timestamp(row.int(2)?),
+        disabled: row.int(3)? != 0,
+        begun: Timestamp(row.int(4)?),
+        full_at: Timestamp(row.int(5)?),
+        fired_at: row.optional_int(6)?.map(Timestamp),
+    })
+}
+
+/// How far a schedule has come, and when its bucket is full again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Progress {
     pub pipeline: String,
     pub trigger: String,
     pub seen: Timestamp,
+    pub full_at: Timestamp,
+    /// Nothing where it only comes further.
+    pub fired_at: Option<Timestamp>,
 }
 
 impl Store {
-    /// Lists all schedules that were ever looked at.
+    /// Lists all triggers that were ever looked at.
     ///
     /// # Errors
     /// The store's.
     pub async fn schedules(&self) -> Result<Vec<ScheduleRow>, Error> {
-        const ALL: &str = "SELECT pipeline, trigger_id, seen, disabled FROM schedules ORDER BY pipeline, trigger_id";
-        let rows = self.fetch(ALL, args![]).await?;
-        rows.iter()
-            .map(|row| {
-                Ok(ScheduleRow {
-                    pipeline: row.text(0)?.to_owned(),
-                    trigger: row.text(1)?.to_owned(),
-                    seen: Timestamp(row.int(2)?),
-                    disabled: row.int(3)? != 0,
-                })
-            })
-            .collect()
+        let sql = format!("SELECT {COLUMNS} FROM schedules ORDER BY pipeline, trigger_id");
+        let rows = self.fetch(sql, args![]).await?;
+        rows.iter().map(row).collect()
     }
 
-    /// Notes schedules that are new: what lay before `now` is none of theirs.
+    /// Notes triggers that are new: what lay before `now` is none of theirs.
     ///
     /// # Errors
     /// The store's.
@@ -61,22 +84,31 @@ impl Store {
         self.apply(batch).await?.map_err(|error| self.place().error(error))
     }
 
-    /// Makes the runs of slots and notes how far their schedules have come, in one transaction. A slot that has a run, of
+    /// Makes the runs of slots, each with when it may start where its trigger's bucket is empty, and notes how far their schedules have come, in one transaction. A slot that has a run, of
     /// this process or another, gets no second one; nobody's progress is taken back.
     ///
     /// # Errors
     /// The store's.
-    pub async fn fire(&self, runs: &[NewRun], progress: &[Progress]) -> Result<(), Error> {
-        const SEEN: &str = "UPDATE schedules SET seen = $3 WHERE pipeline = $1 AND trigger_id = $2 AND seen < $3";
+    pub async fn fire(&self, runs: &[(NewRun, Option<Timestamp>)], progress: &[Progress]) -> Result<(), Error> {
+        const SEEN: &str = "UPDATE schedules SET seen = $3, full_at = CASE WHEN full_at > $4 THEN full_at ELSE $4 END, \
+                            fired_at = COALESCE($5, fired_at) WHERE pipeline = $1 AND trigger_id = $2 AND seen < $3";
         let mut batch = Batch::default();
-        self.add_runs(&mut batch, runs).await?;
+        let new: Vec<NewRun> = runs.iter().map(|(run, _)| run.clone()).collect();
+        self.add_runs(&mut batch, &new).await?;
+        for (run, not_before) in runs {
+            if let Some(until) = not_before {
+                batch.push(PUT_OFF, put_off(run.id, *until));
+            }
+        }
         for one in progress {
-            batch.push(SEEN, args![one.pipeline.as_str(), one.trigger.as_str(), one.seen.micros()]);
+            let (pipeline, trigger) = (one.pipeline.as_str(), one.trigger.as_str());
+            let fired = one.fired_at.map(Timestamp::micros);
+            batch.push(SEEN, args![pipeline, trigger, one.seen.micros(), one.full_at.micros(), fired]);
         }
         self.apply(batch).await?.map_err(|error| self.place().error(error))
     }
 
-    /// Switches a schedule off or on. Returns false where it was never looked at.
+    /// Switches a trigger off or on. Returns false where it was never looked at.
     ///
     /// # Errors
     /// The store's.

@@ -12,13 +12,13 @@ use crate::support::clients;
 use crate::support::shell::Shell;
 
 /// A daemon that runs as long as the test.
-struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Daemon {
-    fn start(shell: &Shell) -> Self {
+    pub(crate) fn start(shell: &Shell) -> Self {
         let mut command = shell.command(&["daemon", "--listen", "127.0.0.1:0", "--drain-timeout", "5s"]);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -35,7 +35,7 @@ impl Daemon {
         Self { child, address }
     }
 
-    fn get(&self, path: &str) -> String {
+    pub(crate) fn get(&self, path: &str) -> String {
         clients::get(&format!("http://{}{path}", self.address))
     }
 
@@ -44,12 +44,12 @@ impl Daemon {
         rustix::process::kill_process(id, signal).unwrap();
     }
 
-    fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    fn end(mut self) -> i32 {
+    pub(crate) fn end(mut self) -> i32 {
         self.signal(rustix::process::Signal::TERM);
         self.child.wait().unwrap().code().unwrap()
     }
@@ -62,14 +62,14 @@ impl Drop for Daemon {
     }
 }
 
-fn states(shell: &Shell) -> Vec<String> {
+pub(crate) fn states(shell: &Shell) -> Vec<String> {
     let listed = shell.run(&["runs", "list", "--limit", "100", "--json"]).out;
     let state = |line: &str| parse_json(line).unwrap().get("state").map(Value::to_text).unwrap();
     listed.lines().map(state).collect()
 }
 
 /// Waits until no run is open; half a minute at most.
-fn settle(shell: &Shell) -> Vec<String> {
+pub(crate) fn settle(shell: &Shell) -> Vec<String> {
     for _ in 0..300 {
         let states = states(shell);
         if states.iter().all(|state| ["succeeded", "failed", "canceled"].contains(&state.as_str())) {
@@ -81,7 +81,7 @@ fn settle(shell: &Shell) -> Vec<String> {
 }
 
 /// Waits until so many runs are there.
-fn begun(shell: &Shell, count: usize) {
+pub(crate) fn begun(shell: &Shell, count: usize) {
     for _ in 0..300 {
         if states(shell).len() >= count {
             return;

@@ -24,4 +24,5 @@ mod store;
 mod streamed;
 mod support;
 mod tidy;
+mod triggers;
 mod watch;

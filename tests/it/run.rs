@@ -6,11 +6,13 @@
 mod cases;
 mod children;
 mod effects;
+mod files;
 mod operations;
 mod rehearsal;
 mod requests;
 mod scheduler;
 mod time;
+mod triggers;
 mod worker;
 
 use std::collections::BTreeMap;

@@ -165,6 +165,8 @@ fn pipelines(knowledge: &Knowledge, root: &Path) -> BTreeMap<Arc<str>, Arc<Pipel
     for (_, pipeline) in knowledge.pipelines().filter(|(path, _)| path.starts_with(&folder)) {
         named.entry(pipeline.name.clone()).or_insert_with(|| pipeline.clone());
     }
+    let conflicts = crate::pipeline::conflicts(named.values());
+    named.retain(|name, _| !conflicts.pipelines.contains(name));
     named
 }
 

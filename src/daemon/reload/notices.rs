@@ -21,7 +21,7 @@ use super::scan::Stamp;
 ///
 /// Each is watched by itself: so folders that go and come back, and those behind links, are followed the same way.
 #[derive(Debug)]
-pub(super) struct Notices {
+pub(in crate::daemon) struct Notices {
     watcher: Option<RecommendedWatcher>,
     folders: BTreeMap<PathBuf, Stamp>,
     heard: Arc<Heard>,
@@ -41,7 +41,7 @@ struct Heard {
 }
 
 impl Notices {
-    pub(super) fn open(root: &Path) -> Self {
+    pub(in crate::daemon) fn open(root: &Path) -> Self {
         let heard = Arc::new(Heard {
             root: root.to_owned(),
             some: Notify::new(),
@@ -66,7 +66,7 @@ impl Notices {
 
     /// Listens to these folders and to no others; tells whether there are new ones, of which something may have been
     /// missed.
-    pub(super) fn follow(&mut self, folders: &BTreeMap<PathBuf, Stamp>, counted: BTreeSet<PathBuf>) -> bool {
+    pub(in crate::daemon) fn follow(&mut self, folders: &BTreeMap<PathBuf, Stamp>, counted: BTreeSet<PathBuf>) -> bool {
         *self.heard.counted.lock().unwrap_or_else(PoisonError::into_inner) = counted;
         let gone = std::mem::take(&mut *self.heard.gone.lock().unwrap_or_else(PoisonError::into_inner));
         let is_gone = |folder: &Path| folder.ancestors().any(|above| gone.contains(above));
@@ -101,12 +101,12 @@ impl Notices {
     }
 
     /// Whether changes must be looked for, because nobody tells of all of them.
-    pub(super) fn is_deaf(&self) -> bool {
+    pub(in crate::daemon) fn is_deaf(&self) -> bool {
         self.deaf
     }
 
     /// Returns when something was heard since the last time.
-    pub(super) async fn heard(&self) {
+    pub(in crate::daemon) async fn heard(&self) {
         self.heard.some.notified().await;
     }
 

@@ -57,7 +57,7 @@ struct Read {
 
 /// What a file system says of a file: another content has another stamp, but for times that are rounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub(in crate::daemon) struct Stamp {
     place: (u64, u64),
     size: u64,
     /// In microseconds.
@@ -283,16 +283,23 @@ impl Pass {
     }
 }
 
+impl std::fmt::Display for Stamp {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { place: (device, number), size, changed, fine } = self;
+        write!(formatter, "{device:x}.{number:x}.{size:x}.{changed:x}.{fine:x}")
+    }
+}
+
 impl Stamp {
     /// Of a folder only which one it is matters: what is in it is looked at anyway.
-    fn of_folder(metadata: &Metadata) -> Self {
+    pub(in crate::daemon) fn of_folder(metadata: &Metadata) -> Self {
         let created = metadata.created().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
         let fine = created.map_or(0, |age| i64::try_from(age.as_nanos()).unwrap_or_default());
         Self { size: 0, changed: 0, fine, ..Self::of(metadata) }
     }
 
     #[cfg(unix)]
-    fn of(metadata: &Metadata) -> Self {
+    pub(in crate::daemon) fn of(metadata: &Metadata) -> Self {
         use std::os::unix::fs::MetadataExt;
         // The time of the last change of the file's entry cannot be set back, unlike that of its content.
         let changed = metadata.ctime().saturating_mul(1_000_000).saturating_add(metadata.ctime_nsec() / 1_000);
@@ -302,7 +309,7 @@ impl Stamp {
     }
 
     #[cfg(not(unix))]
-    fn of(metadata: &Metadata) -> Self {
+    pub(in crate::daemon) fn of(metadata: &Metadata) -> Self {
         let modified = metadata.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
         let age = modified.unwrap_or_default();
         let changed = i64::try_from(age.as_micros()).unwrap_or_default();

@@ -344,7 +344,7 @@ struct TriggerFile {
     /// A moment such as `2026-01-31T09:00:00Z`.
     at: Option<String>,
     webhook: Option<WebhookFile>,
-    /// A pattern of paths, e.g. `inbox/*.md`.
+    /// A pattern of paths, e.g. `inbox/**/*.csv`.
     files: Option<String>,
     /// The pipeline whose end starts this one.
     after: Option<AfterFile>,
@@ -363,6 +363,12 @@ struct TriggerFile {
     jitter: Option<Duration>,
     /// The days on which it fires: `weekdays`, `weekends`, or a file `calendars/NAME.yaml`.
     calendar: Option<String>,
+    /// How long a file must not change before it counts as written; 2 seconds by default.
+    settle: Option<Duration>,
+    /// Whether files fire that were there before the trigger was; they do not by default.
+    existing: Option<bool>,
+    /// How often a trigger that goes by time may fire; what is too much starts later.
+    bucket: Option<BucketFile>,
     /// The inputs of the run; `event` is what fired.
     inputs: Option<BTreeMap<String, Json>>,
     enabled: Option<bool>,
@@ -372,11 +378,41 @@ struct TriggerFile {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct WebhookFile {
+    /// Below `/hooks/`: letters, digits and `-_.~`, divided by `/`.
     path: String,
-    /// What requests are signed with.
-    secret: Option<Template>,
-    /// How they are signed.
+    /// What requests are signed with; several while it is being changed.
+    secret: Option<SecretFile>,
+    /// How they are signed; by default as Standard Webhooks says.
     preset: Option<PresetFile>,
+    /// `none` says aloud that requests are not signed.
+    auth: Option<OpenFile>,
+    /// How far a time stamp may be from now; 5 minutes by default.
+    window: Option<Duration>,
+    /// With `preset: meta` what Meta sends when the address is registered.
+    verify_token: Option<Template>,
+    /// The largest body in bytes; 1048576 by default.
+    max_body: Option<u32>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum SecretFile {
+    One(Template),
+    Several(Vec<Template>),
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum OpenFile {
+    None,
+}
+
+/// A bucket of `max` tokens that is full again `window` after it was empty.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct BucketFile {
+    max: u32,
+    window: Duration,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -408,7 +444,10 @@ struct EndedFile {
 enum EndingFile {
     Succeeded,
     Failed,
+    /// Well or not, but not canceled.
     Both,
+    /// Canceled too.
+    Ended,
 }
 
 /// What becomes of local times that a clock change shows never or twice.

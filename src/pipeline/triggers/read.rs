@@ -4,13 +4,9 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
-use super::After;
-use super::Bucket;
-use super::Ending;
-use super::Preset;
 use super::Trigger;
 use super::TriggerKind;
-use super::Webhook;
+use super::events;
 use crate::diag::Code;
 use crate::diag::Span;
 use crate::model::Duration;
@@ -22,6 +18,7 @@ use crate::pipeline::compile::first_line;
 use crate::pipeline::expressions::Place;
 use crate::pipeline::inputs::literal_problem;
 use crate::pipeline::read::Reader;
+use crate::schedule::Bucket;
 use crate::schedule::Calendar;
 use crate::schedule::Dst;
 use crate::schedule::MOST_MISSED;
@@ -33,19 +30,18 @@ use crate::schedule::Repeated;
 use crate::schedule::When;
 use crate::template::TemplateTree;
 use crate::yaml::Tree;
-use crate::yaml::TreeKind;
 
 const KINDS: [&str; 7] = ["cron", "every", "at", "webhook", "files", "after", "manual"];
 pub(in crate::pipeline) const KEYS: &[&str] = &[
     "cron", "every", "at", "webhook", "files", "after", "manual", "timezone", "dst", "missed", "window", "max",
-    "jitter", "calendar", "inputs", "enabled",
+    "jitter", "calendar", "settle", "existing", "bucket", "inputs", "enabled",
 ];
 
 const TIMES: &[&str] = &["cron", "every", "at"];
 const EVENTS: &[&str] = &["webhook", "files", "after"];
 
 /// The keys that some kinds do not know, with the kinds that do.
-const BELONGS: [(&str, &[&str]); 7] = [
+const BELONGS: [(&str, &[&str]); 10] = [
     ("timezone", TIMES),
     ("dst", &["cron"]),
     ("missed", TIMES),
@@ -53,6 +49,9 @@ const BELONGS: [(&str, &[&str]); 7] = [
     ("max", &["cron", "every", "webhook", "files", "after"]),
     ("jitter", TIMES),
     ("calendar", TIMES),
+    ("bucket", TIMES),
+    ("settle", &["files"]),
+    ("existing", &["files"]),
 ];
 
 /// A daemon that fires more often than this does nothing else.
@@ -73,6 +72,8 @@ struct Plain<'t> {
     window: Option<Duration>,
     max: Option<u32>,
     jitter: Option<Duration>,
+    settle: Option<Duration>,
+    existing: Option<bool>,
     enabled: Option<bool>,
 }
 
@@ -89,6 +90,8 @@ pub(super) fn trigger(compiler: &mut Compiler<'_>, pipeline: &str, tree: &Tree) 
         window: reader.duration("window"),
         max: reader.number("max", 1, 1_000_000),
         jitter: reader.duration("jitter"),
+        settle: reader.duration("settle"),
+        existing: reader.flag("existing"),
         enabled: reader.flag("enabled"),
     };
     let key = the_one(compiler, tree);
@@ -103,6 +106,7 @@ pub(super) fn trigger(compiler: &mut Compiler<'_>, pipeline: &str, tree: &Tree) 
     };
     let dst = dst(compiler, tree, usual);
     let (missed, bucket) = limits(compiler, tree, key, &plain);
+    let bucket = bucket.or_else(|| own_bucket(compiler, tree));
     let calendar = calendar(compiler, plain.calendar);
     let inputs = inputs(compiler, tree, key);
     let (kind, zone, _) = (kind?, zone?, key?);
@@ -149,13 +153,15 @@ fn kind(compiler: &mut Compiler<'_>, pipeline: &str, tree: &Tree, plain: &Plain<
     let cron = plain.cron.and_then(|(text, span)| cron(compiler, text, span));
     let at = plain.at.and_then(|(text, span)| at(compiler, text, span));
     let every = plain.every.filter(|length| long_enough(compiler, tree, *length));
-    let webhook = tree.get("webhook").and_then(|tree| webhook(compiler, tree));
-    let after = tree.get("after").and_then(|tree| after(compiler, pipeline, tree));
-    let manual = tree.get("manual").map(|tree| manual(compiler, tree));
+    let members = tree.get("inputs").is_none();
+    let webhook = tree.get("webhook").and_then(|tree| events::webhook(compiler, tree, members));
+    let files = plain.files.and_then(|files| events::files(compiler, files, plain.settle, plain.existing));
+    let after = tree.get("after").and_then(|tree| events::after(compiler, pipeline, tree));
+    let manual = tree.get("manual").map(|tree| events::manual(compiler, tree));
     let when = cron.map(When::Cron).or(every.map(When::Every)).or(at.map(When::At));
     when.map(TriggerKind::Time)
         .or(webhook.map(TriggerKind::Webhook))
-        .or(plain.files.map(|(pattern, _)| TriggerKind::Files(pattern.into())))
+        .or(files.map(TriggerKind::Files))
         .or(after.map(TriggerKind::After))
         .or(manual)
 }
@@ -191,65 +197,6 @@ fn long_enough(compiler: &mut Compiler<'_>, tree: &Tree, length: Duration) -> bo
         }
         None => true,
     }
-}
-
-fn webhook(compiler: &mut Compiler<'_>, tree: &Tree) -> Option<Webhook> {
-    let mut reader = Reader::new(compiler, tree, &["path", "secret", "preset"])?;
-    reader.require("path");
-    let path = reader.text("path");
-    let preset = reader.word("preset", &["github", "stripe", "slack", "meta"]).map(|preset| match preset {
-        "github" => Preset::Github,
-        "stripe" => Preset::Stripe,
-        "slack" => Preset::Slack,
-        _ => Preset::Meta,
-    });
-    let secret = tree.get("secret").and_then(|secret| compiler.template(secret, &Place::event()));
-    if let (Some(_), None, Some(entry)) = (preset, tree.get("secret"), tree.entry("preset")) {
-        compiler.error(Code::MissingKey, &entry.key_span, "a preset checks signatures, and needs `secret`").help =
-            Some("add `secret: \"{{ secrets.NAME }}\"`".to_owned());
-    }
-    path.map(|(path, _)| Webhook { path: path.into(), secret, preset })
-}
-
-fn after(compiler: &mut Compiler<'_>, own: &str, tree: &Tree) -> Option<After> {
-    let (name, span, on) = if matches!(tree.kind, TreeKind::Mapping(_)) {
-        let mut reader = Reader::new(compiler, tree, &["pipeline", "on"])?;
-        reader.require("pipeline");
-        let on = reader.word("on", &["succeeded", "failed", "both"]);
-        let (name, span) = reader.text("pipeline")?;
-        (name, span, on)
-    } else {
-        match tree.as_text().filter(|_| !tree.is_null()) {
-            Some(name) => (name, &tree.span, None),
-            None => {
-                let message = format!("expected a pipeline or `{{ pipeline, on }}`, found {}", tree.describe());
-                compiler.error(Code::WrongType, &first_line(&tree.span), message);
-                return None;
-            }
-        }
-    };
-    let on = match on {
-        Some("failed") => Ending::Failed,
-        Some("both") => Ending::Both,
-        _ => Ending::Succeeded,
-    };
-    if name == own {
-        let message = format!("`{name}` would start itself again whenever it ends");
-        compiler.error(Code::PipelineCycle, span, message).help = Some("use `every:` to repeat it".to_owned());
-    } else if let Some(Err(near)) = compiler.world.around.map(|around| around.pipeline(name)) {
-        compiler.error(Code::UnknownPipeline, span, format!("pipeline `{name}` does not exist")).help =
-            near.map(|near| format!("did you mean `{near}`?"));
-    }
-    Some(After { pipeline: name.into(), on })
-}
-
-fn manual(compiler: &mut Compiler<'_>, tree: &Tree) -> TriggerKind {
-    if tree.as_text() != Some("true") {
-        let message = format!("expected `true`, found {}", tree.describe());
-        compiler.error(Code::WrongType, &first_line(&tree.span), message).help =
-            Some("to switch the trigger off, say `enabled: false`".to_owned());
-    }
-    TriggerKind::Manual
 }
 
 fn zone(compiler: &mut Compiler<'_>, text: Text<'_>) -> Option<TimeZone> {
@@ -289,7 +236,10 @@ fn limits(compiler: &mut Compiler<'_>, tree: &Tree, kind: Option<&str>, plain: &
     };
     let policy = Policy { missed, window: plain.window, max: plain.max.unwrap_or(MOST_MISSED) };
     if kind.is_some_and(|kind| EVENTS.contains(&kind)) {
-        let bucket = plain.max.zip(plain.window).map(|(max, window)| Bucket { max, window });
+        let bucket = plain.max.zip(plain.window).and_then(|(max, window)| {
+            let span = &tree.get("window")?.span;
+            bucket(compiler, span, max, window)
+        });
         for (key, other) in [("window", "max"), ("max", "window")] {
             if let (Some(entry), None) = (tree.entry(key), tree.get(other)) {
                 let message = format!("`{key}` needs `{other}`: together they say how often the trigger may fire");
@@ -314,6 +264,24 @@ fn limits(compiler: &mut Compiler<'_>, tree: &Tree, kind: Option<&str>, plain: &
         }
     }
     (policy, None)
+}
+
+/// Reads `bucket` of what goes by time: its `window` and `max` speak of missed slots.
+fn own_bucket(compiler: &mut Compiler<'_>, tree: &Tree) -> Option<Bucket> {
+    let tree = tree.get("bucket")?;
+    let mut reader = Reader::new(compiler, tree, &["max", "window"])?;
+    let given = reader.require("max") & reader.require("window");
+    let (max, window) = (reader.number("max", 1, 1_000_000), reader.duration("window"));
+    let span = &tree.get("window").filter(|_| given)?.span;
+    bucket(compiler, span, max?, window?)
+}
+
+fn bucket(compiler: &mut Compiler<'_>, span: &Span, max: u32, window: Duration) -> Option<Bucket> {
+    if window < SHORTEST {
+        compiler.error(Code::BadDuration, span, format!("`window` is at least `{SHORTEST}`, found `{window}`"));
+        return None;
+    }
+    Some(Bucket { max, window })
 }
 
 fn calendar(compiler: &mut Compiler<'_>, text: Text<'_>) -> Option<Arc<Calendar>> {
@@ -362,8 +330,9 @@ fn inputs(compiler: &mut Compiler<'_>, tree: &Tree, kind: Option<&str>) -> Templ
             compiler.error(Code::WrongType, &first_line(&entry.value.span), message);
         }
     }
-    // A person who starts it is asked for the rest.
-    let missing = |name: &str| kind.is_some_and(|kind| kind != "manual") && !entries.iter().any(|it| &*it.key == name);
+    // A person who starts it is asked for the rest; the body of a request may have it.
+    let asked = kind == Some("manual") || (kind == Some("webhook") && given.is_none());
+    let missing = |name: &str| kind.is_some() && !asked && !entries.iter().any(|it| &*it.key == name);
     for input in declared.iter().filter(|input| input.required && missing(&input.name)) {
         let span = given.map_or_else(|| first_line(&tree.span), |given| given.key_span.clone());
         let message = format!("the pipeline needs the input `{}`, and the trigger does not give it", input.name);
