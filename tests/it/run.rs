@@ -7,6 +7,7 @@ mod cases;
 mod children;
 mod effects;
 mod operations;
+mod permits;
 mod rehearsal;
 mod requests;
 mod scheduler;
