@@ -101,7 +101,9 @@ impl Starter {
                 tracing::info!(run = %run.id, pipeline = name, trigger = id, event = mark, "a trigger fires");
                 new.push(NewFiring { trigger: id.to_owned(), mark, run, not_before, file });
             }
+            let requests: Vec<_> = new.iter().flat_map(|firing| firing.run.requests.clone()).collect();
             self.engine.parts().store.fire_events(&new, now).await?;
+            self.engine.admit(&requests).await?;
             self.bell.ring();
         }
         Ok(())

@@ -378,10 +378,14 @@ impl Hooks {
             self.engine.keep_version(pipeline).await?;
             self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(pipeline.version.clone());
         }
-        let (id, store) = (run.id, &self.engine.parts().store);
+        let (id, requests, store) = (run.id, run.requests.clone(), &self.engine.parts().store);
         let (trigger, own) = (trigger.id.to_string(), trigger.id.clone());
         let firing = NewFiring { trigger, mark: mark.to_owned(), run, not_before: None, file: None };
         store.fire_events(&[firing], now).await?;
+        // The run is durable: whatever happens now, the sender need not send again.
+        if let Err(error) = self.engine.admit(&requests).await {
+            tracing::error!(run = %id, %error, "a run could not be admitted to its group; the worker does it later");
+        }
         Ok(store.run_of_firing(&pipeline.name, &own, mark).await?.unwrap_or(id))
     }
 

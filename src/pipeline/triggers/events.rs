@@ -71,11 +71,11 @@ fn signed(compiler: &mut Compiler<'_>, tree: &Tree, preset: Option<Preset>, open
     }
     let help = || Some("add `secret: \"{{ secrets.NAME }}\"`".to_owned());
     match (tree.entry("secret"), tree.entry("auth")) {
-        (Some(_), Some(auth)) => {
+        (Some(_), Some(auth)) if open => {
             let message = "`auth: none` and `secret` exclude each other";
             compiler.error(Code::InvalidWith, &auth.key_span, message).help = Some("take one of them away".to_owned());
         }
-        (Some(_), None) => {}
+        (Some(_), _) => {}
         (None, _) if preset.is_some() => {
             if let Some(entry) = tree.entry("preset") {
                 let message = "a preset checks signatures, and needs `secret`";

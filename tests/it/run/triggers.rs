@@ -664,3 +664,31 @@ inputs: { out: { type: integer, maximum: 3 } }
     daemon.counted(r#"pipewright_triggers_total{kind="after",outcome="unfit"} 1"#);
     daemon.end(working).await;
 }
+
+#[tokio::test]
+async fn slots_that_are_too_many_start_later_and_none_is_lost() {
+    let stage = Stage::new().read("test.one", |_, _| give(1));
+    let engine = stage.engine().await;
+    let text = r#"triggers: [ { every: 1m, missed: all, bucket: { max: 2, window: 20m } } ]
+"#;
+    let files = format!("{text}{STEP}");
+    let daemon = stage.daemon(&engine, &[("some", &files)]);
+    let metrics = daemon.metrics.clone();
+    let (stop, scheduler) = (daemon.stop, daemon.scheduler);
+    // The trigger is met, and then nobody looks for six minutes.
+    let store = &engine.parts().store;
+    let trigger = daemon.active.borrow()[0].triggers[0].id.to_string();
+    store.meet_schedules(&[("some".to_owned(), trigger)], stage.world.clock_now()).await.unwrap();
+    stage.world.clock.advance(Duration::from_secs(360));
+    let working = tokio::spawn(scheduler.run());
+    let mut found = until(&engine, "some", 6).await;
+    found.sort_by_key(|run| run.slot.clone());
+    let now = stage.world.clock_now();
+    let waits = found.iter().map(|run| run.waiting_until.map_or(0, |until| until.since(now).micros() / 60_000_000));
+    assert_eq!(waits.collect::<Vec<_>>(), [0, 0, 10, 20, 30, 40], "the earlier slot starts first");
+    let row = store.schedules().await.unwrap().remove(0);
+    assert_eq!((row.fired_at, row.full_at), (Some(now), now.plus(Duration::from_secs(3_600))));
+    assert!(metrics.text(&[]).contains(r#"pipewright_triggers_total{kind="every",outcome="put_off"} 4"#));
+    stop.cancel();
+    working.await.unwrap();
+}

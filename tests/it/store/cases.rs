@@ -25,8 +25,11 @@ use pipewright::model::parse_json;
 use pipewright::node::LogLevel;
 use pipewright::store::EffectFilter;
 use pipewright::store::EffectState;
+use pipewright::store::Ends;
 use pipewright::store::Error;
 use pipewright::store::Fence;
+use pipewright::store::FileRow;
+use pipewright::store::NewFiring;
 use pipewright::store::NewRun;
 use pipewright::store::OpenOptions;
 use pipewright::store::Record;
@@ -58,6 +61,8 @@ cases![
     a_run_is_made_once_for_an_id_and_once_for_a_slot,
     runs_are_listed_newest_first_and_filtered,
     a_version_is_kept_as_it_was_first_put,
+    what_has_fired_is_remembered_and_what_has_not_is_found,
+    files_of_a_trigger_are_rows_and_tokens_are_taken_once,
     every_event_comes_back_in_order_after_a_restart,
     the_run_follows_its_journal,
     a_claim_is_exclusive_until_it_is_released_or_stolen,
@@ -997,4 +1002,111 @@ async fn permits_of_steps_are_for_the_owner_of_the_fence(ground: Ground) {
     store.give_back(run_id(1), first, &step).await.unwrap();
     assert!(store.admit(None, NOW).await.unwrap());
     assert_eq!(store.holders("lock:x").await.unwrap()[0].run, run_id(2));
+}
+
+fn firing(run: NewRun, mark: &str) -> NewFiring {
+    let run = NewRun { slot: Some(format!("t@{mark}")), ..run };
+    NewFiring { trigger: "t".to_owned(), mark: mark.to_owned(), run, not_before: None, file: None }
+}
+
+async fn what_has_fired_is_remembered_and_what_has_not_is_found(ground: Ground) {
+    let store = ground.open().await;
+    let later = |seconds: i64| Timestamp(NOW.micros() + seconds * 1_000_000);
+    store.meet_schedules(&[("demo".to_owned(), "t".to_owned())], NOW).await.unwrap();
+    let row = store.trigger("demo", "t").await.unwrap().unwrap();
+    assert!(row.begun == Timestamp(0) && row.fired_at.is_none() && !row.disabled);
+    // Runs of another pipeline end; a child and one that goes on do not count.
+    let other = |number: u128| NewRun { pipeline: "first".into(), ..new_run(run_id(number)) };
+    for number in 1..=5 {
+        let run = other(number);
+        let parent = (number == 4).then(|| (run_id(1), path("a")));
+        store.create_run(&NewRun { parent, ..run.clone() }).await.unwrap();
+        let fence = store.claim(run.id, "w").await.unwrap().unwrap();
+        let writer = store.writer(run.id, fence, 1, []);
+        let at = later(i64::try_from(number).unwrap());
+        writer.append([Record::Event(RunEvent::Started { at })]);
+        if number < 5 {
+            let state = if number == 2 { RunState::Failed } else { RunState::Succeeded };
+            writer.append([Record::Event(RunEvent::Finished { at, state, outputs: Value::from(7), error: None })]);
+        }
+        writer.commit().await.unwrap();
+    }
+    let ends = |states: &'static [RunState], since, most| Ends {
+        of: "first",
+        states,
+        pipeline: "demo",
+        trigger: "t",
+        since,
+        most,
+    };
+    let found =
+        async |ends: Ends<'static>| store.ends(ends).await.unwrap().into_iter().map(|run| run.id).collect::<Vec<_>>();
+    const BOTH: &[RunState] = &[RunState::Succeeded, RunState::Failed];
+    assert_eq!(found(ends(BOTH, NOW, 10)).await, [run_id(1), run_id(2), run_id(3)]);
+    assert_eq!(found(ends(BOTH, NOW, 2)).await, [run_id(1), run_id(2)]);
+    assert_eq!(found(ends(&[RunState::Failed], NOW, 10)).await, [run_id(2)]);
+    assert_eq!(found(ends(BOTH, later(3), 10)).await, [run_id(3)]);
+    // What has fired is found no more, and has one run, however often it is tried.
+    let mark = format!("after:{}", run_id(1));
+    store.fire_events(&[firing(new_run(run_id(11)), &mark)], later(9)).await.unwrap();
+    store.fire_events(&[firing(new_run(run_id(12)), &mark)], later(10)).await.unwrap();
+    assert_eq!(store.run_of_firing("demo", "t", &mark).await.unwrap(), Some(run_id(11)));
+    assert_eq!(store.run_of_firing("demo", "other", &mark).await.unwrap(), None);
+    assert!(store.run(run_id(12)).await.unwrap().is_none());
+    assert_eq!(found(ends(BOTH, NOW, 10)).await, [run_id(2), run_id(3)]);
+    assert_eq!(store.trigger("demo", "t").await.unwrap().unwrap().fired_at, Some(later(10)));
+    // One that has to wait is asleep, and nobody takes it before its time.
+    let waits = NewFiring { not_before: Some(later(60)), ..firing(new_run(run_id(13)), "delivery:1") };
+    store.fire_events(&[waits], later(11)).await.unwrap();
+    let run = store.run(run_id(13)).await.unwrap().unwrap();
+    assert!(run.state == RunState::Waiting && run.waiting_until == Some(later(60)), "{run:?}");
+    let taken = |claimed: &[pipewright::store::Claimed]| claimed.iter().any(|it| it.run.id == run_id(13));
+    assert!(!taken(&store.claim_due("w", later(59), 10).await.unwrap()));
+    assert!(taken(&store.claim_due("w", later(60), 10).await.unwrap()));
+    // What is old is forgotten; its run is not made again, as long as it is there.
+    store.forget_firings(later(10), NOW).await.unwrap();
+    assert_eq!(store.run_of_firing("demo", "t", &mark).await.unwrap(), None);
+    store.begin_triggers(&[("demo".to_owned(), "t".to_owned())], later(2)).await.unwrap();
+    store.begin_triggers(&[("demo".to_owned(), "t".to_owned())], later(1)).await.unwrap();
+    assert_eq!(store.trigger("demo", "t").await.unwrap().unwrap().begun, later(2));
+}
+
+async fn files_of_a_trigger_are_rows_and_tokens_are_taken_once(ground: Ground) {
+    let store = ground.open().await;
+    store.meet_schedules(&[("demo".to_owned(), "t".to_owned())], NOW).await.unwrap();
+    let file = |path: &str, hash: &str| FileRow {
+        path: path.to_owned(),
+        hash: hash.to_owned(),
+        size: 3,
+        stamp: format!("stamp of {hash}"),
+    };
+    let all: Vec<_> = (0..450).map(|number| file(&format!("in/{number:03}"), "h")).collect();
+    store.note_files("demo", "t", &all, NOW, true).await.unwrap();
+    assert_eq!(store.trigger_files("demo", "t").await.unwrap(), all);
+    assert_eq!(store.trigger("demo", "t").await.unwrap().unwrap().begun, NOW);
+    // A file that fires has another content from then on, and the one before is known still.
+    let fires = NewFiring { file: Some(file("in/000", "other")), ..firing(new_run(run_id(1)), "file:other:in/000") };
+    store.fire_events(&[fires], NOW).await.unwrap();
+    let now = store.trigger_files("demo", "t").await.unwrap();
+    assert!(now.len() == 450 && now[0] == file("in/000", "other"), "{:?}", now[0]);
+    let paths: Vec<&str> = all.iter().map(|file| file.path.as_str()).collect();
+    let known = store.known_contents("demo", "t", &paths).await.unwrap();
+    assert_eq!(known.iter().filter(|(path, _)| path == "in/000").count(), 2);
+    assert_eq!(known.len(), 451);
+    // It goes, comes back as it was, and is forgotten in the end.
+    store.files_left("demo", "t", &["in/000".to_owned()], NOW).await.unwrap();
+    assert_eq!(store.trigger_files("demo", "t").await.unwrap().len(), 449);
+    store.note_files("demo", "t", &[file("in/000", "h")], NOW, false).await.unwrap();
+    assert_eq!(store.trigger_files("demo", "t").await.unwrap().len(), 450);
+    store.forget_firings(NOW, Timestamp(NOW.micros() + 1)).await.unwrap();
+    assert_eq!(store.known_contents("demo", "t", &["in/000"]).await.unwrap(), [("in/000".to_owned(), "h".to_owned())]);
+    // Of many who reach for a token one gets it.
+    let reach = |store: Store| async move { store.take_tokens("demo", "t", Timestamp(0), Timestamp(5)).await.unwrap() };
+    let tasks: Vec<_> = (0..8).map(|_| tokio::spawn(reach(store.clone()))).collect();
+    let mut got = 0;
+    for task in tasks {
+        got += u32::from(task.await.unwrap());
+    }
+    assert_eq!(got, 1);
+    assert_eq!(store.trigger("demo", "t").await.unwrap().unwrap().full_at, Timestamp(5));
 }
