@@ -173,7 +173,9 @@ pub(super) async fn execute(
         watch.end().await;
     }
     // One that ended or sleeps was freed with its last event.
-    let freed = closed.is_ok() && gates.is_empty() && matches!(execution, Ok(Execution::Finished { .. } | Execution::Waiting { .. }));
+    let freed = closed.is_ok()
+        && gates.is_empty()
+        && matches!(execution, Ok(Execution::Finished { .. } | Execution::Waiting { .. }));
     if !freed && !matches!(execution, Err(Error::LeaseLost(_))) {
         parts.store.release(run, fence).await?;
     }
@@ -372,6 +374,7 @@ impl Driver {
             match Signal::from_stored(&signal.kind, &signal.payload) {
                 Some(Signal::Cancel { undo }) => self.cancel(undo, None).await?,
                 Some(Signal::Replaced { reason }) => self.cancel(false, Some(reason.into())).await?,
+                Some(Signal::GiveWay { path, reason }) => self.give_way(&path, reason),
                 Some(Signal::Permitted { path }) => {
                     if let Some(key) = self.machine.key(&path) {
                         self.machine.awaken(key);

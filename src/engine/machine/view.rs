@@ -251,9 +251,8 @@ impl Machine {
     /// Lists the step runs of the current phase that sleep without a time.
     #[must_use]
     pub fn without_time(&self) -> Vec<UnitKey> {
-        let asleep = |unit: &super::state::Unit| {
-            (unit.state == UnitState::Asleep { until: None, then: None }).then_some(())
-        };
+        let asleep =
+            |unit: &super::state::Unit| (unit.state == UnitState::Asleep { until: None, then: None }).then_some(());
         self.found(asleep).into_iter().map(|(key, ())| key).collect()
     }
 
