@@ -3,6 +3,7 @@
 //! stdout is data, stderr is talk. Exit codes: 0 well, 1 the run failed, 2 wrong usage or an invalid file, 3 something
 //! is in doubt or waits for a person, 4 a plan no longer holds, 130 stopped by Ctrl-C.
 
+mod approvals;
 mod auth;
 mod complete;
 mod connectors;
@@ -13,6 +14,7 @@ mod graph;
 mod init;
 mod interrupts;
 mod nodes;
+mod person;
 mod print;
 mod progress;
 mod run;
@@ -98,6 +100,9 @@ enum Command {
     /// List runs, look into them, cancel, retry or resume them.
     #[command(subcommand)]
     Runs(runs::Runs),
+    /// List what waits for people to decide, and decide it.
+    #[command(subcommand)]
+    Approvals(approvals::Approvals),
     /// List what is due when, and look ahead.
     #[command(subcommand)]
     Schedules(schedules::Schedules),
@@ -226,6 +231,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Graph(command) => command.execute(&global).await,
         Command::Status(command) => command.execute(&global).await,
         Command::Runs(command) => command.execute(&global).await,
+        Command::Approvals(command) => command.execute(&global).await,
         Command::Schedules(command) => command.execute(&global).await,
         Command::Effects(command) => command.execute(&global).await,
         Command::Secrets(command) => command.execute(&global).await,

@@ -31,6 +31,7 @@ use crate::model::StepError;
 use crate::model::Value;
 use crate::pipeline::OnError;
 use crate::pipeline::Pipeline;
+use crate::store::ApprovalFilter;
 
 /// Runs a pipeline to its end and shows its steps as they happen.
 #[derive(Debug, Args)]
@@ -145,7 +146,7 @@ pub(super) async fn follow(
 ) -> Result<Exit, Fault> {
     let (observer, events) = mpsc::unbounded_channel();
     let stop = CancellationToken::new();
-    let screen = Screen::new(view);
+    let screen = Screen::new(view, program(app));
     let shown = tokio::spawn(screen.clone().show(events, run, pipeline.name.clone()));
     let options = ExecuteOptions {
         stop: stop.clone(),
@@ -184,8 +185,12 @@ pub(super) async fn follow(
             app.ring();
             let until = until.map(|until| format!(" until {until}")).unwrap_or_default();
             print::talk(&format!("run {run} waits{until}: {}", print::clean(&reason)));
+            let asks = ApprovalFilter { open: true, run: Some(run), ..ApprovalFilter::default() };
+            let asks = app.engine.parts().store.approvals(&asks).await?;
             print::hint(&if in_doubt {
                 format!("`{runs} effects list --run {run}` shows what is in doubt")
+            } else if let Some(asked) = asks.first() {
+                format!("`{runs} approvals approve {}` decides; `{runs} runs resume {run}` goes on then", asked.id)
             } else {
                 format!("`{runs} runs resume {run}` goes on with it")
             });

@@ -11,6 +11,7 @@ use super::perform::duration;
 use super::probe::Point;
 use super::retry::next_attempt;
 use super::sink::DatasetSink;
+use crate::model::AskId;
 use crate::model::ErrorClass;
 use crate::model::Happened;
 use crate::model::Phase;
@@ -42,6 +43,8 @@ pub(super) enum Done {
     Stored(Timestamp, Result<Value, crate::store::Error>),
     Asked(Asked),
     Child(Timestamp, Result<Execution, super::Error>),
+    /// What is asked has lapsed, or (`false`) was answered before.
+    Lapsed(AskId, Result<bool, crate::store::Error>),
     /// The store failed: the run cannot go on here.
     Failed(crate::store::Error),
 }
@@ -90,6 +93,8 @@ impl Driver {
             Done::Stored(started, Ok(output)) => self.succeed(key, started, output),
             Done::Asked(asked) => self.asked(key, asked),
             Done::Child(started, result) => self.child_ended(key, started, result),
+            Done::Lapsed(ask, Ok(lapsed)) => self.lapsed(key, &ask, lapsed),
+            Done::Lapsed(_, Err(error)) => self.failure = Some(error.into()),
             Done::Cache(Err(error), _) | Done::Rows(Err(error)) | Done::Stored(_, Err(error)) | Done::Failed(error) => {
                 self.failure = Some(error.into())
             }
@@ -126,6 +131,9 @@ impl Driver {
             AttemptEnd::Node(Ok(Outcome::Wait { until, reason, then })) => {
                 self.machine.sleep(key, Some(until.max(now)), &reason, Some(then), now);
             }
+            AttemptEnd::Node(Ok(Outcome::Ask { kind, request, reason, lapse })) => {
+                self.ask_outside(key, kind, request, &reason, lapse)
+            }
             AttemptEnd::Node(Ok(Outcome::Child { inputs, .. })) => self.start_child(key, started, inputs),
             AttemptEnd::Node(Err(error)) => self.attempt_failed(key, started, &error),
         }
@@ -142,7 +150,7 @@ impl Driver {
     }
 
     /// A node gave an output: hide secrets in it, store its rows, look at `until`.
-    fn got(&mut self, key: UnitKey, started: Timestamp, output: Value) {
+    pub(super) fn got(&mut self, key: UnitKey, started: Timestamp, output: Value) {
         let doing_pure = self.doing(key).effect() == crate::model::Effect::Pure;
         let output = if doing_pure { output } else { self.parts().secrets.scan(output) };
         if key.phase != Phase::Undo
@@ -268,7 +276,7 @@ impl Driver {
         self.machine.postpone(key, started, reason, until, now);
     }
 
-    fn retry_or_give_up(
+    pub(super) fn retry_or_give_up(
         &mut self,
         key: UnitKey,
         started: Timestamp,
@@ -370,7 +378,10 @@ impl Driver {
                     error.unwrap_or(StepError { class: ErrorClass::Bug, message: "the child run failed".into() });
                 self.retry_or_give_up(key, started, error, None);
             }
-            Ok(Execution::Waiting { until, reason, .. }) => self.machine.sleep(key, until, &reason, None, now),
+            Ok(Execution::Waiting { until, reason, .. }) => {
+                self.machine.sleep(key, until, &reason, None, now);
+                self.machine.rouse_again(key, now);
+            }
             Ok(Execution::Stopped) => self.machine.abandon(key, now),
             Err(super::Error::Store(error)) => self.failure = Some(super::Error::Store(error)),
             Err(error) => {

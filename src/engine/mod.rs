@@ -1,5 +1,6 @@
 //! Runs a checked pipeline: a pure machine decides, a driver does, a ledger keeps effects from happening twice.
 
+mod ask;
 mod attempt;
 mod child;
 mod claim;
@@ -31,6 +32,9 @@ pub use self::probe::Probe;
 pub use self::scope::NoSecrets;
 pub use self::scope::SecretSource;
 use crate::http::Transport;
+use crate::model::Answer;
+use crate::model::Ask;
+use crate::model::AskId;
 use crate::model::Duration;
 use crate::model::RunEvent;
 use crate::model::RunId;
@@ -42,6 +46,7 @@ use crate::model::Value;
 use crate::node::Access;
 use crate::node::Services;
 use crate::pipeline::Pipeline;
+use crate::store::CHILD_TOLD as CHILD;
 use crate::store::Claimed;
 use crate::store::Fence;
 use crate::store::Lease;
@@ -108,6 +113,15 @@ pub enum Signal {
     Resolve {
         effect: String,
         verdict: crate::model::Verdict,
+    },
+    /// Answers what a step run asks.
+    Answer {
+        ask: AskId,
+        answer: Answer,
+    },
+    /// A child run was told something; who executes its parent goes on with it.
+    Child {
+        run: RunId,
     },
 }
 
@@ -293,11 +307,18 @@ impl Engine {
         driver::execute(self, run, pipeline, driver::Mode::Retry { from }, options).await
     }
 
-    /// Leaves a signal for a run, whoever executes it.
+    /// Leaves a signal for a run, whoever executes it; of a child run its parent hears, too.
     ///
     /// # Errors
     /// The store's.
     pub async fn signal(&self, run: RunId, signal: &Signal) -> Result<(), Error> {
+        let (kind, payload) = signal.to_stored();
+        let now = self.0.system.clock.now();
+        if self.0.store.inbox_send(run, kind, &payload, now).await? { Ok(()) } else { Err(Error::NoRun(run)) }
+    }
+
+    /// Leaves a signal for a child run whose parent this process executes, and has no need to hear of it.
+    async fn signal_child(&self, run: RunId, signal: &Signal) -> Result<(), Error> {
         let (kind, payload) = signal.to_stored();
         let now = self.0.system.clock.now();
         if self.0.store.inbox_put(run, kind, &payload, now).await? { Ok(()) } else { Err(Error::NoRun(run)) }
@@ -335,6 +356,8 @@ impl Signal {
                 let entries = [("effect", Value::from(effect.as_str())), ("verdict", word.into()), ("output", output)];
                 ("resolve", Value::map(entries))
             }
+            Self::Answer { ask, answer } => (Ask::ANSWERED, Ask::answered(ask, answer)),
+            Self::Child { run } => (CHILD, Value::map([("run", Value::from(run.to_string()))])),
         }
     }
 
@@ -351,6 +374,8 @@ impl Signal {
                 };
                 Some(Self::Resolve { effect: payload.get("effect")?.as_str()?.to_owned(), verdict })
             }
+            Ask::ANSWERED => Ask::read_answered(payload).map(|(ask, answer)| Self::Answer { ask, answer }),
+            CHILD => Some(Self::Child { run: payload.get("run")?.as_str()?.parse().ok()? }),
             _ => None,
         }
     }

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::Person;
 use super::compile::Compiler;
 use super::files::Files;
+use super::people;
 use super::project;
 use super::project::SecretPlace;
 use crate::diag::Code;
@@ -24,6 +26,7 @@ pub(super) struct Declared {
     connectors: Vec<(String, String)>,
     /// All secrets there are. Of the environment and of the store nobody knows before a run.
     secrets: Option<BTreeSet<String>>,
+    people: Option<Vec<Person>>,
 }
 
 impl Declared {
@@ -44,7 +47,10 @@ impl Declared {
             .iter()
             .filter_map(|entry| Some((entry.key.to_string(), entry.value.get("connector")?.as_text()?.to_owned())));
         let secrets = tree.get("secrets").and_then(|places| secrets(files, root, places));
-        Self { connections, connectors: connectors.collect(), secrets }
+        let mut faults = Vec::new();
+        let people = tree.get("people").map(|tree| people::read(tree, &mut faults)).unwrap_or_default();
+        let people = faults.is_empty().then_some(people);
+        Self { connections, connectors: connectors.collect(), secrets, people }
     }
 }
 
@@ -111,6 +117,11 @@ impl Declared {
     /// Returns the connector of a connection.
     pub(super) fn connector_of(&self, connection: &str) -> Option<&str> {
         self.connectors.iter().find(|(name, _)| name == connection).map(|(_, connector)| connector.as_str())
+    }
+
+    /// Returns who there is.
+    pub(super) fn people(&self) -> Option<&[Person]> {
+        self.people.as_deref()
     }
 
     /// Tells whether all connections that there are are known.

@@ -10,6 +10,7 @@ use super::Retry;
 use super::Step;
 use super::Undo;
 use super::Until;
+use super::approval;
 use super::child;
 use super::compile::Compiler;
 use super::compile::first_line;
@@ -185,6 +186,9 @@ pub(super) fn compile(
         return None;
     };
     let body = with::compile(compiler, &node, tree.get("with"), &first_line(uses.1), &place);
+    if node.name() == approval::NODE {
+        approval::check(compiler, tree.get("with"), id);
+    }
     if node.name() == "log.write" || part == "logs" {
         shown_secrets(compiler, tree, id, &roots);
     }
@@ -198,7 +202,8 @@ pub(super) fn compile(
     let until = tree.get("until").and_then(|until| read_until(compiler, until, id, &roots, &proven));
     let effect = body.effect;
     only_writes(compiler, tree, effect, &node, child.is_some());
-    let changes = effect.is_write() || child.is_some() || node.name() == "pipeline.run";
+    // What people say to one run, they do not say to another.
+    let changes = effect.is_write() || child.is_some() || ["pipeline.run", approval::NODE].contains(&node.name());
     let cache = tree.get("cache").and_then(|cache| read_cache(compiler, cache, &place, changes));
     let at = tree.get("at").and_then(|at| compiler.template(at, &place));
     let delay = tree.get("delay").and_then(|delay| compiler.template(delay, &place));

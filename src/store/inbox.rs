@@ -19,23 +19,92 @@ pub struct Signal {
     pub at: Timestamp,
 }
 
+/// The kind of the signal by which a parent hears that a child run was told something.
+pub const CHILD_TOLD: &str = "child";
+
+/// How often a transaction is tried again that another one stood in the way of.
+const ATTEMPTS: usize = 8;
+
+/// The signals of one transaction: to a run, and to the parents above it.
+#[derive(Debug)]
+pub(super) struct Letters {
+    /// In the order of the runs' ids: two that send to the same runs wait for each other, and not both for ever.
+    letters: Vec<Letter>,
+    at: Timestamp,
+}
+
+#[derive(Debug)]
+struct Letter {
+    run: RunId,
+    kind: String,
+    payload: String,
+}
+
 impl Store {
     /// Leaves a signal for the run's owner; a waiting run becomes queued. Returns false when there is no such run.
     pub async fn inbox_put(&self, run: RunId, kind: &str, payload: &Value, at: Timestamp) -> Result<bool, Error> {
-        // The count in the run's row is what going to sleep looks at: both meet on that row, so no wake-up is lost.
-        const WAKE: &str = "UPDATE runs SET signals = signals + 1, last_signal = last_signal + 1, \
-                            state = CASE WHEN state = 'waiting' THEN 'queued' ELSE state END WHERE id = $1";
-        const PUT: &str = "INSERT INTO inbox (run_id, number, kind, payload, sent_at) \
-                           SELECT id, last_signal, $2, $3, $4 FROM runs WHERE id = $1";
         if self.lease(run).await?.is_none() {
             return Ok(false);
         }
-        let payload = self.encode(payload).await?;
-        let mut batch = Batch::default();
-        batch.push(WAKE, args![run.to_string()]);
-        batch.push(PUT, args![run.to_string(), kind, payload, at.micros()]);
-        self.apply(batch).await?.map_err(|error| self.place().error(error))?;
+        let letter = Letter { run, kind: kind.to_owned(), payload: self.encode(payload).await? };
+        self.deliver(&Letters { letters: vec![letter], at }).await?;
         Ok(true)
+    }
+
+    /// Leaves a signal for a run, and tells the runs above it, because nobody but its parent executes a child run.
+    pub async fn inbox_send(&self, run: RunId, kind: &str, payload: &Value, at: Timestamp) -> Result<bool, Error> {
+        if self.lease(run).await?.is_none() {
+            return Ok(false);
+        }
+        let letters = self.letters(run, kind, payload, at).await?;
+        self.deliver(&letters).await?;
+        Ok(true)
+    }
+
+    async fn deliver(&self, letters: &Letters) -> Result<(), Error> {
+        self.apply_again(|| {
+            let mut batch = Batch::default();
+            letters.add_to(&mut batch);
+            batch
+        })
+        .await?
+        .map_err(|error| self.place().error(error))
+    }
+
+    /// Makes the signals to a run and to those above it.
+    pub(super) async fn letters(
+        &self,
+        run: RunId,
+        kind: &str,
+        payload: &Value,
+        at: Timestamp,
+    ) -> Result<Letters, Error> {
+        const PARENT: &str = "SELECT parent_run FROM runs WHERE id = $1";
+        let mut letters = vec![Letter { run, kind: kind.to_owned(), payload: self.encode(payload).await? }];
+        let mut child = run;
+        loop {
+            let rows = self.fetch(PARENT, args![child.to_string()]).await?;
+            let Some(row) = rows.first().filter(|row| matches!(row.optional_text(0), Ok(Some(_)))) else { break };
+            let parent: RunId = row.parsed(0)?;
+            let payload = self.encode(&Value::map([("run", Value::from(child.to_string()))])).await?;
+            letters.push(Letter { run: parent, kind: CHILD_TOLD.to_owned(), payload });
+            child = parent;
+        }
+        letters.sort_by_key(|letter| letter.run);
+        Ok(Letters { letters, at })
+    }
+
+    /// Applies a transaction, again where another stood in its way.
+    pub(super) async fn apply_again(&self, batch: impl Fn() -> Batch) -> Result<Result<(), sqlx::Error>, Error> {
+        let mut attempts = 0;
+        loop {
+            let result = self.apply(batch()).await?;
+            attempts += 1;
+            match &result {
+                Err(error) if attempts < ATTEMPTS && is_in_the_way(error) => {}
+                _ => return Ok(result),
+            }
+        }
     }
 
     /// Returns the signals that are not yet taken, oldest first. They stay until a `Record::Taken` is committed with
@@ -55,4 +124,26 @@ impl Store {
             })
             .collect()
     }
+}
+
+impl Letters {
+    /// Adds them to a transaction, before what else it changes: rows of runs are taken first, as journals do.
+    pub(super) fn add_to(&self, batch: &mut Batch) {
+        // The count in the run's row is what going to sleep looks at: both meet on that row, so no wake-up is lost.
+        const WAKE: &str = "UPDATE runs SET signals = signals + 1, last_signal = last_signal + 1, \
+                            state = CASE WHEN state = 'waiting' THEN 'queued' ELSE state END WHERE id = $1";
+        const PUT: &str = "INSERT INTO inbox (run_id, number, kind, payload, sent_at) \
+                           SELECT id, last_signal, $2, $3, $4 FROM runs WHERE id = $1";
+        for letter in &self.letters {
+            let (run, at) = (letter.run.to_string(), self.at.micros());
+            batch.push(WAKE, args![run.as_str()]);
+            batch.push(PUT, args![run, letter.kind.as_str(), letter.payload.as_str(), at]);
+        }
+    }
+}
+
+/// Tells whether two transactions of PostgreSQL stood in each other's way.
+fn is_in_the_way(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    matches!(code.as_deref(), Some("40P01" | "40001"))
 }

@@ -216,7 +216,7 @@ pub(super) fn step_error_text(error: &StepError) -> String {
 }
 
 /// Returns the first and the last id with this beginning: a range that an index can answer, in every collation.
-fn ids_from_to(prefix: &str) -> Option<(String, String)> {
+pub(super) fn ids_from_to(prefix: &str) -> Option<(String, String)> {
     let prefix = prefix.trim().to_ascii_uppercase();
     if prefix.len() > 26 || !prefix.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return None;

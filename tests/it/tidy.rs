@@ -11,7 +11,7 @@ const LAYERS: &[&[&str]] = &[
     &["template", "http", "schedule"],
     &["node"],
     &["store", "pipeline"],
-    &["secrets"],
+    &["secrets", "approval"],
     &["connector", "portfolio"],
     &["nodes", "engine"],
     &["daemon", "sandbox"],
