@@ -84,7 +84,7 @@ pub async fn starter(store: &Store, run: RunId) -> Result<Option<String>, store:
         let Some(record) = store.run(run).await? else { return Ok(None) };
         match record.parent {
             Some((parent, _)) => run = parent,
-            None => return Ok(None),
+            None => return Ok(record.started_by.map(|name| name.to_string())),
         }
     }
 }

@@ -13,6 +13,7 @@ use super::Exit;
 use super::Global;
 use super::complete;
 use super::interrupts::Interrupts;
+use super::person::Who;
 use super::print;
 use super::progress::Key;
 use super::progress::Seen;
@@ -54,9 +55,11 @@ pub(super) struct Run {
     detach: bool,
 }
 
-/// What a pipeline is given.
+/// What a pipeline is given, and by whom.
 #[derive(Debug, Args)]
 pub(super) struct Inputs {
+    #[command(flatten)]
+    who: Who,
     /// An input, as text or as JSON; may be repeated.
     #[arg(short, long = "input", value_name = "KEY=VALUE")]
     input: Vec<String>,
@@ -85,8 +88,8 @@ pub(super) async fn start(
     if let Some(world) = &app.sandbox {
         app.engine.parts().store.enter(world.id()).await?;
     }
-    let inputs = inputs.read(&pipeline)?;
-    let run = app.engine.start(&pipeline, inputs).await.map_err(fault)?;
+    let values = inputs.read(&pipeline)?;
+    let run = app.engine.start_as(inputs.who.name().as_deref(), &pipeline, values).await.map_err(fault)?;
     follow(&app, run, pipeline, None, view).await
 }
 

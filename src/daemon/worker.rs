@@ -123,7 +123,7 @@ impl Worker {
         let full = claimed.len() == room;
         for one in claimed {
             self.metrics.late(clock.now().since(one.due));
-            self.start(state, one.run, &one.version).await?;
+            self.start(state, one.run.id, &one.run.version).await?;
         }
         Ok(full)
     }

@@ -10,6 +10,7 @@ use super::Engine;
 use super::Error;
 use super::ExecuteOptions;
 use super::Execution;
+use super::Held;
 use super::Machine;
 use super::Parts;
 use super::SecretSource;
@@ -78,6 +79,8 @@ pub(super) struct Driver {
     /// When all must have ended, asleep or not.
     pub(super) deadline: Option<Timestamp>,
     pub(super) failure: Option<Error>,
+    /// Whether signals waited when the run was taken.
+    signaled: bool,
 }
 
 /// Claims the run, replays its journal, and drives it as far as it goes.
@@ -89,9 +92,13 @@ pub(super) async fn execute(
     options: ExecuteOptions,
 ) -> Result<Execution, Error> {
     let parts = engine.parts();
-    let fence = engine.claim(run).await?;
-    let record = parts.store.run(run).await?.ok_or(Error::NoRun(run))?;
-    let events = parts.store.journal(run).await?;
+    let Held { fence, run: known } = engine.claim(run).await?;
+    let record = match known {
+        Some(record) => *record,
+        None => parts.store.run(run).await?.ok_or(Error::NoRun(run))?,
+    };
+    // Nobody has written for a run that was never held before.
+    let events = if fence.0 == 1 { Vec::new() } else { parts.store.journal(run).await? };
     let mut machine = Machine::replay(pipeline.clone(), &events);
     if let Some(state) = machine.finished() {
         let help = match (&mode, state) {
@@ -138,6 +145,7 @@ pub(super) async fn execute(
         deadline: deadline.into_iter().flatten().min(),
         options,
         failure: None,
+        signaled: record.signaled,
     };
     driver.refresh_globals();
     let heart = Heart::start(engine, run, fence);
@@ -150,7 +158,9 @@ pub(super) async fn execute(
     if let Some(watch) = watch {
         watch.end().await;
     }
-    if !matches!(execution, Err(Error::LeaseLost(_))) {
+    // One that ended or sleeps was freed with its last event.
+    let freed = closed.is_ok() && matches!(execution, Ok(Execution::Finished { .. } | Execution::Waiting { .. }));
+    if !freed && !matches!(execution, Err(Error::LeaseLost(_))) {
         parts.store.release(run, fence).await?;
     }
     let execution = execution?;
@@ -184,7 +194,9 @@ fn learn(event: &RunEvent, secrets: &dyn SecretSource) {
 impl Driver {
     async fn drive(&mut self, heart: &Heart) -> Result<Execution, Error> {
         self.machine.resume(self.now());
-        self.take_signals().await?;
+        if self.signaled {
+            self.take_signals().await?;
+        }
         self.check_guards_before();
         loop {
             self.work().await?;

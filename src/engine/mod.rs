@@ -51,6 +51,7 @@ use crate::store::Claimed;
 use crate::store::Fence;
 use crate::store::Lease;
 use crate::store::NewRun;
+use crate::store::RunRecord;
 use crate::store::Store;
 use crate::store::VersionRecord;
 use crate::system::System;
@@ -77,7 +78,14 @@ pub struct Parts {
 
 /// Executes runs.
 #[derive(Clone, Debug)]
-pub struct Engine(Arc<Parts>, Arc<Mutex<HashMap<RunId, Fence>>>);
+pub struct Engine(Arc<Parts>, Arc<Mutex<HashMap<RunId, Held>>>);
+
+/// A claim of this process for an execution to come, with the run as it was then where it is known.
+#[derive(Clone, Debug)]
+struct Held {
+    fence: Fence,
+    run: Option<Box<RunRecord>>,
+}
 
 /// How a run is executed.
 #[derive(Clone, Debug)]
@@ -161,10 +169,18 @@ impl Engine {
     /// # Errors
     /// The store's, and `NotYet` where the pipeline uses what does not work yet.
     pub async fn start(&self, pipeline: &Pipeline, inputs: Value) -> Result<RunId, Error> {
+        self.start_as(None, pipeline, inputs).await
+    }
+
+    /// Makes a run that a person starts; see `start`.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub async fn start_as(&self, person: Option<&str>, pipeline: &Pipeline, inputs: Value) -> Result<RunId, Error> {
         let id = self.0.system.run_id();
-        let run = self.new_run(pipeline, id, inputs).await?;
+        let run = NewRun { started_by: person.map(Arc::from), ..self.new_run(pipeline, id, inputs).await? };
         if let Some(fence) = self.0.store.create_held(&run, &self.0.owner).await? {
-            self.hold(id, fence);
+            self.hold(id, fence, None);
         }
         Ok(id)
     }
@@ -190,7 +206,9 @@ impl Engine {
     /// The store's.
     pub async fn take(&self, most: u32) -> Result<Vec<Claimed>, Error> {
         let claimed = self.0.store.claim_due(&self.0.owner, self.0.system.clock.now(), most).await?;
-        claimed.iter().for_each(|claimed| self.hold(claimed.run, claimed.fence));
+        for claimed in &claimed {
+            self.hold(claimed.run.id, claimed.fence, Some(Box::new(claimed.run.clone())));
+        }
         Ok(claimed)
     }
 
@@ -201,7 +219,7 @@ impl Engine {
     pub async fn take_over(&self, run: RunId, seen: &Lease) -> Result<bool, Error> {
         let fence = self.0.store.steal(run, &self.0.owner, seen).await?;
         if let Some(fence) = fence {
-            self.hold(run, fence);
+            self.hold(run, fence, None);
         }
         Ok(fence.is_some())
     }
@@ -211,16 +229,16 @@ impl Engine {
     /// # Errors
     /// The store's.
     pub async fn hold_back(&self, run: RunId, reason: &str) -> Result<(), Error> {
-        let fence = self.1.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
-        if let Some(fence) = fence {
-            self.0.store.hold_back(run, fence, reason).await?;
+        let held = self.1.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+        if let Some(held) = held {
+            self.0.store.hold_back(run, held.fence, reason).await?;
         }
         Ok(())
     }
 
     /// Notes a claim of this process, for the execution to come.
-    fn hold(&self, run: RunId, fence: Fence) {
-        self.1.lock().unwrap_or_else(PoisonError::into_inner).insert(run, fence);
+    fn hold(&self, id: RunId, fence: Fence, run: Option<Box<RunRecord>>) {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Held { fence, run });
     }
 
     async fn create(
@@ -273,6 +291,9 @@ impl Engine {
             slot: None,
             priority: pipeline.priority,
             parent: None,
+            spread: false,
+            started_by: None,
+            requests: Vec::new(),
             created_at: self.0.system.clock.now(),
         })
     }
@@ -324,13 +345,13 @@ impl Engine {
         if self.0.store.inbox_put(run, kind, &payload, now).await? { Ok(()) } else { Err(Error::NoRun(run)) }
     }
 
-    async fn claim(&self, run: RunId) -> Result<Fence, Error> {
+    async fn claim(&self, run: RunId) -> Result<Held, Error> {
         let store = &self.0.store;
-        if let Some(fence) = self.1.lock().unwrap_or_else(PoisonError::into_inner).remove(&run) {
-            return Ok(fence);
+        if let Some(held) = self.1.lock().unwrap_or_else(PoisonError::into_inner).remove(&run) {
+            return Ok(held);
         }
         if let Some(fence) = store.claim(run, &self.0.owner).await? {
-            return Ok(fence);
+            return Ok(Held { fence, run: None });
         }
         let Some(seen) = store.lease(run).await? else { return Err(Error::NoRun(run)) };
         // Whoever lives beats: see whether the beat changes for the lease's length by our own clock.
@@ -338,7 +359,8 @@ impl Engine {
             let clock = &self.0.system.clock;
             clock.sleep_until(clock.now().plus(driver::LEASE)).await;
         }
-        store.steal(run, &self.0.owner, &seen).await?.ok_or(Error::Taken(run))
+        let fence = store.steal(run, &self.0.owner, &seen).await?.ok_or(Error::Taken(run))?;
+        Ok(Held { fence, run: None })
     }
 }
 

@@ -51,6 +51,19 @@ impl Store {
         Ok(true)
     }
 
+    /// Adds a signal to a transaction; without effect where there is no such run.
+    pub(super) async fn add_signal(
+        &self,
+        batch: &mut Batch,
+        run: &str,
+        kind: &str,
+        payload: &Value,
+        at: Timestamp,
+    ) -> Result<(), Error> {
+        push_signal(batch, run, kind, &self.encode(payload).await?, at);
+        Ok(())
+    }
+
     /// Leaves a signal for a run, and tells the runs above it, because nobody but its parent executes a child run.
     pub async fn inbox_send(&self, run: RunId, kind: &str, payload: &Value, at: Timestamp) -> Result<bool, Error> {
         if self.lease(run).await?.is_none() {
@@ -79,7 +92,8 @@ impl Store {
         payload: &Value,
         at: Timestamp,
     ) -> Result<Letters, Error> {
-        const PARENT: &str = "SELECT parent_run FROM runs WHERE id = $1";
+        // One that any worker may execute needs no parent for it.
+        const PARENT: &str = "SELECT parent_run FROM runs WHERE id = $1 AND gate = 2";
         let mut letters = vec![Letter { run, kind: kind.to_owned(), payload: self.encode(payload).await? }];
         let mut child = run;
         loop {
@@ -129,17 +143,20 @@ impl Store {
 impl Letters {
     /// Adds them to a transaction, before what else it changes: rows of runs are taken first, as journals do.
     pub(super) fn add_to(&self, batch: &mut Batch) {
-        // The count in the run's row is what going to sleep looks at: both meet on that row, so no wake-up is lost.
-        const WAKE: &str = "UPDATE runs SET signals = signals + 1, last_signal = last_signal + 1, \
-                            state = CASE WHEN state = 'waiting' THEN 'queued' ELSE state END WHERE id = $1";
-        const PUT: &str = "INSERT INTO inbox (run_id, number, kind, payload, sent_at) \
-                           SELECT id, last_signal, $2, $3, $4 FROM runs WHERE id = $1";
         for letter in &self.letters {
-            let (run, at) = (letter.run.to_string(), self.at.micros());
-            batch.push(WAKE, args![run.as_str()]);
-            batch.push(PUT, args![run, letter.kind.as_str(), letter.payload.as_str(), at]);
+            push_signal(batch, &letter.run.to_string(), &letter.kind, &letter.payload, self.at);
         }
     }
+}
+
+fn push_signal(batch: &mut Batch, run: &str, kind: &str, payload: &str, at: Timestamp) {
+    // The count in the run's row is what going to sleep looks at: both meet on that row, so no wake-up is lost.
+    const WAKE: &str = "UPDATE runs SET signals = signals + 1, last_signal = last_signal + 1, \
+                        state = CASE WHEN state = 'waiting' THEN 'queued' ELSE state END WHERE id = $1";
+    const PUT: &str = "INSERT INTO inbox (run_id, number, kind, payload, sent_at) \
+                       SELECT id, last_signal, $2, $3, $4 FROM runs WHERE id = $1";
+    batch.push(WAKE, args![run]);
+    batch.push(PUT, args![run, kind, payload, at.micros()]);
 }
 
 /// Tells whether two transactions of PostgreSQL stood in each other's way.

@@ -102,7 +102,7 @@ async fn the_higher_priority_begins_first_and_each_run_once() {
         runs.push(run);
         stage.world.clock.advance(Duration::from_secs(1));
     }
-    let order: Vec<_> = engine.take(10).await.unwrap().into_iter().map(|claimed| claimed.run).collect();
+    let order: Vec<_> = engine.take(10).await.unwrap().into_iter().map(|claimed| claimed.run.id).collect();
     assert_eq!(order, [runs[1], runs[3], runs[0], runs[2]]);
     assert!(engine.take(10).await.unwrap().is_empty(), "who was taken is not taken again");
 }
