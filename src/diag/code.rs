@@ -84,6 +84,6 @@ codes! {
     BadCron => "bad-cron", "Not a schedule.\n\nFive fields (minute hour day month weekday), six with seconds in front, or `@daily` and its like. Sunday is 0 or `SUN`.\n\n```yaml\ncron: \"9:00 daily\"          # bad\ncron: \"0 9 * * MON-FRI\"     # good\n```";
     BadPattern => "bad-pattern", "Not a regular expression.\n\n```yaml\npattern: \"[\"             # bad\npattern: \"^[A-Z]{1,5}$\"  # good\n```";
     BadDefault => "bad-default", "The default of an input does not fit its own type, `enum`, `pattern` or bounds.\n\n```yaml\nbudget: { type: money, default: 5 }            # bad\nbudget: { type: money, default: \"5.00 USD\" }   # good\n```";
-    BadName => "bad-name", "A step's name must be letters, digits and `_`.\n\nExpressions say `steps.NAME`, and a `-` would be a minus there.\n\n```yaml\nsteps:\n  my-step: { uses: log.write, with: { message: hi } }   # bad\n  my_step: { uses: log.write, with: { message: hi } }   # good\n```";
+    BadName => "bad-name", "A step's name must be letters, digits and `_`; those of people and roles may hold `. - @ +`, too, and differ from each other.\n\nExpressions say `steps.NAME`, and a `-` would be a minus there.\n\n```yaml\nsteps:\n  my-step: { uses: log.write, with: { message: hi } }   # bad\n  my_step: { uses: log.write, with: { message: hi } }   # good\n```";
     Unreadable => "unreadable", "The file cannot be read.\n\nIt is gone, a folder, or not allowed to you.\n\n```sh\nls -l pipelines/\n```";
 }

@@ -19,8 +19,12 @@ use crate::yaml::TreeKind;
 pub(super) const NODE: &str = "approval.request";
 
 /// Checks what the node's schema cannot say.
-pub(super) fn check(compiler: &mut Compiler<'_>, with: Option<&Tree>, step: &str) {
-    let Some(with) = with.filter(|with| matches!(with.kind, TreeKind::Mapping(_))) else { return };
+pub(super) fn check(compiler: &mut Compiler<'_>, tree: &Tree, step: &str) {
+    if let Some(entry) = tree.entry("cache") {
+        compiler.error(Code::CachedEffect, &entry.key_span, "an approval cannot be cached").help =
+            Some("take `cache` away: what people say to one run, they do not say to another".to_owned());
+    }
+    let Some(with) = tree.get("with").filter(|with| matches!(with.kind, TreeKind::Mapping(_))) else { return };
     if with.get("bind").and_then(Tree::as_text) == Some("plan") {
         compiler.not_yet.push(format!("`bind: plan` of step `{step}` waits for plans"));
     }
@@ -44,10 +48,13 @@ fn check_form(compiler: &mut Compiler<'_>, with: &Tree, form: &Tree) {
         return;
     }
     let before = compiler.diagnostics.len();
-    let Some(fields) = inputs::read(compiler, &without_computed_defaults(form)) else { return };
     for entry in form.entries() {
         computed_inside(compiler, &entry.value);
     }
+    if compiler.diagnostics.len() > before {
+        return;
+    }
+    let Some(fields) = inputs::read(compiler, &without_computed_defaults(form)) else { return };
     if compiler.diagnostics.len() > before || with.get("on_expiry").and_then(Tree::as_text) != Some("approve") {
         return;
     }

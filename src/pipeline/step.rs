@@ -187,7 +187,7 @@ pub(super) fn compile(
     };
     let body = with::compile(compiler, &node, tree.get("with"), &first_line(uses.1), &place);
     if node.name() == approval::NODE {
-        approval::check(compiler, tree.get("with"), id);
+        approval::check(compiler, tree, id);
     }
     if node.name() == "log.write" || part == "logs" {
         shown_secrets(compiler, tree, id, &roots);
@@ -202,8 +202,7 @@ pub(super) fn compile(
     let until = tree.get("until").and_then(|until| read_until(compiler, until, id, &roots, &proven));
     let effect = body.effect;
     only_writes(compiler, tree, effect, &node, child.is_some());
-    // What people say to one run, they do not say to another.
-    let changes = effect.is_write() || child.is_some() || ["pipeline.run", approval::NODE].contains(&node.name());
+    let changes = effect.is_write() || child.is_some() || node.name() == "pipeline.run";
     let cache = tree.get("cache").and_then(|cache| read_cache(compiler, cache, &place, changes));
     let at = tree.get("at").and_then(|at| compiler.template(at, &place));
     let delay = tree.get("delay").and_then(|delay| compiler.template(delay, &place));
