@@ -55,6 +55,11 @@ fn check_form(compiler: &mut Compiler<'_>, with: &Tree, form: &Tree) {
         return;
     }
     let Some(fields) = inputs::read(compiler, &without_computed_defaults(form)) else { return };
+    for field in &fields {
+        if let Some(default) = form.get(&field.name).and_then(|declared| declared.get("default")) {
+            compiler.expect_default(default, field);
+        }
+    }
     if compiler.diagnostics.len() > before || with.get("on_expiry").and_then(Tree::as_text) != Some("approve") {
         return;
     }
