@@ -96,6 +96,7 @@ impl Worker {
                     }
                 }
                 () = Bell::rung(&mut rung) => {}
+                () = self.engine.granted() => {}
                 () = clock.sleep_until(until) => {}
                 () = self.stop.cancelled() => {}
             }
@@ -114,6 +115,7 @@ impl Worker {
         if state.watched.is_none_or(|last| now.micros().saturating_sub(last.micros()) >= WATCH.micros()) {
             state.watched = Some(now);
             self.watch(state, now).await?;
+            self.engine.tidy_permits().await?;
         }
         let room = self.most.saturating_sub(state.running.len());
         if room == 0 {

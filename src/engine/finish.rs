@@ -1,5 +1,8 @@
 //! What comes back: results of attempts, answers about doubts, rows, child runs.
 
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinError;
 
 use super::Execution;
@@ -45,6 +48,10 @@ pub(super) enum Done {
     Child(Timestamp, Result<Execution, super::Error>),
     /// What is asked has lapsed, or (`false`) was answered before.
     Lapsed(AskId, Result<bool, crate::store::Error>),
+    /// Whether the locks that were asked for are held now; which they are.
+    Locks(Result<bool, super::Error>, Vec<Arc<str>>),
+    /// There is room for the step among those of this process.
+    Room(OwnedSemaphorePermit),
     /// The store failed: the run cannot go on here.
     Failed(crate::store::Error),
 }
@@ -95,6 +102,9 @@ impl Driver {
             Done::Child(started, result) => self.child_ended(key, started, result),
             Done::Lapsed(ask, Ok(lapsed)) => self.lapsed(key, &ask, lapsed),
             Done::Lapsed(_, Err(error)) => self.failure = Some(error.into()),
+            Done::Locks(Ok(held), scopes) => self.locked(key, held, scopes),
+            Done::Room(room) => self.has_room(key, room),
+            Done::Locks(Err(error), _) => self.failure = Some(error),
             Done::Cache(Err(error), _) | Done::Rows(Err(error)) | Done::Stored(_, Err(error)) | Done::Failed(error) => {
                 self.failure = Some(error.into())
             }

@@ -10,6 +10,7 @@ mod journal;
 mod ledger;
 mod machine;
 mod perform;
+mod permits;
 mod probe;
 pub mod retry;
 mod scope;
@@ -20,6 +21,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
+use tokio::sync::Notify;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -46,7 +49,7 @@ use crate::model::Value;
 use crate::node::Access;
 use crate::node::Services;
 use crate::pipeline::Pipeline;
-use crate::store::CHILD_TOLD as CHILD;
+use crate::store;
 use crate::store::Claimed;
 use crate::store::Fence;
 use crate::store::Lease;
@@ -78,7 +81,18 @@ pub struct Parts {
 
 /// Executes runs.
 #[derive(Clone, Debug)]
-pub struct Engine(Arc<Parts>, Arc<Mutex<HashMap<RunId, Held>>>);
+pub struct Engine(Arc<Parts>, Arc<Shared>);
+
+/// What the executions of a process share.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Claims of this process for executions to come.
+    held: Mutex<HashMap<RunId, Held>>,
+    /// Told when permits were given out here.
+    granted: Notify,
+    /// How many steps may do something outside at the same time.
+    room: Option<Arc<Semaphore>>,
+}
 
 /// A claim of this process for an execution to come, with the run as it was then where it is known.
 #[derive(Clone, Debug)]
@@ -117,6 +131,14 @@ pub enum Signal {
     Cancel {
         undo: bool,
     },
+    /// A step run has got the permits that it asked for; the store says so itself.
+    Permitted {
+        path: StepPath,
+    },
+    /// Another run, or a limit, ends this one; the store says so itself.
+    Replaced {
+        reason: String,
+    },
     /// Settles an effect in doubt.
     Resolve {
         effect: String,
@@ -150,12 +172,21 @@ pub enum Error {
     NotYet { pipeline: Arc<str>, keys: String },
     #[error("there is no step `{0}`")]
     NoStep(String),
+    #[error("`{pipeline}` cannot start: {key} has no value: {message}")]
+    NoKey { pipeline: Arc<str>, key: &'static str, message: String },
 }
 
 impl Engine {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         Self(Arc::new(parts), Arc::default())
+    }
+
+    /// Makes an engine that does at most so many steps at the same time that look or work outside, of all its runs.
+    #[must_use]
+    pub fn limited(parts: Parts, steps: usize) -> Self {
+        let room = Some(Arc::new(Semaphore::new(steps.clamp(1, Semaphore::MAX_PERMITS))));
+        Self(Arc::new(parts), Arc::new(Shared { room, ..Shared::default() }))
     }
 
     #[must_use]
@@ -182,6 +213,7 @@ impl Engine {
         if let Some(fence) = self.0.store.create_held(&run, &self.0.owner).await? {
             self.hold(id, fence, None);
         }
+        self.admit(&run.requests).await?;
         Ok(id)
     }
 
@@ -197,7 +229,9 @@ impl Engine {
     ) -> Result<Option<RunId>, Error> {
         let id = self.0.system.run_id();
         let run = NewRun { slot, ..self.new_run(pipeline, id, inputs).await? };
-        Ok(self.0.store.create_run(&run).await?.then_some(id))
+        let made = self.0.store.create_run(&run).await?;
+        self.admit(&run.requests).await?;
+        Ok(made.then_some(id))
     }
 
     /// Takes runs from the queue for this process to execute; see `Store::claim_due`.
@@ -229,7 +263,7 @@ impl Engine {
     /// # Errors
     /// The store's.
     pub async fn hold_back(&self, run: RunId, reason: &str) -> Result<(), Error> {
-        let held = self.1.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+        let held = self.1.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
         if let Some(held) = held {
             self.0.store.hold_back(run, held.fence, reason).await?;
         }
@@ -238,7 +272,7 @@ impl Engine {
 
     /// Notes a claim of this process, for the execution to come.
     fn hold(&self, id: RunId, fence: Fence, run: Option<Box<RunRecord>>) {
-        self.1.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Held { fence, run });
+        self.1.held.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Held { fence, run });
     }
 
     async fn create(
@@ -248,7 +282,13 @@ impl Engine {
         inputs: Value,
         parent: Option<(RunId, StepPath)>,
     ) -> Result<(), Error> {
-        let run = NewRun { parent, ..self.new_run(pipeline, id, inputs).await? };
+        let mut run = self.new_run(pipeline, id, inputs).await?;
+        if let (Some((parent, path)), false) = (&parent, run.requests.is_empty()) {
+            // What those above it hold it need not wait for, and could not.
+            let above = self.held_above(*parent, Some(path)).await?;
+            run.requests.retain(|request| !above.contains(&request.scope));
+        }
+        let run = NewRun { parent, ..run };
         self.0.store.create_run(&run).await?;
         Ok(())
     }
@@ -277,12 +317,14 @@ impl Engine {
     /// Makes the row of a run with checked inputs, which nobody has stored yet.
     ///
     /// # Errors
-    /// `NotYet` where the pipeline uses what does not work yet.
+    /// `NotYet` where the pipeline uses what does not work yet; `NoKey` where the key of its `concurrency` or the name of a
+    /// lock cannot be evaluated.
     pub fn row(&self, pipeline: &Pipeline, inputs: Value) -> Result<NewRun, Error> {
         if !pipeline.not_yet.is_empty() {
             let keys = pipeline.not_yet.join("; ");
             return Err(Error::NotYet { pipeline: pipeline.name.clone(), keys });
         }
+        let requests = self.requests(pipeline, &inputs)?;
         Ok(NewRun {
             id: self.0.system.run_id(),
             pipeline: pipeline.name.clone(),
@@ -293,7 +335,7 @@ impl Engine {
             parent: None,
             spread: false,
             started_by: None,
-            requests: Vec::new(),
+            requests,
             created_at: self.0.system.clock.now(),
         })
     }
@@ -347,7 +389,7 @@ impl Engine {
 
     async fn claim(&self, run: RunId) -> Result<Held, Error> {
         let store = &self.0.store;
-        if let Some(held) = self.1.lock().unwrap_or_else(PoisonError::into_inner).remove(&run) {
+        if let Some(held) = self.1.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&run) {
             return Ok(held);
         }
         if let Some(fence) = store.claim(run, &self.0.owner).await? {
@@ -368,7 +410,9 @@ impl Signal {
     fn to_stored(&self) -> (&'static str, Value) {
         use crate::model::Verdict;
         match self {
-            Self::Cancel { undo } => ("cancel", Value::map([("undo", Value::Bool(*undo))])),
+            Self::Cancel { undo } => (store::CANCEL, Value::map([("undo", Value::Bool(*undo))])),
+            Self::Permitted { path } => (store::PERMITTED, Value::map([("path", Value::from(path.to_string()))])),
+            Self::Replaced { reason } => (store::CANCEL, Value::map([("reason", Value::from(reason.as_str()))])),
             Self::Resolve { effect, verdict } => {
                 let (word, output) = match verdict {
                     Verdict::Happened { output, .. } => ("happened", output.clone()),
@@ -379,14 +423,18 @@ impl Signal {
                 ("resolve", Value::map(entries))
             }
             Self::Answer { ask, answer } => (Ask::ANSWERED, Ask::answered(ask, answer)),
-            Self::Child { run } => (CHILD, Value::map([("run", Value::from(run.to_string()))])),
+            Self::Child { run } => (store::CHILD_TOLD, Value::map([("run", Value::from(run.to_string()))])),
         }
     }
 
     fn from_stored(kind: &str, payload: &Value) -> Option<Self> {
         use crate::model::Verdict;
         match kind {
-            "cancel" => Some(Self::Cancel { undo: payload.get("undo").and_then(Value::as_bool).unwrap_or(false) }),
+            store::CANCEL => Some(match payload.get("reason").and_then(Value::as_str) {
+                Some(reason) => Self::Replaced { reason: reason.to_owned() },
+                None => Self::Cancel { undo: payload.get("undo").and_then(Value::as_bool).unwrap_or(false) },
+            }),
+            store::PERMITTED => Some(Self::Permitted { path: payload.get("path")?.as_str()?.parse().ok()? }),
             "resolve" => {
                 let output = payload.get("output").cloned().unwrap_or_default();
                 let verdict = match payload.get("verdict")?.as_str()? {
@@ -397,7 +445,7 @@ impl Signal {
                 Some(Self::Resolve { effect: payload.get("effect")?.as_str()?.to_owned(), verdict })
             }
             Ask::ANSWERED => Ask::read_answered(payload).map(|(ask, answer)| Self::Answer { ask, answer }),
-            CHILD => Some(Self::Child { run: payload.get("run")?.as_str()?.parse().ok()? }),
+            store::CHILD_TOLD => Some(Self::Child { run: payload.get("run")?.as_str()?.parse().ok()? }),
             _ => None,
         }
     }

@@ -51,7 +51,7 @@ impl Store {
         Ok(true)
     }
 
-    /// Adds a signal to a transaction; without effect where there is no such run.
+    /// Adds a signal to a transaction, and tells the runs above; without effect where there is no such run.
     pub(super) async fn add_signal(
         &self,
         batch: &mut Batch,
@@ -60,7 +60,9 @@ impl Store {
         payload: &Value,
         at: Timestamp,
     ) -> Result<(), Error> {
-        push_signal(batch, run, kind, &self.encode(payload).await?, at);
+        // What is no run's id is none of a row.
+        let Ok(run) = run.parse() else { return Ok(()) };
+        self.letters(run, kind, payload, at).await?.add_to(batch);
         Ok(())
     }
 

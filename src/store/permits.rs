@@ -180,7 +180,7 @@ impl Store {
             }
             for decision in decisions {
                 let batch = self.carry_out(&decision, &waiters, &holders, now).await?;
-                match self.apply(batch).await? {
+                match self.apply_again(|| batch.clone()).await? {
                     Ok(()) => any = true,
                     // Somebody else decided at the same moment, and was faster: look again.
                     Err(error)

@@ -8,6 +8,7 @@ mod cases;
 mod children;
 mod effects;
 mod operations;
+mod permits;
 mod rehearsal;
 mod requests;
 mod scheduler;

@@ -269,7 +269,7 @@ fn all_events() -> Vec<RunEvent> {
         settled(Verdict::Dropped),
         RunEvent::Child { path: step.clone(), run: run_id(6), at },
         RunEvent::StepCanceled { path: step, at },
-        RunEvent::CancelRequested { at, undo: true },
+        RunEvent::CancelRequested { at, undo: true, reason: None },
         RunEvent::Retried { at, from: Some("publish".into()) },
         RunEvent::PhaseStarted { phase: Phase::Undo, at, state: RunState::Failed, error: Some(failure()) },
         RunEvent::Parked { at, until: Some(at), reason: "x".into() },
