@@ -22,4 +22,5 @@ pub mod store;
 pub mod system;
 pub mod telemetry;
 pub mod template;
+pub mod why;
 pub mod yaml;

@@ -27,6 +27,7 @@ mod secrets;
 mod status;
 mod validate;
 mod watch;
+mod why;
 mod wire;
 
 use clap::Parser;
@@ -97,6 +98,9 @@ enum Command {
     Graph(graph::Graph),
     /// Show what runs, waits, is late, or is in doubt.
     Status(status::Status),
+    /// Say why a run, a step or a schedule is as it is.
+    #[command(subcommand)]
+    Why(why::Why),
     /// List runs, look into them, cancel, retry or resume them.
     #[command(subcommand)]
     Runs(runs::Runs),
@@ -230,6 +234,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Watch(command) => command.execute(&global).await,
         Command::Graph(command) => command.execute(&global).await,
         Command::Status(command) => command.execute(&global).await,
+        Command::Why(command) => command.execute(&global).await,
         Command::Runs(command) => command.execute(&global).await,
         Command::Approvals(command) => command.execute(&global).await,
         Command::Schedules(command) => command.execute(&global).await,

@@ -138,6 +138,14 @@ impl Store {
         rows.iter().map(|row| self.run_record(row)).collect()
     }
 
+    /// Returns the run that a trigger fired last.
+    pub async fn last_firing(&self, pipeline: &str, trigger: &str) -> Result<Option<RunRecord>, Error> {
+        let sql = format!("SELECT {COLUMNS} FROM runs WHERE pipeline = $1 AND slot LIKE $2 ORDER BY id DESC LIMIT 1");
+        // The id of a trigger holds no character that `LIKE` knows.
+        let rows = self.fetch(sql, args![pipeline, format!("{trigger}@%")]).await?;
+        rows.first().map(|row| self.run_record(row)).transpose()
+    }
+
     /// Keeps a version; repeating is harmless.
     pub async fn put_version(&self, version: &VersionRecord) -> Result<(), Error> {
         const PUT: &str = "INSERT INTO versions (id, pipeline, definition) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";

@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["node"],
     &["store", "pipeline"],
     &["secrets", "approval"],
-    &["connector", "portfolio"],
+    &["connector", "portfolio", "why"],
     &["nodes", "engine"],
     &["daemon", "sandbox"],
     &["app"],
