@@ -567,7 +567,7 @@ mod tests {
             RunEvent::PhaseStarted { phase: Phase::Undo, at, state: RunState::Failed, error: Some(error.clone()) },
             RunEvent::Retried { at, from: Some("publish".into()) },
             RunEvent::Parked { at, until: Some(at), reason: "x".into() },
-            RunEvent::Finished { at, state: RunState::Failed, outputs: output.clone(), error: Some(error.clone()) },
+            RunEvent::Finished { at, state: RunState::Failed, outputs: output.clone(), error: Some(error) },
         ];
         for event in events {
             assert_eq!(RunEvent::from_value(&event.to_value()), Ok(event.clone()), "{}", event.name());

@@ -97,7 +97,7 @@ impl Asker {
     /// The store's.
     pub async fn run(&self, id: RunId) -> Result<Option<Cause>, store::Error> {
         let Some(case) = self.case(id).await? else { return Ok(None) };
-        Ok(Some(self.of_run(&case, 0).await?))
+        Ok(Some(self.of_run(&case, &[]).await?))
     }
 
     /// Says why a step of a run is as it is, or one item of it, `publish[3]`; nothing when there is no such step.
@@ -109,7 +109,7 @@ impl Asker {
         if !case.has(path) {
             return Ok(None);
         }
-        Ok(Some(self.of_step(&case, path, 0).await?))
+        Ok(Some(self.of_step(&case, path, &[run]).await?))
     }
 
     async fn case(&self, id: RunId) -> Result<Option<Case>, store::Error> {
@@ -120,11 +120,14 @@ impl Asker {
         Ok(Some(Case { record, pipeline: compiled, history }))
     }
 
-    /// Says why another run is as it is, which this one waits for.
-    fn of_other(&self, id: RunId, depth: usize) -> Told<'_> {
+    /// Says why another run is as it is, which this one waits for. The trail are the runs that led to it.
+    fn of_other<'a>(&'a self, id: RunId, trail: &'a [RunId]) -> Told<'a> {
         Box::pin(async move {
+            if trail.contains(&id) {
+                return Ok(Cause::new("circle", format!("run {id} waits for this one: they wait for each other")));
+            }
             match self.case(id).await? {
-                Some(case) if depth < DEEPEST => self.of_run(&case, depth).await,
+                Some(case) if trail.len() < DEEPEST => self.of_run(&case, trail).await,
                 Some(case) => Ok(Cause::new("run", format!("run {id} is {}", case.record.state.name()))),
                 None => Ok(Cause::new("run", format!("run {id} is not in the store any more"))),
             }

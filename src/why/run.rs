@@ -5,6 +5,7 @@ use super::Case;
 use super::Cause;
 use super::history::Last;
 use super::words;
+use crate::model::RunId;
 use crate::model::RunState;
 use crate::model::StepPath;
 use crate::model::Timestamp;
@@ -19,8 +20,9 @@ use crate::store::Waiting;
 const MOST: usize = 10;
 
 impl Asker {
-    pub(super) async fn of_run(&self, case: &Case, depth: usize) -> Result<Cause, store::Error> {
+    pub(super) async fn of_run(&self, case: &Case, trail: &[RunId]) -> Result<Cause, store::Error> {
         let record = &case.record;
+        let trail = &[trail, &[record.id]].concat();
         let name = format!("run {} of `{}`", record.id, record.pipeline);
         let about = |text: String| {
             Cause::new("run", text)
@@ -33,7 +35,7 @@ impl Asker {
             RunState::Succeeded => about(format!("{name} succeeded at {}", words::at(ended, self.now))),
             RunState::Failed => {
                 let error = record.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
-                let causes = self.of_failures(case, depth).await?;
+                let causes = self.of_failures(case, trail).await?;
                 about(format!("{name} failed at {}{error}", words::at(ended, self.now))).because(causes)
             }
             RunState::Canceled => {
@@ -46,18 +48,18 @@ impl Asker {
                 } else {
                     format!("{name} is queued since {}", words::at(since, self.now))
                 };
-                about(text).because(self.of_queue(record, depth).await?)
+                about(text).because(self.of_queue(record, trail).await?)
             }
             RunState::Running => {
                 let holder = self.of_holder(record).await?;
                 let text =
                     if record.owned { format!("{name} is being executed") } else { format!("{name} stands still") };
-                about(text).because([holder]).because(self.of_open(case, depth).await?)
+                about(text).because([holder]).because(self.of_open(case, trail).await?)
             }
             RunState::Waiting => {
                 let since = case.history.parked.map(|at| format!(" since {}", words::at(at, self.now)));
                 let cause = about(format!("{name} waits{}", since.unwrap_or_default()));
-                let open = self.of_open(case, depth).await?;
+                let open = self.of_open(case, trail).await?;
                 // What no step tells, the run itself does: it is held, say.
                 let own = record.reason.clone().filter(|_| open.is_empty());
                 let own = own.map(|reason| Cause::new("held", reason));
@@ -86,7 +88,7 @@ impl Asker {
     }
 
     /// Says which steps failed the run; where none did, its error says all there is.
-    async fn of_failures(&self, case: &Case, depth: usize) -> Result<Vec<Cause>, store::Error> {
+    async fn of_failures(&self, case: &Case, trail: &[RunId]) -> Result<Vec<Cause>, store::Error> {
         let mut causes = Vec::new();
         let mut told: Vec<StepPath> = Vec::new();
         for (path, run) in &case.history.step_runs {
@@ -96,13 +98,13 @@ impl Asker {
             }
             told.push(path.clone());
             if told.len() <= MOST {
-                causes.push(self.of_step_run(case, path, run, depth).await?);
+                causes.push(self.of_step_run(case, path, run, trail).await?);
             }
         }
         Ok(causes)
     }
 
-    async fn of_queue(&self, record: &RunRecord, depth: usize) -> Result<Vec<Cause>, store::Error> {
+    async fn of_queue(&self, record: &RunRecord, trail: &[RunId]) -> Result<Vec<Cause>, store::Error> {
         match record.gate {
             Gate::Parent => {
                 let Some((parent, path)) = &record.parent else { return Ok(Vec::new()) };
@@ -112,7 +114,7 @@ impl Asker {
             Gate::Permits => {
                 let mut causes = Vec::new();
                 for waiting in self.store.requests_of(record.id).await?.iter().filter(|it| it.path.is_none()) {
-                    causes.push(self.of_permit(waiting, depth).await?);
+                    causes.push(self.of_permit(waiting, trail).await?);
                 }
                 Ok(causes)
             }
@@ -171,7 +173,7 @@ impl Asker {
     }
 
     /// Says what a run or a step run waits for, who holds it, and who stands before it.
-    pub(super) async fn of_permit(&self, waiting: &Waiting, depth: usize) -> Result<Cause, store::Error> {
+    pub(super) async fn of_permit(&self, waiting: &Waiting, trail: &[RunId]) -> Result<Cause, store::Error> {
         let what = store::describe(&waiting.scope);
         let most = if waiting.most == 1 { "one at a time".to_owned() } else { format!("{} at a time", waiting.most) };
         let line = self.store.line_for(&waiting.scope).await?;
@@ -186,7 +188,7 @@ impl Asker {
             let since = since.map(|at| format!(", which began at {}", words::at(at, self.now))).unwrap_or_default();
             let held = Cause::new("holder", format!("it is held by run {}{step}{since}", permit.run))
                 .with("run", permit.run.to_string());
-            let why = if permit.run == waiting.run { None } else { Some(self.of_other(permit.run, depth + 1).await?) };
+            let why = if permit.run == waiting.run { None } else { Some(self.of_other(permit.run, trail).await?) };
             cause = cause.because([held.because(why)]);
         }
         if before > 0 {
@@ -197,13 +199,13 @@ impl Asker {
     }
 
     /// Says of each open step run what it does or waits for.
-    async fn of_open(&self, case: &Case, depth: usize) -> Result<Vec<Cause>, store::Error> {
+    async fn of_open(&self, case: &Case, trail: &[RunId]) -> Result<Vec<Cause>, store::Error> {
         let mut causes = Vec::new();
         let mut more = 0;
         for (path, run) in case.history.open() {
             // A step with items says nothing by itself.
             if causes.len() < MOST {
-                causes.push(self.of_step_run(case, path, run, depth).await?);
+                causes.push(self.of_step_run(case, path, run, trail).await?);
             } else {
                 more += 1;
             }

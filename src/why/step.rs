@@ -12,6 +12,7 @@ use crate::approval::Request;
 use crate::approval::Standing;
 use crate::model::Ask;
 use crate::model::Phase;
+use crate::model::RunId;
 use crate::model::StepError;
 use crate::model::StepPath;
 use crate::model::Timestamp;
@@ -49,10 +50,10 @@ impl Case {
 
 impl Asker {
     /// Says why a step is as it is, or one item of it.
-    pub(super) async fn of_step(&self, case: &Case, path: &StepPath, depth: usize) -> Result<Cause, store::Error> {
+    pub(super) async fn of_step(&self, case: &Case, path: &StepPath, trail: &[RunId]) -> Result<Cause, store::Error> {
         let path = &StepPath { round: None, ..path.clone() };
         if let Some(run) = case.history.step_runs.get(path) {
-            return self.of_step_run(case, path, run, depth).await;
+            return self.of_step_run(case, path, run, trail).await;
         }
         let about = |text: String| Cause::new("step", text).with("step", path.to_string());
         // A whole step has ended with the last of its items, or stands over those that go on.
@@ -63,19 +64,19 @@ impl Asker {
             let mut cause = about(format!("step `{path}`: {over} of {items} items have ended"));
             let telling = own.iter().filter(|(_, run)| !matches!(run.last, Last::Succeeded { recovered: None, .. }));
             for (other, run) in telling.take(MOST) {
-                cause = cause.because([self.of_step_run(case, other, run, depth).await?]);
+                cause = cause.because([self.of_step_run(case, other, run, trail).await?]);
             }
             return Ok(cause);
         }
         if let Some(run) = case.history.step_runs.get(&whole(path)).filter(|run| run.last.is_over()) {
-            return self.of_step_run(case, &whole(path), run, depth).await;
+            return self.of_step_run(case, &whole(path), run, trail).await;
         }
         let cause = about(format!("step `{path}` has not started"));
-        Ok(cause.because(self.of_pending(case, path, depth).await?))
+        Ok(cause.because(self.of_pending(case, path, trail).await?))
     }
 
     /// Says what keeps a step from starting.
-    async fn of_pending(&self, case: &Case, path: &StepPath, depth: usize) -> Result<Vec<Cause>, store::Error> {
+    async fn of_pending(&self, case: &Case, path: &StepPath, trail: &[RunId]) -> Result<Vec<Cause>, store::Error> {
         if let Some((at, state)) = case.history.ended {
             return Ok(vec![Cause::new("ended", format!("the run {} at {}", state.name(), words::at(at, self.now)))]);
         }
@@ -90,23 +91,23 @@ impl Asker {
             let needed = StepPath { step: step.id.clone(), item: None, round: None, ..path.clone() };
             let ended = case.history.step_runs.get(&needed).is_some_and(|run| run.last.is_over());
             if !ended && !case.items_are_over(&needed) {
-                let why = Box::pin(self.of_step(case, &needed, depth)).await?;
+                let why = Box::pin(self.of_step(case, &needed, trail)).await?;
                 causes.push(Cause::new("needs", format!("it needs `{}`", step.id)).because([why]));
             }
         }
         if causes.is_empty() {
             // Nothing keeps it but the run itself.
             causes.push(match case.record.started_at {
-                None => self.of_run_alone(case, depth).await?,
+                None => self.of_run_alone(case, trail).await?,
                 Some(_) if case.record.owned => Cause::new("soon", "it starts as soon as the run has a free place"),
-                Some(_) => self.of_run_alone(case, depth).await?,
+                Some(_) => self.of_run_alone(case, trail).await?,
             });
         }
         Ok(causes)
     }
 
-    async fn of_run_alone(&self, case: &Case, depth: usize) -> Result<Cause, store::Error> {
-        Box::pin(self.of_run(case, depth)).await
+    async fn of_run_alone(&self, case: &Case, trail: &[RunId]) -> Result<Cause, store::Error> {
+        Box::pin(self.of_run(case, trail)).await
     }
 
     /// Says what was last heard of a step run, and why.
@@ -115,7 +116,7 @@ impl Asker {
         case: &Case,
         path: &StepPath,
         run: &StepRun,
-        depth: usize,
+        trail: &[RunId],
     ) -> Result<Cause, store::Error> {
         let name = format!("step `{path}`");
         let at = |moment: Timestamp| words::at(moment, self.now);
@@ -127,7 +128,7 @@ impl Asker {
         Ok(match &run.last {
             Last::Running { since } => match run.child {
                 Some(child) => {
-                    let why = self.of_other(child, depth + 1).await?;
+                    let why = self.of_other(child, trail).await?;
                     about("running", format!("{name} runs a pipeline of its own")).because([why])
                 }
                 None if case.record.owned => {
@@ -147,7 +148,7 @@ impl Asker {
                 about("waiting", text).with("until", Value::Time(*until)).because([cause])
             }
             Last::Waiting { since, until, reason } => {
-                let causes = self.of_wait(case, path, run, reason, depth).await?;
+                let causes = self.of_wait(case, path, run, reason, trail).await?;
                 let text = match until {
                     Some(until) => format!("{name} sleeps until {}: {reason}", at(*until)),
                     None => format!("{name} {} since {}", verb(reason), at(*since)),
@@ -184,7 +185,7 @@ impl Asker {
                 about("skipped", format!("{name} was skipped at {}: {reason}", at(*ended))).because(of_when(case, step))
             }
             Last::Canceled { at: ended } => {
-                let causes = self.of_canceled(case, path, depth).await?;
+                let causes = self.of_canceled(case, path, trail).await?;
                 about("canceled", format!("{name} was canceled at {}", at(*ended))).because(causes)
             }
         })
@@ -197,15 +198,15 @@ impl Asker {
         path: &StepPath,
         run: &StepRun,
         reason: &str,
-        depth: usize,
+        trail: &[RunId],
     ) -> Result<Vec<Cause>, store::Error> {
         if let Some(child) = run.child {
-            return Ok(vec![self.of_other(child, depth + 1).await?]);
+            return Ok(vec![self.of_other(child, trail).await?]);
         }
         let mut causes = Vec::new();
         for waiting in self.store.requests_of(case.record.id).await? {
             if waiting.path.as_ref().is_some_and(|other| whole(other) == whole(path) && other.item == path.item) {
-                causes.push(self.of_permit(&waiting, depth).await?);
+                causes.push(self.of_permit(&waiting, trail).await?);
             }
         }
         // A pause that the file asks for says so itself.
@@ -276,7 +277,7 @@ impl Asker {
     }
 
     /// Says what a step was canceled over: a step that it needs, or the end of the run.
-    async fn of_canceled(&self, case: &Case, path: &StepPath, depth: usize) -> Result<Vec<Cause>, store::Error> {
+    async fn of_canceled(&self, case: &Case, path: &StepPath, trail: &[RunId]) -> Result<Vec<Cause>, store::Error> {
         let mut causes = Vec::new();
         let needs = case.step(path).map(|step| step.needs.clone()).unwrap_or_default();
         for need in needs {
@@ -289,7 +290,7 @@ impl Asker {
             };
             let failed_item = case.history.step_runs.iter().find(|(other, run)| whole(other) == needed && hard(run));
             if let Some((other, run)) = failed_item {
-                causes.push(Box::pin(self.of_step_run(case, other, run, depth)).await?);
+                causes.push(Box::pin(self.of_step_run(case, other, run, trail)).await?);
             }
         }
         if causes.is_empty() {

@@ -57,13 +57,21 @@ fn a_person_finds_reads_and_approves_what_a_run_asks() {
     let listed = run(&shell, &["approvals", "list"]);
     says(&listed, 0, "publish/review");
     says(&listed, 0, "Publish the post?");
-    let shown = run(&shell, &["approvals", "show", &id[..20]]);
+    let shown = run(&shell, &["approvals", "show", id.get(..20).unwrap()]);
     for text in
         ["started   by `ada`, who cannot approve", "who       `ada`, `bob`", "\"key\": \"***\"", "must be given"]
     {
         says(&shown, 0, text);
     }
     says(&run(&shell, &["runs", "show", "last"]), 0, &format!("approval    {id} of step review"));
+    let why = run(&shell, &["why", "run"]);
+    says(&why, 0, "└ step `review` waits for approval by `editor`, until ");
+    says(&why, 0, "  └ those who are asked: `ada`, `bob`");
+    says(&run(&shell, &["why", "step", "last/draft"]), 0, "step `draft` succeeded at ");
+    says(&run(&shell, &["why", "step", "last/nowhere"]), 2, "has no step `nowhere`");
+    says(&run(&shell, &["why", "step", "last"]), 2, "expected a run and a step, as in `last/publish`");
+    says(&run(&shell, &["why", "schedule", "publish"]), 2, "pipeline `publish` has no trigger that goes by time");
+    says(&run(&shell, &["why", "run", "last", "--json"]), 0, r#""kind":"votes""#);
     // What does not count says why, and changes nothing.
     let say = |arguments: &[&str]| run(&shell, &[&["approvals", "approve", &id], arguments].concat());
     says(&say(&["--form", "count=1"]), 2, "`ada` started the run, so somebody else must approve it");

@@ -13,6 +13,7 @@ mod rehearsal;
 mod requests;
 mod scheduler;
 mod time;
+mod why;
 mod worker;
 
 use std::collections::BTreeMap;
