@@ -31,6 +31,8 @@ use crate::daemon::scheduler::Scheduler;
 use crate::daemon::worker::Worker;
 use crate::model::Duration;
 
+/// How many runs are executed at the same time where nothing says otherwise.
+const RUNS: usize = 32;
 /// Held by the daemon of an embedded store, below the project's folder.
 const LOCK: &str = ".pipewright/daemon.lock";
 const SANDBOX_LOCK: &str = ".pipewright/sandbox.lock";
@@ -42,9 +44,9 @@ pub(super) struct Daemon {
     /// Where `/healthz`, `/readyz` and `/metrics` are served.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4120")]
     listen: SocketAddr,
-    /// So many runs are executed at the same time.
-    #[arg(long, value_name = "NUMBER", default_value_t = 32)]
-    runs: usize,
+    /// So many runs are executed at the same time; `limits.runs` of the project where it is not said, else 32.
+    #[arg(long, value_name = "NUMBER")]
+    runs: Option<usize>,
     /// How long steps under way may take to end when the daemon is told to.
     #[arg(long, value_name = "DURATION", default_value = "30s")]
     drain_timeout: Duration,
@@ -85,13 +87,15 @@ impl Daemon {
             metrics: metrics.clone(),
             stop: stop.clone(),
         };
+        let limit = app.project.most_runs.and_then(|runs| usize::try_from(runs).ok());
+        let runs = self.runs.or(limit).unwrap_or(RUNS);
         let worker = Worker {
             engine: app.engine.clone(),
             registry: app.registry.clone(),
             active: scheduler.active.clone(),
             bell,
             metrics,
-            most: self.runs.max(1),
+            most: runs.max(1),
             stop: stop.clone(),
             drain: self.drain_timeout,
         };
