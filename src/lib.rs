@@ -3,6 +3,7 @@
 //! The modules in reading order; `ARCHITECTURE.md` holds the map and the layers.
 
 pub mod app;
+pub mod approval;
 pub mod cli;
 pub mod connector;
 pub mod daemon;
@@ -21,4 +22,5 @@ pub mod store;
 pub mod system;
 pub mod telemetry;
 pub mod template;
+pub mod why;
 pub mod yaml;

@@ -12,6 +12,7 @@ use clap_complete::env::Shells;
 use crate::app;
 use crate::diag::Code;
 use crate::pipeline::Catalog;
+use crate::store::ApprovalFilter;
 use crate::store::EffectFilter;
 use crate::store::RunFilter;
 use crate::store::Store;
@@ -102,6 +103,22 @@ pub(super) fn effects() -> Vec<CompletionCandidate> {
         CompletionCandidate::new(effect.id.to_string()).help(Some(help.into())).display_order(Some(place))
     });
     described.collect()
+}
+
+pub(super) fn approvals() -> Vec<CompletionCandidate> {
+    let filter = ApprovalFilter { open: true, limit: Some(LATEST), ..ApprovalFilter::default() };
+    let open = from_store(|store| async move { store.approvals(&filter).await.unwrap_or_default() });
+    let described = open.into_iter().map(|approval| {
+        let title = approval.ask.as_ref().and_then(|ask| ask.request.get("title")).map(ToString::to_string);
+        CompletionCandidate::new(approval.id.to_string()).help(title.map(Into::into))
+    });
+    described.collect()
+}
+
+pub(super) fn people() -> Vec<CompletionCandidate> {
+    let project = Catalog::open(&root(), crate::nodes::registry()).project();
+    let people = project.map(|project| project.people).unwrap_or_default();
+    people.into_iter().map(|it| CompletionCandidate::new(it.name).help(Some(it.roles.join(", ").into()))).collect()
 }
 
 /// Asks the project's store, if there is one; a shell that waits for candidates makes no database.

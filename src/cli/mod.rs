@@ -3,6 +3,7 @@
 //! stdout is data, stderr is talk. Exit codes: 0 well, 1 the run failed, 2 wrong usage or an invalid file, 3 something
 //! is in doubt or waits for a person, 4 a plan no longer holds, 130 stopped by Ctrl-C.
 
+mod approvals;
 mod auth;
 mod complete;
 mod connectors;
@@ -13,6 +14,7 @@ mod graph;
 mod init;
 mod interrupts;
 mod nodes;
+mod person;
 mod print;
 mod progress;
 mod run;
@@ -25,6 +27,7 @@ mod secrets;
 mod status;
 mod validate;
 mod watch;
+mod why;
 mod wire;
 
 use clap::Parser;
@@ -95,9 +98,15 @@ enum Command {
     Graph(graph::Graph),
     /// Show what runs, waits, is late, or is in doubt.
     Status(status::Status),
+    /// Say why a run, a step or a schedule is as it is.
+    #[command(subcommand)]
+    Why(why::Why),
     /// List runs, look into them, cancel, retry or resume them.
     #[command(subcommand)]
     Runs(runs::Runs),
+    /// List what waits for people to decide, and decide it.
+    #[command(subcommand)]
+    Approvals(approvals::Approvals),
     /// List what is due when, and look ahead.
     #[command(subcommand)]
     Schedules(schedules::Schedules),
@@ -225,7 +234,9 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Watch(command) => command.execute(&global).await,
         Command::Graph(command) => command.execute(&global).await,
         Command::Status(command) => command.execute(&global).await,
+        Command::Why(command) => command.execute(&global).await,
         Command::Runs(command) => command.execute(&global).await,
+        Command::Approvals(command) => command.execute(&global).await,
         Command::Schedules(command) => command.execute(&global).await,
         Command::Effects(command) => command.execute(&global).await,
         Command::Secrets(command) => command.execute(&global).await,

@@ -205,6 +205,12 @@ impl StepLine {
                 };
                 return path.item.is_none();
             }
+            RunEvent::Asked { ask, .. } => {
+                self.state = StepState::Waiting;
+                self.note = format!("{}{}: `approvals show {}`", item(path), ask.reason, ask.id);
+                return path.item.is_none();
+            }
+            RunEvent::Woken { .. } => self.state = StepState::Running,
             RunEvent::Round { path, .. } => {
                 self.note = path.round.map_or_else(String::new, |round| format!("round {round}"));
             }

@@ -13,6 +13,7 @@ use super::Exit;
 use super::Global;
 use super::complete;
 use super::interrupts::Interrupts;
+use super::person::Who;
 use super::print;
 use super::progress::Key;
 use super::progress::Seen;
@@ -35,6 +36,7 @@ use crate::pipeline::OnError;
 use crate::pipeline::Pipeline;
 use crate::pipeline::Trigger;
 use crate::pipeline::TriggerKind;
+use crate::store::ApprovalFilter;
 
 /// Runs a pipeline to its end and shows its steps as they happen.
 #[derive(Debug, Args)]
@@ -57,9 +59,11 @@ pub(super) struct Run {
     detach: bool,
 }
 
-/// What a pipeline is given.
+/// What a pipeline is given, and by whom.
 #[derive(Debug, Args)]
 pub(super) struct Inputs {
+    #[command(flatten)]
+    who: Who,
     /// An input, as text or as JSON; may be repeated.
     #[arg(short, long = "input", value_name = "KEY=VALUE")]
     input: Vec<String>,
@@ -88,8 +92,8 @@ pub(super) async fn start(
     if let Some(world) = &app.sandbox {
         app.engine.parts().store.enter(world.id()).await?;
     }
-    let inputs = inputs.read(&pipeline, by_hand(&app.engine, &pipeline)?)?;
-    let run = app.engine.start(&pipeline, inputs).await.map_err(fault)?;
+    let values = inputs.read(&pipeline, by_hand(&app.engine, &pipeline)?)?;
+    let run = app.engine.start_as(inputs.who.name().as_deref(), &pipeline, values).await.map_err(fault)?;
     follow(&app, run, pipeline, None, view).await
 }
 
@@ -160,7 +164,7 @@ pub(super) async fn follow(
 ) -> Result<Exit, Fault> {
     let (observer, events) = mpsc::unbounded_channel();
     let stop = CancellationToken::new();
-    let screen = Screen::new(view);
+    let screen = Screen::new(view, program(app));
     let shown = tokio::spawn(screen.clone().show(events, run, pipeline.name.clone()));
     let options = ExecuteOptions {
         stop: stop.clone(),
@@ -203,8 +207,12 @@ pub(super) async fn follow(
             app.ring();
             let until = until.map(|until| format!(" until {until}")).unwrap_or_default();
             print::talk(&format!("run {run} waits{until}: {}", print::clean(&reason)));
+            let asks = ApprovalFilter { open: true, run: Some(run), ..ApprovalFilter::default() };
+            let asks = app.engine.parts().store.approvals(&asks).await?;
             print::hint(&if in_doubt {
                 format!("`{runs} effects list --run {run}` shows what is in doubt")
+            } else if let Some(asked) = asks.first() {
+                format!("`{runs} approvals approve {}` decides; `{runs} runs resume {run}` goes on then", asked.id)
             } else {
                 format!("`{runs} runs resume {run}` goes on with it")
             });

@@ -21,6 +21,7 @@ use crate::model::Phase;
 use crate::model::RunEvent;
 use crate::model::RunState;
 use crate::model::Value;
+use crate::store::ApprovalFilter;
 use crate::store::RunFilter;
 use crate::store::RunRecord;
 
@@ -178,6 +179,7 @@ fn summary(run: &RunRecord) -> Value {
         ("version", run.version.to_string().into()),
         ("state", run.state.name().into()),
         ("made", Value::Time(run.created_at)),
+        ("started_by", run.started_by.as_deref().map_or(Value::Null, Value::from)),
         ("started", time(run.started_at)),
         ("ended", time(run.ended_at)),
         ("inputs", run.inputs.clone()),
@@ -204,15 +206,21 @@ async fn show(app: &App, run: &RunRecord, json: bool) -> Result<Exit, Fault> {
     if let (Some(began), Some(ended)) = (run.started_at, run.ended_at) {
         facts.push(("took", print::length(ended.since(began))));
     }
+    facts.extend(run.started_by.as_ref().map(|name| ("started by", name.to_string())));
     if let Some((parent, path)) = &run.parent {
         facts.push(("child of", format!("{parent}, step {path}")));
     }
     facts.extend(run.error.as_ref().map(|error| ("error", error.to_string())));
     facts.extend(run.reason.clone().map(|reason| ("waits", reason)));
     facts.extend(run.waiting_until.map(|until| ("until", until.to_string())));
+    let asks = ApprovalFilter { open: true, run: Some(run.id), ..ApprovalFilter::default() };
+    for asked in app.engine.parts().store.approvals(&asks).await? {
+        let reason = asked.ask.map(|ask| ask.reason.to_string()).unwrap_or_default();
+        facts.push(("approval", format!("{} of step {}: {reason}", asked.id, asked.path)));
+    }
     facts.push(("inputs", run.inputs.to_string()));
     for (name, text) in facts {
-        print::line(&format!("{name:<10}{}", print::clean(&text)));
+        print::line(&format!("{name:<12}{}", print::clean(&text)));
     }
     let mut seen = Seen::default();
     for event in &events {

@@ -27,14 +27,16 @@ const LINES: usize = 20;
 #[derive(Clone, Debug)]
 pub(super) struct Screen {
     view: View,
+    /// How the program is called to decide what this run asks.
+    program: &'static str,
     /// The running steps, on a terminal.
     bars: Option<MultiProgress>,
 }
 
 impl Screen {
-    pub(super) fn new(view: View) -> Self {
+    pub(super) fn new(view: View, program: &'static str) -> Self {
         let live = std::io::stderr().is_terminal() && !view.json && !view.quiet;
-        Self { view, bars: live.then(MultiProgress::new) }
+        Self { view, program, bars: live.then(MultiProgress::new) }
     }
 
     /// Says something without disturbing the lines of running steps.
@@ -60,6 +62,13 @@ impl Screen {
         while let Some((of, event)) = events.recv().await {
             if self.view.json {
                 print::line(&with_run(&event, of));
+            }
+            // Of child runs too: without it, nobody would know what is waited for.
+            if let RunEvent::Asked { ask, .. } = &event
+                && !self.view.json
+            {
+                let program = self.program;
+                self.say(&format!("{}; decide with `{program} approvals approve {}` or `reject`", ask.reason, ask.id));
             }
             if of != run {
                 continue;

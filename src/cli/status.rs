@@ -49,22 +49,24 @@ impl Status {
         let lines: Vec<Line> = open.into_iter().filter(|run| run.parent.is_none()).map(|run| line(run, now)).collect();
         let doubts = EffectFilter { states: vec![EffectState::InDoubt], ..EffectFilter::default() };
         let doubts = store.effects(&doubts).await?.len();
+        let approvals = store.open_approvals().await?;
         // To ring is to ask whether somebody is there; that it looks at the queue then does no harm.
         let daemon = app.ring();
         if self.json {
-            print::line(&json(&lines, doubts, daemon).to_string());
+            print::line(&json(&lines, doubts, approvals, daemon).to_string());
         } else {
-            self.show(&app, &lines, doubts, daemon);
+            self.show(&app, &lines, (doubts, approvals), daemon);
         }
         Ok(if doubts > 0 || lines.iter().any(|line| line.word == "late") { Exit::Waiting } else { Exit::Well })
     }
 
-    fn show(&self, app: &App, lines: &[Line], doubts: usize, daemon: bool) {
+    fn show(&self, app: &App, lines: &[Line], (doubts, approvals): (usize, u64), daemon: bool) {
         let counts = ["running", "queued", "late", "waiting"].map(|word| {
             let count = lines.iter().filter(|line| line.word == word).count();
             format!("{count} {word}")
         });
-        print::line(&format!("{}, {doubts} effects in doubt", counts.join(", ")));
+        let told = if approvals == 1 { "1 approval".to_owned() } else { format!("{approvals} approvals") };
+        print::line(&format!("{}, {told} open, {doubts} effects in doubt", counts.join(", ")));
         let rows: Vec<_> = lines
             .iter()
             .take(LISTED)
@@ -80,6 +82,9 @@ impl Status {
             print::talk(&format!("and {} more: `pipewright runs list`", lines.len() - LISTED));
         }
         let program = super::run::program(app);
+        if approvals > 0 {
+            print::hint(&format!("`{program} approvals list` shows what waits for people to decide"));
+        }
         if doubts > 0 {
             print::hint(&format!("`{program} effects list --state in_doubt` shows what is in doubt"));
         }
@@ -112,7 +117,7 @@ fn waits(run: &RunRecord, now: Timestamp) -> String {
     }
 }
 
-fn json(lines: &[Line], doubts: usize, daemon: bool) -> Value {
+fn json(lines: &[Line], doubts: usize, approvals: u64, daemon: bool) -> Value {
     let runs = lines.iter().map(|line| {
         Value::map([
             ("run", Value::from(line.run.id.to_string())),
@@ -125,6 +130,7 @@ fn json(lines: &[Line], doubts: usize, daemon: bool) -> Value {
     Value::map([
         ("daemon", Value::Bool(daemon)),
         ("in_doubt", Value::Int(doubts as i128)),
+        ("approvals", Value::Int(approvals.into())),
         ("runs", Value::list(runs.collect())),
     ])
 }

@@ -40,6 +40,7 @@ impl Driver {
         let generation = self.machine.generation(key);
         let child = RunId::child_of(self.run, &format!("{path}~{generation}"));
         self.machine.start_child(key, child, self.now());
+        self.machine.forget_rousing(key);
         self.flush();
         let (engine, journal, run, options) =
             (self.engine.clone(), self.journal.clone(), self.run, self.child_options());
@@ -53,7 +54,7 @@ impl Driver {
                 engine.create(&pipeline, child, inputs, Some((run, path))).await?;
                 // Whoever canceled the parent before this moment found no child to cancel.
                 if canceled.is_cancelled() && !options.stop.is_cancelled() {
-                    engine.signal(child, &Signal::Cancel { undo: false }).await?;
+                    engine.signal_child(child, &Signal::Cancel { undo: false }).await?;
                 }
                 let mode = match engine.finished(child).await? {
                     None => driver::Mode::Forward,
@@ -77,6 +78,7 @@ impl Driver {
             return self.give_up(key, started, error);
         };
         let mode = if key.phase == Phase::Undo { driver::Mode::Undo } else { driver::Mode::Forward };
+        self.machine.forget_rousing(key);
         let (engine, options) = (self.engine.clone(), self.child_options());
         self.jobs.spawn(async move {
             let result = match engine.finished(child).await {
@@ -95,7 +97,7 @@ impl Driver {
     /// Cancels child runs. One that sleeps is executed to its end here: nobody else would.
     pub(super) async fn cancel_children(&mut self, children: Vec<Child>, undo: bool) -> Result<(), Error> {
         for child in children {
-            match self.engine.signal(child.run, &Signal::Cancel { undo }).await {
+            match self.engine.signal_child(child.run, &Signal::Cancel { undo }).await {
                 Ok(()) => {}
                 // It was not made yet. One that is just being made looks for itself, see `start_child`.
                 Err(Error::NoRun(_)) => continue,

@@ -193,6 +193,7 @@ fn learn(event: &RunEvent, secrets: &dyn SecretSource) {
         | RunEvent::Round { output: value, .. }
         | RunEvent::Waiting { then: Some(value), .. } => value,
         RunEvent::Intent { intent, .. } => &intent.request,
+        RunEvent::Asked { ask, .. } => &ask.request,
         RunEvent::Settled { verdict, .. } => match &**verdict {
             Verdict::Happened { output, .. } => output,
             _ => return,
@@ -338,9 +339,14 @@ impl Driver {
         } else if let (None, true) = (until, in_doubt) {
             self.describe_doubts()
         } else if let Some(until) = until.filter(|until| !self.options.foreground && until.since(now) > PARK) {
-            format!("waits until {until}")
+            self.machine.asking().unwrap_or_else(|| format!("waits until {until}"))
         } else if until.is_none() {
-            "waits for a signal".to_owned()
+            match self.machine.asking() {
+                // Whoever watches may be who answers, or waits for it.
+                Some(_) if self.options.foreground => return Ok(None),
+                Some(asking) => asking,
+                None => "waits for a signal".to_owned(),
+            }
         } else {
             return Ok(None);
         };
@@ -381,6 +387,8 @@ impl Driver {
                     }
                 }
                 Some(Signal::Resolve { effect, verdict }) => self.resolve(&effect, verdict, now),
+                Some(Signal::Answer { ask, answer }) => self.answered(&ask, answer),
+                Some(Signal::Child { run }) => self.machine.rouse(run, now),
                 None => tracing::warn!(run = %self.run, kind = signal.kind, "unknown signal"),
             }
         }

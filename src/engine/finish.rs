@@ -14,6 +14,7 @@ use super::perform::duration;
 use super::probe::Point;
 use super::retry::next_attempt;
 use super::sink::DatasetSink;
+use crate::model::AskId;
 use crate::model::ErrorClass;
 use crate::model::Happened;
 use crate::model::Phase;
@@ -45,6 +46,8 @@ pub(super) enum Done {
     Stored(Timestamp, Result<Value, crate::store::Error>),
     Asked(Asked),
     Child(Timestamp, Result<Execution, super::Error>),
+    /// What is asked has lapsed, or (`false`) was answered before.
+    Lapsed(AskId, Result<bool, crate::store::Error>),
     /// Whether the locks that were asked for are held now; which they are.
     Locks(Result<bool, super::Error>, Vec<Arc<str>>),
     /// There is room for the step among those of this process.
@@ -97,6 +100,8 @@ impl Driver {
             Done::Stored(started, Ok(output)) => self.succeed(key, started, output),
             Done::Asked(asked) => self.asked(key, asked),
             Done::Child(started, result) => self.child_ended(key, started, result),
+            Done::Lapsed(ask, Ok(lapsed)) => self.lapsed(key, &ask, lapsed),
+            Done::Lapsed(_, Err(error)) => self.failure = Some(error.into()),
             Done::Locks(Ok(held), scopes) => self.locked(key, held, scopes),
             Done::Room(room) => self.has_room(key, room),
             Done::Locks(Err(error), _) => self.failure = Some(error),
@@ -136,6 +141,9 @@ impl Driver {
             AttemptEnd::Node(Ok(Outcome::Wait { until, reason, then })) => {
                 self.machine.sleep(key, Some(until.max(now)), &reason, Some(then), now);
             }
+            AttemptEnd::Node(Ok(Outcome::Ask { kind, request, reason, lapse })) => {
+                self.ask_outside(key, kind, request, &reason, lapse)
+            }
             AttemptEnd::Node(Ok(Outcome::Child { inputs, .. })) => self.start_child(key, started, inputs),
             AttemptEnd::Node(Err(error)) => self.attempt_failed(key, started, &error),
         }
@@ -152,7 +160,7 @@ impl Driver {
     }
 
     /// A node gave an output: hide secrets in it, store its rows, look at `until`.
-    fn got(&mut self, key: UnitKey, started: Timestamp, output: Value) {
+    pub(super) fn got(&mut self, key: UnitKey, started: Timestamp, output: Value) {
         let doing_pure = self.doing(key).effect() == crate::model::Effect::Pure;
         let output = if doing_pure { output } else { self.parts().secrets.scan(output) };
         if key.phase != Phase::Undo
@@ -278,7 +286,7 @@ impl Driver {
         self.machine.postpone(key, started, reason, until, now);
     }
 
-    fn retry_or_give_up(
+    pub(super) fn retry_or_give_up(
         &mut self,
         key: UnitKey,
         started: Timestamp,
@@ -380,7 +388,10 @@ impl Driver {
                     error.unwrap_or(StepError { class: ErrorClass::Bug, message: "the child run failed".into() });
                 self.retry_or_give_up(key, started, error, None);
             }
-            Ok(Execution::Waiting { until, reason, .. }) => self.machine.sleep(key, until, &reason, None, now),
+            Ok(Execution::Waiting { until, reason, .. }) => {
+                self.machine.sleep(key, until, &reason, None, now);
+                self.machine.rouse_again(key, now);
+            }
             Ok(Execution::Stopped) => self.machine.abandon(key, now),
             Err(super::Error::Store(error)) => self.failure = Some(super::Error::Store(error)),
             Err(error) => {

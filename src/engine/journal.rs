@@ -27,6 +27,7 @@ pub(super) struct Journal {
 impl Journal {
     pub(super) fn new(store: &Store, run: RunId, fence: Fence, length: u64, machine: &Machine, probe: Probe) -> Self {
         let writer = store.writer(run, fence, length + 1, machine.open_effects());
+        writer.knows_asks(machine.open_asks());
         Self { writer, length: Arc::new(AtomicU64::new(length)), probe }
     }
 

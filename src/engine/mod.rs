@@ -1,5 +1,6 @@
 //! Runs a checked pipeline: a pure machine decides, a driver does, a ledger keeps effects from happening twice.
 
+mod ask;
 mod attempt;
 mod child;
 mod claim;
@@ -36,6 +37,9 @@ pub use self::probe::Probe;
 pub use self::scope::NoSecrets;
 pub use self::scope::SecretSource;
 use crate::http::Transport;
+use crate::model::Answer;
+use crate::model::Ask;
+use crate::model::AskId;
 use crate::model::Duration;
 use crate::model::RunEvent;
 use crate::model::RunId;
@@ -147,6 +151,15 @@ pub enum Signal {
         effect: String,
         verdict: crate::model::Verdict,
     },
+    /// Answers what a step run asks.
+    Answer {
+        ask: AskId,
+        answer: Answer,
+    },
+    /// A child run was told something; who executes its parent goes on with it.
+    Child {
+        run: RunId,
+    },
 }
 
 /// Why a run cannot be executed.
@@ -194,8 +207,16 @@ impl Engine {
     /// # Errors
     /// The store's, and `NotYet` where the pipeline uses what does not work yet.
     pub async fn start(&self, pipeline: &Pipeline, inputs: Value) -> Result<RunId, Error> {
+        self.start_as(None, pipeline, inputs).await
+    }
+
+    /// Makes a run that a person starts; see `start`.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub async fn start_as(&self, person: Option<&str>, pipeline: &Pipeline, inputs: Value) -> Result<RunId, Error> {
         let id = self.0.system.run_id();
-        let run = self.new_run(pipeline, id, inputs).await?;
+        let run = NewRun { started_by: person.map(Arc::from), ..self.new_run(pipeline, id, inputs).await? };
         if let Some(fence) = self.0.store.create_held(&run, &self.0.owner).await? {
             self.hold(id, fence, None);
         }
@@ -356,11 +377,18 @@ impl Engine {
         driver::execute(self, run, pipeline, driver::Mode::Retry { from }, options).await
     }
 
-    /// Leaves a signal for a run, whoever executes it.
+    /// Leaves a signal for a run, whoever executes it; of a child run its parent hears, too.
     ///
     /// # Errors
     /// The store's.
     pub async fn signal(&self, run: RunId, signal: &Signal) -> Result<(), Error> {
+        let (kind, payload) = signal.to_stored();
+        let now = self.0.system.clock.now();
+        if self.0.store.inbox_send(run, kind, &payload, now).await? { Ok(()) } else { Err(Error::NoRun(run)) }
+    }
+
+    /// Leaves a signal for a child run whose parent this process executes, and has no need to hear of it.
+    async fn signal_child(&self, run: RunId, signal: &Signal) -> Result<(), Error> {
         let (kind, payload) = signal.to_stored();
         let now = self.0.system.clock.now();
         if self.0.store.inbox_put(run, kind, &payload, now).await? { Ok(()) } else { Err(Error::NoRun(run)) }
@@ -405,6 +433,8 @@ impl Signal {
                 let entries = [("effect", Value::from(effect.as_str())), ("verdict", word.into()), ("output", output)];
                 ("resolve", Value::map(entries))
             }
+            Self::Answer { ask, answer } => (Ask::ANSWERED, Ask::answered(ask, answer)),
+            Self::Child { run } => (store::CHILD_TOLD, Value::map([("run", Value::from(run.to_string()))])),
         }
     }
 
@@ -429,6 +459,8 @@ impl Signal {
                 };
                 Some(Self::Resolve { effect: payload.get("effect")?.as_str()?.to_owned(), verdict })
             }
+            Ask::ANSWERED => Ask::read_answered(payload).map(|(ask, answer)| Self::Answer { ask, answer }),
+            store::CHILD_TOLD => Some(Self::Child { run: payload.get("run")?.as_str()?.parse().ok()? }),
             _ => None,
         }
     }

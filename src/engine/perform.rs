@@ -219,6 +219,10 @@ impl Driver {
     }
 
     fn try_run(&mut self, key: UnitKey, scope: Scope, now: Timestamp) -> Result<(), EvalError> {
+        if self.machine.asks(key).is_some() {
+            self.lapse(key, now);
+            return Ok(());
+        }
         if key.phase != Phase::Undo
             && !self.machine.has_slept(key)
             && let Some((until, reason)) = self.not_before(key, &scope, now)?

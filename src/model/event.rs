@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use super::Ask;
+use super::AskId;
 use super::EffectId;
 use super::ErrorClass;
 use super::Happened;
+use super::Lapse;
 use super::Map;
 use super::Phase;
 use super::RunId;
@@ -98,6 +101,10 @@ pub enum RunEvent {
     InDoubt { path: StepPath, effect: EffectId, at: Timestamp, error: Box<StepError> },
     /// A doubt was settled.
     Settled { path: StepPath, effect: EffectId, at: Timestamp, by: SettledBy, verdict: Box<Verdict> },
+    /// The step run asks, and sleeps until a signal brings the answer or the ask lapses.
+    Asked { path: StepPath, attempt: u32, at: Timestamp, ask: Box<Ask> },
+    /// The step run sleeps no longer: its child run was told something.
+    Woken { path: StepPath, at: Timestamp },
     /// A child run was started for the step.
     Child { path: StepPath, run: RunId, at: Timestamp },
     /// The step run was canceled.
@@ -131,6 +138,8 @@ impl RunEvent {
             | Self::InDoubt { at, .. }
             | Self::Settled { at, .. }
             | Self::Retried { at, .. }
+            | Self::Asked { at, .. }
+            | Self::Woken { at, .. }
             | Self::Child { at, .. }
             | Self::StepCanceled { at, .. }
             | Self::CancelRequested { at, .. }
@@ -154,6 +163,8 @@ impl RunEvent {
             | Self::Round { path, .. }
             | Self::InDoubt { path, .. }
             | Self::Settled { path, .. }
+            | Self::Asked { path, .. }
+            | Self::Woken { path, .. }
             | Self::Child { path, .. }
             | Self::StepCanceled { path, .. } => Some(path),
             _ => None,
@@ -175,6 +186,8 @@ impl RunEvent {
             Self::Round { .. } => "round",
             Self::InDoubt { .. } => "in_doubt",
             Self::Settled { .. } => "settled",
+            Self::Asked { .. } => "asked",
+            Self::Woken { .. } => "woken",
             Self::Child { .. } => "child",
             Self::StepCanceled { .. } => "step_canceled",
             Self::CancelRequested { .. } => "cancel_requested",
@@ -198,7 +211,7 @@ impl RunEvent {
             put("path", path.to_string().into());
         }
         match self {
-            Self::Started { .. } | Self::StepCanceled { .. } => {}
+            Self::Started { .. } | Self::StepCanceled { .. } | Self::Woken { .. } => {}
             Self::Items { items, .. } => put("items", items.clone()),
             Self::StepStarted { attempt, .. } => put("attempt", (*attempt).into()),
             Self::Intent { attempt, intent, .. } => {
@@ -257,6 +270,14 @@ impl RunEvent {
                     Verdict::SendAgain => put("verdict", "send_again".into()),
                     Verdict::Dropped => put("verdict", "dropped".into()),
                 }
+            }
+            Self::Asked { attempt, ask, .. } => {
+                put("attempt", (*attempt).into());
+                put("ask", (&*ask.id.0).into());
+                put("kind", (&*ask.kind).into());
+                put("request", ask.request.clone());
+                put("reason", (&*ask.reason).into());
+                put("lapse", ask.lapse.as_ref().map_or(Value::Null, Lapse::to_value));
             }
             Self::Child { run, .. } => put("run", run.to_string().into()),
             Self::CancelRequested { undo, reason, .. } => {
@@ -363,6 +384,19 @@ impl RunEvent {
                 let by = SettledBy::by_name(by).ok_or_else(|| format!("unknown settler `{by}`"))?;
                 Self::Settled { path: path()?, effect: effect()?, at, by, verdict: Box::new(verdict) }
             }
+            "asked" => {
+                let lapse = reader.value("lapse");
+                let read = || Lapse::from_value(&lapse).ok_or_else(|| "no `lapse`".to_owned());
+                let ask = Ask {
+                    id: AskId(reader.text("ask")?.into()),
+                    kind: reader.text("kind")?.into(),
+                    request: reader.value("request"),
+                    reason: reader.text("reason")?.into(),
+                    lapse: if lapse.is_null() { None } else { Some(read()?) },
+                };
+                Self::Asked { path: path()?, attempt: reader.count("attempt")?, at, ask: Box::new(ask) }
+            }
+            "woken" => Self::Woken { path: path()?, at },
             "child" => Self::Child { path: path()?, run: reader.text("run")?.parse()?, at },
             "step_canceled" => Self::StepCanceled { path: path()?, at },
             "cancel_requested" => Self::CancelRequested {
@@ -491,6 +525,11 @@ mod tests {
             fingerprint: Some("f".into()),
         };
         let verdict = Verdict::Happened { output: output.clone(), remote_id: Some("7".into()) };
+        let asked = |lapse| {
+            let (id, kind) = (AskId("01A".into()), Ask::APPROVAL.into());
+            let ask = Ask { id, kind, request: output.clone(), reason: "x".into(), lapse };
+            RunEvent::Asked { path: path.clone(), attempt: 1, at, ask: Box::new(ask) }
+        };
         let events = [
             RunEvent::Started { at },
             RunEvent::Items { step: path.clone(), items: Value::list(vec![1.into()]), at },
@@ -518,13 +557,17 @@ mod tests {
             RunEvent::Round { path: path.clone(), attempt: 1, started: at, at, output: output.clone(), until: at },
             RunEvent::InDoubt { path: path.clone(), effect: effect.clone(), at, error: error.clone() },
             RunEvent::Settled { path: path.clone(), effect, at, by: SettledBy::Person, verdict: Box::new(verdict) },
+            asked(Some(Lapse { at, answer: Err((*error).clone()) })),
+            asked(Some(Lapse { at, answer: Ok(output.clone()) })),
+            asked(None),
+            RunEvent::Woken { path: path.clone(), at },
             RunEvent::Child { path: path.clone(), run: RunId::new(5, 6), at },
-            RunEvent::StepCanceled { path, at },
+            RunEvent::StepCanceled { path: path.clone(), at },
             RunEvent::CancelRequested { at, undo: true, reason: Some("full".into()) },
             RunEvent::PhaseStarted { phase: Phase::Undo, at, state: RunState::Failed, error: Some(error.clone()) },
             RunEvent::Retried { at, from: Some("publish".into()) },
             RunEvent::Parked { at, until: Some(at), reason: "x".into() },
-            RunEvent::Finished { at, state: RunState::Failed, outputs: output, error: Some(error) },
+            RunEvent::Finished { at, state: RunState::Failed, outputs: output.clone(), error: Some(error) },
         ];
         for event in events {
             assert_eq!(RunEvent::from_value(&event.to_value()), Ok(event.clone()), "{}", event.name());

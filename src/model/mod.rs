@@ -2,6 +2,7 @@
 //!
 //! Nothing here does I/O, awaits, or reads a clock.
 
+mod ask;
 mod effect;
 mod error;
 mod event;
@@ -16,6 +17,10 @@ mod time;
 mod value;
 mod value_de;
 
+pub use self::ask::Answer;
+pub use self::ask::Ask;
+pub use self::ask::AskId;
+pub use self::ask::Lapse;
 pub use self::effect::Effect;
 pub use self::effect::Happened;
 pub use self::effect::InDoubt;

@@ -36,6 +36,7 @@ pub use self::typed::Typed;
 pub use self::wire::WireAnswer;
 pub use self::wire::WireRecord;
 use crate::model::Effect;
+use crate::model::Lapse;
 use crate::model::Settlement;
 use crate::model::Timestamp;
 use crate::model::Value;
@@ -134,6 +135,16 @@ pub enum Outcome {
         until: Timestamp,
         reason: String,
         then: Value,
+    },
+    /// Ends the attempt and frees the worker until a signal brings the answer, which ends the step.
+    Ask {
+        /// Who answers, e.g. `approval`.
+        kind: &'static str,
+        /// What is asked.
+        request: Value,
+        reason: String,
+        /// What becomes of it when nobody has answered; without it, it waits for ever.
+        lapse: Option<Lapse>,
     },
     /// Starts a child run; its outputs become the step's output.
     Child {

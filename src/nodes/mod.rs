@@ -27,6 +27,7 @@ macro_rules! builtin_nodes {
 }
 
 builtin_nodes![
+    approval_request::ApprovalRequest,
     assert_that::AssertThat,
     csv_read::CsvRead,
     csv_write::CsvWrite,

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::Person;
 use super::compile::Compiler;
 use super::files::Files;
+use super::people;
 use super::project;
 use super::project::SecretPlace;
 use crate::diag::Code;
@@ -25,6 +27,7 @@ pub(super) struct Declared {
     /// All secrets there are. Of the environment and of the store nobody knows before a run.
     secrets: Option<BTreeSet<String>>,
     files_outside: Option<bool>,
+    people: Option<Vec<Person>>,
 }
 
 impl Declared {
@@ -49,7 +52,10 @@ impl Declared {
         let secrets = tree.get("secrets").and_then(|places| secrets(files, root, places));
         let outside = tree.get("allow").and_then(|allow| allow.get("files_outside")).and_then(Tree::as_text);
         let files_outside = Some(outside == Some("true"));
-        Self { connections, connectors: connectors.collect(), secrets, files_outside }
+        let mut faults = Vec::new();
+        let people = tree.get("people").map(|tree| people::read(tree, &mut faults)).unwrap_or_default();
+        let people = faults.is_empty().then_some(people);
+        Self { connections, connectors: connectors.collect(), secrets, files_outside, people }
     }
 }
 
@@ -121,6 +127,11 @@ impl Declared {
     /// Returns the connector of a connection.
     pub(super) fn connector_of(&self, connection: &str) -> Option<&str> {
         self.connectors.iter().find(|(name, _)| name == connection).map(|(_, connector)| connector.as_str())
+    }
+
+    /// Returns who there is.
+    pub(super) fn people(&self) -> Option<&[Person]> {
+        self.people.as_deref()
     }
 
     /// Tells whether all connections that there are are known.

@@ -81,22 +81,35 @@ impl Compiler<'_> {
 
     /// Checks an expression that is given to an input of a child.
     pub(super) fn expect_input(&mut self, tree: &Tree, input: &Input, child: &Arc<str>) {
-        let (takes, wanted) = match input.kind {
-            InputType::String | InputType::Date => (Kinds::TEXT, "a text"),
-            InputType::Integer => (Kinds::INTEGER, "a whole number"),
-            InputType::Number => (Kinds::EXACT, "a number"),
-            InputType::Decimal => (Kinds::EXACT.or(Kinds::TEXT), "a number"),
-            InputType::Boolean => (Kinds::BOOL, "`true` or `false`"),
-            InputType::Money => (Kinds::MONEY.or(Kinds::TEXT), "money"),
-            InputType::Datetime => (MOMENT, "a moment"),
-            InputType::Duration => (LENGTH, "a duration"),
-            InputType::Array => (Kinds::LIST, "a list"),
-            InputType::Object => (Kinds::MAP, "an object"),
-            InputType::Blob => (Kinds::BLOB.or(Kinds::TEXT), "a file"),
-            InputType::Secret => return,
-        };
-        self.expect(tree, takes, &format!("{wanted} for input `{}` of `{child}`", input.name));
+        if let Some((takes, wanted)) = taken_by(input.kind) {
+            self.expect(tree, takes, &format!("{wanted} for input `{}` of `{child}`", input.name));
+        }
     }
+
+    /// Checks an expression that is the default of a form's field.
+    pub(super) fn expect_default(&mut self, tree: &Tree, field: &Input) {
+        if let Some((takes, wanted)) = taken_by(field.kind) {
+            self.expect(tree, takes.or(Kinds::NULL), &format!("{wanted} for field `{}`", field.name));
+        }
+    }
+}
+
+/// Returns what an input takes, and how that is called; a secret takes anything.
+fn taken_by(kind: InputType) -> Option<(Kinds, &'static str)> {
+    Some(match kind {
+        InputType::String | InputType::Date => (Kinds::TEXT, "a text"),
+        InputType::Integer => (Kinds::INTEGER, "a whole number"),
+        InputType::Number => (Kinds::EXACT, "a number"),
+        InputType::Decimal => (Kinds::EXACT.or(Kinds::TEXT), "a number"),
+        InputType::Boolean => (Kinds::BOOL, "`true` or `false`"),
+        InputType::Money => (Kinds::MONEY.or(Kinds::TEXT), "money"),
+        InputType::Datetime => (MOMENT, "a moment"),
+        InputType::Duration => (LENGTH, "a duration"),
+        InputType::Array => (Kinds::LIST, "a list"),
+        InputType::Object => (Kinds::MAP, "an object"),
+        InputType::Blob => (Kinds::BLOB.or(Kinds::TEXT), "a file"),
+        InputType::Secret => return None,
+    })
 }
 
 /// Returns how to bring what an expression gives to what is asked for.

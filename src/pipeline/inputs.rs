@@ -171,9 +171,7 @@ pub fn check_inputs(pipeline: &Pipeline, given: &[(String, Given)]) -> Result<Va
     for input in &pipeline.inputs {
         let found = given.iter().rev().find(|(name, _)| **name == *input.name);
         let value = match found {
-            Some((_, Given::Text(text))) => read_text(input, text).and_then(|value| convert(input, &value)),
-            Some((_, Given::Value(Value::Null))) if !input.required && input.default.is_none() => Ok(Value::Null),
-            Some((_, Given::Value(value))) => convert(input, value),
+            Some((_, given)) => check_input(input, given),
             None => match &input.default {
                 Some(default) => Ok(default.clone()),
                 None if input.required => {
@@ -191,6 +189,40 @@ pub fn check_inputs(pipeline: &Pipeline, given: &[(String, Given)]) -> Result<Va
         }
     }
     if problems.is_empty() { Ok(Value::from(values)) } else { Err(problems) }
+}
+
+/// Reads a declaration that is a value: of a form, whose defaults may be computed.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn declared_input(name: &str, declared: &Value) -> Result<Input, String> {
+    let word = declared.get("type").and_then(Value::as_str);
+    let kind = match word {
+        Some(word) => TYPES.iter().find(|(known, _)| *known == word).map(|(_, kind)| *kind),
+        None => declared.get("enum").map(|_| InputType::String),
+    };
+    let kind = kind.ok_or_else(|| format!("`{name}` has no type that is known"))?;
+    let default = declared.get("default");
+    let schema = serde_json::from_str(&declared.to_string()).unwrap_or_default();
+    let description = declared.get("description").and_then(Value::as_str).map(Into::into);
+    let mut input = Input { name: name.into(), kind, required: default.is_none(), default: None, description, schema };
+    if let Some(default) = default.filter(|default| !default.is_null()) {
+        let value = convert(&input, default).map_err(|problem| format!("the default of `{name}`: {problem}"))?;
+        input.default = Some(value);
+    }
+    Ok(input)
+}
+
+/// Checks what somebody gives for an input.
+///
+/// # Errors
+/// Why it does not fit.
+pub fn check_input(input: &Input, given: &Given) -> Result<Value, String> {
+    match given {
+        Given::Text(text) => read_text(input, text).and_then(|value| convert(input, &value)),
+        Given::Value(Value::Null) if !input.required && input.default.is_none() => Ok(Value::Null),
+        Given::Value(value) => convert(input, value),
+    }
 }
 
 /// Checks the inputs of a child run; see `check_inputs`.

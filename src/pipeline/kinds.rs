@@ -223,6 +223,15 @@ impl Type {
         }
     }
 
+    /// Returns an object's type with another type for one of its fields.
+    pub(super) fn with_field(&self, name: &str, kind: Self) -> Self {
+        let Some(shape) = &self.shape else { return self.clone() };
+        let mut fields = shape.fields.clone();
+        fields.retain(|(key, _)| &**key != name);
+        fields.push((name.into(), kind));
+        Self { shape: Some(Arc::new(Shape { fields, rest: shape.rest })), ..self.clone() }.measured()
+    }
+
     /// Looks for a field by its name.
     pub(super) fn field(&self, name: &str) -> Field {
         let mut found: Option<Self> = None;

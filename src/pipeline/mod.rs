@@ -1,6 +1,7 @@
 //! From a YAML file to a checked pipeline.
 
 mod across;
+mod approval;
 mod calendars;
 mod catalog;
 mod child;
@@ -17,6 +18,7 @@ mod infer;
 mod inputs;
 mod kinds;
 mod known;
+mod people;
 #[expect(clippy::module_inception, reason = "the file of the checked pipeline is found by its name")]
 mod pipeline;
 mod project;
@@ -48,9 +50,12 @@ pub use self::files::Snapshot;
 pub use self::files::is_pipeline;
 pub use self::files::plain;
 pub use self::inputs::Given;
+pub use self::inputs::check_input;
 pub use self::inputs::check_inputs;
 pub use self::inputs::check_values;
+pub use self::inputs::declared_input;
 pub use self::known::Knowledge;
+pub use self::people::Person;
 pub use self::project::Project;
 pub use self::project::ProjectConnection;
 pub use self::project::SecretPlace;

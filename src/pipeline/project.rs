@@ -1,6 +1,8 @@
 //! The project's settings: `pipewright.yaml`.
 
+use super::Person;
 use super::compile::first_line;
+use super::people;
 use crate::diag::Code;
 use crate::diag::Diagnostic;
 use crate::diag::did_you_mean;
@@ -29,6 +31,8 @@ pub struct Project {
     pub databases: Vec<(String, String)>,
     /// Connections to the systems of connectors.
     pub connections: Vec<ProjectConnection>,
+    /// Who there is, and in which roles.
+    pub people: Vec<Person>,
 }
 
 /// A connection as the project file states it; its expressions read secrets.
@@ -68,6 +72,7 @@ impl Default for Project {
             most_steps: None,
             databases: Vec::new(),
             connections: Vec::new(),
+            people: Vec::new(),
         }
     }
 }
@@ -76,7 +81,7 @@ impl Default for Project {
 pub(super) const FILE: &str = "pipewright.yaml";
 
 pub(super) const KEYS: &[&str] =
-    &["store", "secrets", "connections", "server", "limits", "allow", "retention", "catalog"];
+    &["store", "secrets", "connections", "people", "server", "limits", "allow", "retention", "catalog"];
 
 /// Reads the settings; every fault is told.
 pub(super) fn read(tree: &Tree, source: &str, diagnostics: &mut Vec<Diagnostic>) -> Project {
@@ -109,6 +114,9 @@ pub(super) fn read(tree: &Tree, source: &str, diagnostics: &mut Vec<Diagnostic>)
         known(allow, &["files_outside", "shell"], diagnostics);
         project.files_outside = flag(allow, "files_outside", diagnostics);
         project.shell = flag(allow, "shell", diagnostics);
+    }
+    if let Some(tree) = tree.get("people") {
+        project.people = people::read(tree, diagnostics);
     }
     if let Some(limits) = tree.get("limits") {
         known(limits, &["runs", "steps"], diagnostics);

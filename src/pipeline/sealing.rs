@@ -3,6 +3,7 @@
 use super::Graph;
 use super::InputType;
 use super::Step;
+use super::approval;
 use super::compile::Compiler;
 use crate::diag::Code;
 use crate::diag::Span;
@@ -36,7 +37,8 @@ pub(super) fn check(
                 error(compiler, &span("for_each"), &format!("the items of step `{id}` hold a secret, and are stored"));
             }
             if gives_on(step) && (step.expressions.iter().any(|(_, it)| reads_secret(it)) || holds_secret(&step.with)) {
-                let what = if step.effect.is_write() { "request" } else { "output" };
+                let asks = step.node.name() == approval::NODE;
+                let what = if step.effect.is_write() || asks { "request" } else { "output" };
                 error(compiler, &span("with"), &format!("the {what} of step `{id}` holds a secret, and is stored"));
             }
             if step.undo.as_ref().is_some_and(|undo| undo.effect.is_write() && holds_secret(&undo.with)) {
@@ -58,7 +60,8 @@ fn error(compiler: &mut Compiler<'_>, span: &Span, message: &str) {
 
 /// Tells whether what a step is given is stored, or comes back in its output.
 fn gives_on(step: &Step) -> bool {
-    step.effect == Effect::Pure || step.effect.is_write() || step.child.is_some()
+    let asks = step.node.name() == approval::NODE;
+    step.effect == Effect::Pure || step.effect.is_write() || step.child.is_some() || asks
 }
 
 fn holds_secret(tree: &TemplateTree) -> bool {

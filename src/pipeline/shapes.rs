@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 
 use super::Input;
 use super::InputType;
+use super::approval;
 use super::compile::Child;
 use super::compile::Compiler;
 use super::infer;
@@ -115,6 +116,7 @@ impl<'w> Compiler<'w> {
         let items = || with.and_then(|with| with.get("items")).map(|items| self.type_of(items, id).item());
         let output = match node.name() {
             "pipeline.run" => self.output_of_child(with),
+            approval::NODE => approval::output(&self.world.schemas.of(&*node).2, with),
             name if KEEPS_ITEMS.contains(&name) => items().map_or(Type::ANY, Type::list),
             _ => self.world.schemas.of(&*node).2.clone(),
         };
@@ -209,7 +211,7 @@ fn inputs(inputs: &[Input]) -> Type {
     Type::map(fields.collect(), Rest::Open)
 }
 
-fn declared(kind: InputType, schema: &Json) -> Type {
+pub(super) fn declared(kind: InputType, schema: &Json) -> Type {
     match kind {
         InputType::String | InputType::Date | InputType::Secret => Type::text(),
         InputType::Integer => Type::of(Kinds::INTEGER),

@@ -10,6 +10,7 @@ use super::Retry;
 use super::Step;
 use super::Undo;
 use super::Until;
+use super::approval;
 use super::child;
 use super::compile::Compiler;
 use super::compile::first_line;
@@ -185,6 +186,9 @@ pub(super) fn compile(
         return None;
     };
     let body = with::compile(compiler, &node, tree.get("with"), &first_line(uses.1), &place);
+    if node.name() == approval::NODE {
+        approval::check(compiler, tree, id);
+    }
     if node.name() == "log.write" || part == "logs" {
         shown_secrets(compiler, tree, id, &roots);
     }

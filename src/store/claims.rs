@@ -103,6 +103,18 @@ impl Store {
             .collect()
     }
 
+    /// Counts the runs that go before this place in the queue, by their priorities, the highest first.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn ahead_of(&self, turn: Timestamp, run: RunId) -> Result<Vec<(u8, u64)>, Error> {
+        const AHEAD: &str = "SELECT priority, COUNT(*) FROM runs WHERE owner IS NULL AND gate = 0 AND state = 'queued' \
+                             AND (turn < $1 OR (turn = $1 AND id < $2)) GROUP BY priority ORDER BY priority DESC";
+        let rows = self.fetch(AHEAD, args![turn.micros(), run.to_string()]).await?;
+        let count = |row: &Row| Ok((u8::try_from(row.int(0)?).unwrap_or_default(), row.int(1)?.unsigned_abs()));
+        rows.iter().map(count).collect()
+    }
+
     /// Counts runs by their states.
     ///
     /// # Errors

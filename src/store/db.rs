@@ -51,14 +51,14 @@ enum Cell {
 }
 
 /// Statements that take effect together.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Batch {
     statements: Vec<Statement>,
     /// Whether the text differs with the number of rows, so that keeping the prepared statement is of no use.
     varied: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Statement {
     One {
         sql: String,

@@ -19,6 +19,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (5, include_str!("../../migrations/0005_schedules.sql")),
     (6, include_str!("../../migrations/0006_turns.sql")),
     (7, include_str!("../../migrations/0007_triggers.sql")),
+    (8, include_str!("../../migrations/0008_approvals.sql")),
 ];
 
 const APPLIED: &str = "SELECT number, checksum FROM pipewright_migrations ORDER BY number";

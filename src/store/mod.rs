@@ -2,6 +2,7 @@
 //!
 //! The only room that knows SQL. `Store` is cheap to clone; a run's journal is written by its `JournalWriter`.
 
+mod approvals;
 mod blobs;
 mod budgets;
 mod cache;
@@ -35,6 +36,10 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use self::approvals::ApprovalFilter;
+pub use self::approvals::ApprovalRecord;
+pub use self::approvals::ApprovalState;
+pub use self::approvals::Vote;
 pub use self::budgets::BudgetRow;
 pub use self::claims::Claimed;
 pub use self::datasets::DatasetRecord;
@@ -57,6 +62,7 @@ pub use self::error::SealError;
 pub use self::firings::Ends;
 pub use self::firings::FileRow;
 pub use self::firings::NewFiring;
+pub use self::inbox::CHILD_TOLD;
 pub use self::inbox::Signal;
 pub use self::lease::Fence;
 pub use self::lease::Lease;

@@ -183,7 +183,7 @@ impl Store {
             }
             for decision in decisions {
                 let batch = self.carry_out(&decision, &waiters, &holders, now).await?;
-                match self.apply(batch).await? {
+                match self.apply_again(|| batch.clone()).await? {
                     Ok(()) => any = true,
                     // Somebody else decided at the same moment, and was faster: look again.
                     Err(error)
@@ -204,7 +204,6 @@ impl Store {
 
     /// Loads the first of those who wait in these scopes, and in the other scopes that they wait for, in their order; the
     /// numbers that are taken, and which runs hold them, the oldest first.
-    #[expect(clippy::type_complexity, reason = "three plain collections, used in one place")]
     async fn waiters(
         &self,
         mut open: Vec<String>,

@@ -9,6 +9,7 @@ use indexmap::IndexMap;
 use super::EffectState;
 use super::Error;
 use super::Fence;
+use super::approvals;
 use super::datasets::PUT_STREAM;
 use super::db::Arg;
 use super::db::Batch;
@@ -22,6 +23,8 @@ use super::queue::Record;
 use super::queue::Taken;
 use super::queue::locked;
 use super::runs::step_error_text;
+use crate::model::Ask;
+use crate::model::AskId;
 use crate::model::EffectId;
 use crate::model::Happened;
 use crate::model::RunEvent;
@@ -40,6 +43,8 @@ pub(super) struct Projection {
     next_log: i64,
     /// Effects whose end has not come.
     open: HashMap<StepPath, EffectId>,
+    /// Approvals without an answer.
+    asks: HashMap<StepPath, AskId>,
     /// The remote's ids of objects that such effects made.
     named: HashMap<EffectId, String>,
 }
@@ -63,6 +68,9 @@ pub(super) struct Chunk {
     cache: IndexMap<String, Vec<Arg>>,
     remote: Vec<Vec<Arg>>,
     taken: Vec<i64>,
+    asked: Vec<Vec<Arg>>,
+    /// Approvals that nobody decides on any more, each with when that was clear.
+    closed: Vec<(AskId, Timestamp)>,
     patch: Option<Patch>,
 }
 
@@ -108,8 +116,13 @@ impl Projection {
             // The numbers of a later owner are larger than all of an earlier one.
             next_log: fence.0.saturating_mul(1 << 32),
             open: open_effects.into_iter().collect(),
+            asks: HashMap::new(),
             named: HashMap::new(),
         }
+    }
+
+    pub(super) fn knows_asks(&mut self, asks: impl IntoIterator<Item = (StepPath, AskId)>) {
+        self.asks.extend(asks);
     }
 }
 
@@ -133,6 +146,8 @@ impl Chunk {
             cache: IndexMap::new(),
             remote: Vec::new(),
             taken: Vec::new(),
+            asked: Vec::new(),
+            closed: Vec::new(),
             patch: None,
         };
         let keep = lane.has_subscribers();
@@ -177,6 +192,7 @@ impl Chunk {
     }
 
     fn project(&mut self, event: &RunEvent, projection: &mut Projection, codec: &Codec) -> Result<(), Error> {
+        self.project_asks(event, &mut projection.asks);
         let open = &mut projection.open;
         match event {
             RunEvent::Intent { path, attempt, intent, at } => {
@@ -258,6 +274,40 @@ impl Chunk {
         Ok(())
     }
 
+    /// An approval begins with its event, and ends at the latest with its step run.
+    fn project_asks(&mut self, event: &RunEvent, asks: &mut HashMap<StepPath, AskId>) {
+        let at = event.at();
+        match event {
+            RunEvent::Asked { path, ask, .. } if *ask.kind == *Ask::APPROVAL => {
+                asks.insert(path.clone(), ask.id.clone());
+                self.asked.push(args![
+                    &*ask.id.0,
+                    self.lane.run.to_string(),
+                    path.to_string(),
+                    at.micros(),
+                    ask.lapse.as_ref().map(|lapse| lapse.at.micros()),
+                    self.last_seq,
+                ]);
+            }
+            _ if asks.is_empty() => {}
+            RunEvent::Succeeded { path, .. } | RunEvent::Failed { path, .. } | RunEvent::Round { path, .. } => {
+                self.closed.extend(asks.remove(path).map(|ask| (ask, at)));
+            }
+            // A whole step is canceled with all its items and rounds.
+            RunEvent::StepCanceled { path, .. } => {
+                let hit = |asker: &StepPath| {
+                    let item = path.item.is_none() || path.item == asker.item;
+                    asker.phase == path.phase && asker.step == path.step && item
+                };
+                self.closed.extend(asks.extract_if(|asker, _| hit(asker)).map(|(_, ask)| (ask, at)));
+            }
+            RunEvent::Finished { .. } | RunEvent::Retried { .. } => {
+                self.closed.extend(asks.drain().map(|(_, ask)| (ask, at)));
+            }
+            _ => {}
+        }
+    }
+
     /// Returns the beginning that this chunk tells of: a short run begins and ends within one.
     fn started_at(&self) -> Option<i64> {
         self.patch.as_ref().and_then(|patch| patch.started_at)
@@ -301,6 +351,12 @@ impl Chunk {
         }
         for row in &self.streams {
             batch.push(PUT_STREAM, row.clone());
+        }
+        for row in &self.asked {
+            batch.push(approvals::ASK, row.clone());
+        }
+        for (ask, at) in &self.closed {
+            batch.push(approvals::CLOSE, args![&*ask.0, at.micros()]);
         }
         for row in &self.remote {
             batch.push(CLAIM_REMOTE, row.clone());

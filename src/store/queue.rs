@@ -17,6 +17,7 @@ use super::Error;
 use super::Fence;
 use super::Store;
 use super::project::Projection;
+use crate::model::AskId;
 use crate::model::EffectId;
 use crate::model::RunEvent;
 use crate::model::RunId;
@@ -229,6 +230,11 @@ impl JournalWriter {
         }
     }
 
+    /// Tells which asks the journal leaves without an answer.
+    pub fn knows_asks(&self, asks: impl IntoIterator<Item = (StepPath, AskId)>) {
+        locked(&self.lane.projection).knows_asks(asks);
+    }
+
     /// Subscribes to the events that are committed from now on, with their numbers.
     ///
     /// The channel is unbounded: it holds no more than what this process itself has produced.
@@ -434,6 +440,7 @@ impl Record {
                     | RunEvent::Waiting { then: Some(value), .. }
                     | RunEvent::Finished { outputs: value, .. } => weight(value),
                     RunEvent::Intent { intent, .. } => weight(&intent.request),
+                    RunEvent::Asked { ask, .. } => weight(&ask.request),
                     RunEvent::Settled { verdict, .. } => match &**verdict {
                         crate::model::Verdict::Happened { output, .. } => weight(output),
                         _ => 0,

@@ -138,6 +138,14 @@ impl Store {
         rows.iter().map(|row| self.run_record(row)).collect()
     }
 
+    /// Returns the run that a trigger fired last.
+    pub async fn last_firing(&self, pipeline: &str, trigger: &str) -> Result<Option<RunRecord>, Error> {
+        let sql = format!("SELECT {COLUMNS} FROM runs WHERE pipeline = $1 AND slot LIKE $2 ORDER BY id DESC LIMIT 1");
+        // The id of a trigger holds no character that `LIKE` knows.
+        let rows = self.fetch(sql, args![pipeline, format!("{trigger}@%")]).await?;
+        rows.first().map(|row| self.run_record(row)).transpose()
+    }
+
     /// Keeps a version; repeating is harmless.
     pub async fn put_version(&self, version: &VersionRecord) -> Result<(), Error> {
         const PUT: &str = "INSERT INTO versions (id, pipeline, definition) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
@@ -200,7 +208,7 @@ pub(super) fn step_error_text(error: &StepError) -> String {
 }
 
 /// Returns the first and the last id with this beginning: a range that an index can answer, in every collation.
-fn ids_from_to(prefix: &str) -> Option<(String, String)> {
+pub(super) fn ids_from_to(prefix: &str) -> Option<(String, String)> {
     let prefix = prefix.trim().to_ascii_uppercase();
     if prefix.len() > 26 || !prefix.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return None;

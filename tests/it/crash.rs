@@ -26,6 +26,9 @@ use std::sync::Mutex;
 use std::time::Duration;
 use std::time::Instant;
 
+use pipewright::approval;
+use pipewright::approval::Ballot;
+use pipewright::approval::Standing;
 use pipewright::engine::Engine;
 use pipewright::engine::ExecuteOptions;
 use pipewright::engine::Execution;
@@ -37,7 +40,11 @@ use pipewright::http::ReqwestTransport;
 use pipewright::model::RunState;
 use pipewright::model::Value;
 use pipewright::node::Access;
+use pipewright::pipeline::Given;
+use pipewright::pipeline::Person;
 use pipewright::pipeline::compile_text;
+use pipewright::store::ApprovalFilter;
+use pipewright::store::ApprovalState;
 use pipewright::store::OpenOptions;
 use pipewright::store::RunFilter;
 use pipewright::store::Store;
@@ -298,6 +305,39 @@ fn without_a_key_or_a_question_a_lost_answer_holds() {
     assert!(kills >= 5, "{kills} kills");
 }
 
+/// A run asks a person between two writes. Whoever kills it when, the person is asked once, decides once, and is heard.
+#[test]
+fn a_person_is_asked_once_and_heard_wherever_the_process_dies() {
+    let mut kills = 0;
+    for kind in ["appended", "committed", "sending", "answered"] {
+        for number in 1..200 {
+            let (remote, url) = Remote::start(First::Answered, true, Duration::ZERO);
+            let folder = tempfile::tempdir().unwrap();
+            let post = |id: &str, needs: &str| {
+                format!(
+                    "  {id}: {{ needs: [{needs}], uses: http.request, with: {{ method: POST, url: \"{url}/orders\", json: {{ n: {id} }}, repeat: 1h, timeout: 200ms }} }}\n"
+                )
+            };
+            let text = format!(
+                "name: asks\nsteps:\n{}  review: {{ needs: [one], uses: approval.request, with: {{ expires: 1d, form: {{ note: {{ type: string }} }} }} }}\n{}outputs: {{ note: \"{{{{ steps.review.output.form.note }}}}\" }}\n",
+                post("one", ""),
+                post("two", "review"),
+            );
+            let die_at = format!("{kind}:{number}");
+            let (code, said) = child(folder.path(), &text, &die_at);
+            let killed = code.is_none();
+            let (code, said) = if killed { child(folder.path(), &text, "") } else { (code, said) };
+            kills += usize::from(killed);
+            assert_eq!((code, said.as_str()), (Some(0), "succeeded after 1 approval"), "killed at {die_at}");
+            assert_eq!(remote.made(), [r#"{"n":"one"}"#, r#"{"n":"two"}"#], "killed at {die_at}");
+            if !killed {
+                break;
+            }
+        }
+    }
+    assert!(kills >= 15, "{kills} kills");
+}
+
 /// Does nothing unless it is started by another test of this file.
 #[test]
 fn the_child_of_the_crash_tests() {
@@ -334,14 +374,44 @@ async fn drive(folder: &Path, text: &str, die_at: &str) -> String {
     let pipeline = pipeline.unwrap_or_else(|| panic!("{diagnostics:#?}"));
     let known = store.runs(&RunFilter::default()).await.unwrap();
     let run = match known.first() {
-        Some(run) if run.state == RunState::Succeeded => return "succeeded".to_owned(),
+        Some(run) if run.state == RunState::Succeeded => return succeeded(&store, text).await,
         Some(run) => run.id,
         None => engine.start(&pipeline, Value::map::<&str>([])).await.unwrap(),
     };
-    match engine.execute(run, pipeline, ExecuteOptions::default()).await.unwrap() {
-        Execution::Finished { state: RunState::Succeeded, .. } => "succeeded".to_owned(),
-        Execution::Waiting { in_doubt: true, .. } => "in doubt".to_owned(),
-        other => format!("{other:?}"),
+    let options = ExecuteOptions { foreground: !text.contains("approval"), ..ExecuteOptions::default() };
+    for _ in 0..3 {
+        match engine.execute(run, pipeline.clone(), options.clone()).await.unwrap() {
+            Execution::Finished { state: RunState::Succeeded, .. } => return succeeded(&store, text).await,
+            Execution::Waiting { in_doubt: true, .. } => return "in doubt".to_owned(),
+            Execution::Waiting { .. } => approve(&store).await,
+            other => return format!("{other:?}"),
+        }
+    }
+    "it waits for ever".to_owned()
+}
+
+/// Says what became of a run, and how often somebody was asked.
+async fn succeeded(store: &Store, text: &str) -> String {
+    if !text.contains("approval") {
+        return "succeeded".to_owned();
+    }
+    let all = store.approvals(&ApprovalFilter::default()).await.unwrap();
+    let approved = all.iter().all(|approval| approval.state == ApprovalState::Approved);
+    let [one] = all.as_slice() else { return format!("asked {} times", all.len()) };
+    let votes = store.votes(&one.id).await.unwrap();
+    let note = store.runs(&RunFilter::default()).await.unwrap()[0].outputs.to_string();
+    assert!(approved && votes.len() == 1 && note == r#"{"note":"fine"}"#, "{one:?} {votes:?} {note}");
+    "succeeded after 1 approval".to_owned()
+}
+
+async fn approve(store: &Store) {
+    let filter = ApprovalFilter { open: true, ..ApprovalFilter::default() };
+    for record in store.approvals(&filter).await.unwrap() {
+        let voter = Person { name: "anna".to_owned(), roles: Vec::new() };
+        let form = vec![("note".to_owned(), Given::Text("fine".to_owned()))];
+        let ballot = Ballot { voter, approves: true, comment: None, form };
+        let now = System::real().clock.now();
+        assert_eq!(approval::cast(store, record, &ballot, now).await.unwrap(), Standing::Approved);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The only integration target: a list of modules.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod approvals;
 mod auth;
 mod check;
 mod cli;

@@ -26,6 +26,7 @@ async fn every_example_runs() {
         match result {
             Ok(Outcome::Done(_) | Outcome::Created { .. }) => {}
             Ok(Outcome::Wait { .. }) => assert_eq!(what, "time.wait"),
+            Ok(Outcome::Ask { .. }) => assert_eq!(what, "approval.request"),
             Ok(Outcome::Child { pipeline, .. }) => assert_eq!(pipeline, "invoice"),
             Ok(Outcome::Read { .. } | Outcome::Later { .. }) => panic!("`{what}` reads no system"),
             Err(error) => panic!("the example of `{what}` fails: {}", error.text()),

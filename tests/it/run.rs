@@ -3,6 +3,7 @@
 //! The nodes of these tests do what a script says and note when they were called. Time stands still until somebody
 //! sleeps: an observer of the journal moves the clock to the moment that the run waits for.
 
+mod approvals;
 mod cases;
 mod children;
 mod effects;
@@ -14,6 +15,7 @@ mod requests;
 mod scheduler;
 mod time;
 mod triggers;
+mod why;
 mod worker;
 
 use std::collections::BTreeMap;

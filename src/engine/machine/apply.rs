@@ -47,6 +47,8 @@ impl Machine {
 
     fn apply_to_unit(&mut self, event: &RunEvent, key: UnitKey) {
         self.ensure_single(key);
+        // Whatever becomes of a step run, what it asked before is no longer asked.
+        self.drop_ask(key);
         let Some(unit) = self.unit_mut(key) else { return };
         match event {
             RunEvent::StepStarted { attempt, .. } => {
@@ -83,6 +85,20 @@ impl Machine {
             RunEvent::Waiting { until, then, .. } => {
                 unit.slept = true;
                 self.put_asleep(key, *until, then.clone());
+            }
+            RunEvent::Asked { attempt, at, ask, .. } => {
+                unit.attempt = *attempt;
+                unit.slept = true;
+                unit.rare().ask = Some((*at, ask.clone()));
+                self.put_asleep(key, ask.lapse.as_ref().map(|lapse| lapse.at), None);
+            }
+            RunEvent::Woken { .. } => {
+                if matches!(unit.state, UnitState::Asleep { .. }) {
+                    unit.state = UnitState::Ready;
+                    if self.started {
+                        self.make_ready(key);
+                    }
+                }
             }
             RunEvent::Round { output, until, path, .. } => {
                 unit.round = path.round.unwrap_or(1) + 1;

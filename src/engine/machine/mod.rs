@@ -5,6 +5,7 @@
 //! is held for a person) is found again by `resume`.
 
 mod apply;
+mod ask;
 mod phase;
 mod retry;
 mod state;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::model::Ask;
 use crate::model::EffectIntent;
 use crate::model::Phase;
 use crate::model::RunId;
@@ -82,6 +83,10 @@ pub(super) struct Rare {
     pub(super) previous: Option<Value>,
     /// The child run of a `pipeline.run`.
     pub(super) child: Option<RunId>,
+    /// Whether the child run was told something while it was executed here: it may fall asleep over it.
+    pub(super) roused: bool,
+    /// What it asks and has no answer to, and since when.
+    pub(super) ask: Option<(Timestamp, Box<Ask>)>,
     /// How often a person had it done again after it had succeeded: a new effect each time.
     pub(super) generation: u32,
     pub(super) doubt: Option<StepError>,

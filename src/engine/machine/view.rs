@@ -303,7 +303,7 @@ impl Machine {
         }
     }
 
-    fn unit(&self, key: UnitKey) -> Option<&super::state::Unit> {
+    pub(super) fn unit(&self, key: UnitKey) -> Option<&super::state::Unit> {
         if key.phase == Phase::Undo {
             return self.undo.units.get(&key);
         }

@@ -19,6 +19,8 @@ pub(super) struct ProjectFile {
     secrets: Option<Vec<SecretFile>>,
     /// Outside systems by name.
     connections: Option<BTreeMap<String, BTreeMap<String, Json>>>,
+    /// Who may be asked for approval, and in which roles, e.g. `anna: [editor]`.
+    people: Option<BTreeMap<String, Vec<String>>>,
     /// Working with a later version.
     server: Option<Json>,
     /// What one process does at the same time.

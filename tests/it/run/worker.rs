@@ -52,7 +52,10 @@ impl Stage {
             self.world.clock.advance(step);
             tokio::task::yield_now().await;
         }
-        panic!("run {run} is never {}", state.name());
+        let record = engine.parts().store.run(run).await;
+        let waits = engine.parts().store.requests_of(run).await;
+        let journal = engine.parts().store.journal(run).await;
+        panic!("run {run} is never {}: {record:?}\n{waits:?}\n{journal:#?}", state.name());
     }
 }
 

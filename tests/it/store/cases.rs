@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use pipewright::model::Ask;
+use pipewright::model::AskId;
 use pipewright::model::Blob;
 use pipewright::model::Dataset;
 use pipewright::model::Duration;
@@ -10,6 +12,7 @@ use pipewright::model::EffectId;
 use pipewright::model::EffectIntent;
 use pipewright::model::ErrorClass;
 use pipewright::model::Happened;
+use pipewright::model::Lapse;
 use pipewright::model::Phase;
 use pipewright::model::RunEvent;
 use pipewright::model::RunId;
@@ -23,6 +26,8 @@ use pipewright::model::VersionId;
 use pipewright::model::WriteKind;
 use pipewright::model::parse_json;
 use pipewright::node::LogLevel;
+use pipewright::store::ApprovalFilter;
+use pipewright::store::ApprovalState;
 use pipewright::store::EffectFilter;
 use pipewright::store::EffectState;
 use pipewright::store::Ends;
@@ -37,6 +42,7 @@ use pipewright::store::Request;
 use pipewright::store::RunFilter;
 use pipewright::store::Store;
 use pipewright::store::VersionRecord;
+use pipewright::store::Vote;
 use pipewright::store::WhenFull;
 use sqlx::AssertSqlSafe;
 use sqlx::Connection;
@@ -75,6 +81,11 @@ cases![
     effects_follow_the_journal,
     a_remote_object_settles_one_effect,
     a_signal_wakes_a_sleeping_run_and_is_not_lost,
+    an_approval_begins_with_its_event_and_ends_with_its_step,
+    a_vote_that_decides_wakes_the_run_and_those_above_it,
+    a_vote_counts_only_on_what_was_read,
+    of_a_vote_and_the_expiry_one_wins,
+    signals_to_a_family_from_many_sides_all_arrive,
     the_cache_forgets_what_has_expired,
     log_lines_keep_their_order_over_owners,
     large_outputs_become_blobs,
@@ -563,6 +574,168 @@ async fn a_signal_wakes_a_sleeping_run_and_is_not_lost(ground: Ground) {
     let numbers: BTreeSet<i64> = store.inbox(run.id).await.unwrap().iter().map(|signal| signal.number).collect();
     assert_eq!(numbers.len(), 10);
     assert!(numbers.iter().all(|number| *number > signals[1].number));
+}
+
+fn asks(id: &str, step: &str, expires: Option<Timestamp>) -> Record {
+    let lapse = expires.map(|at| Lapse { at, answer: Err(*failure()) });
+    let request = Value::map([("show", Value::from("key-1").tainted())]);
+    let ask = Ask { id: AskId(id.into()), kind: Ask::APPROVAL.into(), request, reason: "waits".into(), lapse };
+    Record::Event(RunEvent::Asked { path: path(step), attempt: 1, at: NOW, ask: Box::new(ask) })
+}
+
+fn vote(person: &str, approves: bool, at: Timestamp) -> Vote {
+    let form = Value::map([("pin", Value::from("1234").tainted())]);
+    Vote { person: person.to_owned(), approves, comment: Some("well".to_owned()), form, at }
+}
+
+const ASK_1: &str = "01HF7YAT000000000000000001";
+const ASK_2: &str = "01HF7YAT000000000000000002";
+
+async fn an_approval_begins_with_its_event_and_ends_with_its_step(ground: Ground) {
+    let store = ground.open().await;
+    let (run, fence) = claimed(&store, 1).await;
+    let writer = store.writer(run.id, fence, 1, []);
+    writer.append([asks(ASK_1, "review[1]", None), asks(ASK_2, "review[2]", Some(NOW))]);
+    writer.commit().await.unwrap();
+    let open = ApprovalFilter { open: true, ..ApprovalFilter::default() };
+    assert_eq!(store.open_approvals().await.unwrap(), 2);
+    let found = store.approvals(&open).await.unwrap();
+    let of: Vec<_> = found.iter().map(|it| (&*it.id.0, it.path.to_string(), it.expires_at, it.run)).collect();
+    assert_eq!(of, [(ASK_1, "review[1]".to_owned(), None, run.id), (ASK_2, "review[2]".to_owned(), Some(NOW), run.id)]);
+    assert_eq!(found[0].ask.as_ref().unwrap().request.get("show"), Some(&Value::from("key-1").tainted()));
+    let prefix = ApprovalFilter { id_prefix: Some(ASK_2.to_lowercase()), ..ApprovalFilter::default() };
+    assert_eq!(store.approvals(&prefix).await.unwrap().len(), 1);
+    // A worker that takes the run over knows of what its journal asks.
+    assert!(store.release(run.id, fence).await.unwrap());
+    let fence = store.claim(run.id, "worker-2").await.unwrap().unwrap();
+    let writer = store.writer(run.id, fence, 3, []);
+    writer.knows_asks(found.iter().map(|it| (it.path.clone(), it.id.clone())));
+    writer.append([succeeded("review[1]", Value::Null)]);
+    writer.commit().await.unwrap();
+    assert_eq!(store.open_approvals().await.unwrap(), 1);
+    // The whole step is canceled, with its items.
+    writer.append([Record::Event(RunEvent::StepCanceled { path: path("review"), at: NOW })]);
+    writer.commit().await.unwrap();
+    let all = store.approvals(&ApprovalFilter { run: Some(run.id), ..ApprovalFilter::default() }).await.unwrap();
+    assert!(all.iter().all(|it| it.state == ApprovalState::Canceled && it.ended_at == Some(NOW)), "{all:?}");
+}
+
+async fn a_vote_that_decides_wakes_the_run_and_those_above_it(ground: Ground) {
+    let store = ground.open().await;
+    let parked = || Record::Event(RunEvent::Parked { at: NOW, until: None, reason: "approval".into() });
+    let (top, fence) = claimed(&store, 1).await;
+    let writer = store.writer(top.id, fence, 1, []);
+    writer.append([parked()]);
+    writer.commit().await.unwrap();
+    let middle = NewRun { parent: Some((top.id, path("call"))), ..new_run(run_id(2)) };
+    let child = NewRun { parent: Some((middle.id, path("call"))), ..new_run(run_id(3)) };
+    for run in [&middle, &child] {
+        assert!(store.create_run(run).await.unwrap());
+    }
+    let fence = store.claim(child.id, "worker").await.unwrap().unwrap();
+    let writer = store.writer(child.id, fence, 1, []);
+    writer.append([asks(ASK_1, "review", None), parked()]);
+    writer.commit().await.unwrap();
+    let record = store.approval(&AskId(ASK_1.into())).await.unwrap().unwrap();
+    // One that does not decide wakes nobody.
+    assert!(store.vote(&record, &vote("anna", true, NOW), None).await.unwrap());
+    assert!(store.inbox(child.id).await.unwrap().is_empty());
+    let record = store.approval(&record.id).await.unwrap().unwrap();
+    let answer = Ask::answered(&record.id, &Ok(Value::from("yes")));
+    let decision = Some((ApprovalState::Approved, &answer));
+    assert!(store.vote(&record, &vote("bob", true, NOW), decision).await.unwrap());
+    let inbox = store.inbox(child.id).await.unwrap();
+    assert_eq!((inbox.len(), inbox[0].kind.as_str(), &inbox[0].payload), (1, Ask::ANSWERED, &answer));
+    for (run, child) in [(top.id, middle.id), (middle.id, child.id)] {
+        let inbox = store.inbox(run).await.unwrap();
+        assert_eq!(inbox.len(), 1);
+        assert_eq!(inbox[0].payload.to_string(), format!("{{\"run\":\"{child}\"}}"));
+        assert_eq!(store.run(run).await.unwrap().unwrap().state, RunState::Queued);
+    }
+    let votes = store.votes(&record.id).await.unwrap();
+    assert_eq!(votes, [vote("anna", true, NOW), vote("bob", true, NOW)]);
+    let record = store.approval(&record.id).await.unwrap().unwrap();
+    assert_eq!((record.state, record.ended_at), (ApprovalState::Approved, Some(NOW)));
+    assert!(!store.vote(&record, &vote("cleo", false, NOW), None).await.unwrap(), "it is decided");
+}
+
+async fn a_vote_counts_only_on_what_was_read(ground: Ground) {
+    let store = ground.open().await;
+    let (run, fence) = claimed(&store, 1).await;
+    let writer = store.writer(run.id, fence, 1, []);
+    writer.append([asks(ASK_1, "review", Some(NOW.plus(Duration::from_secs(1))))]);
+    writer.commit().await.unwrap();
+    let seen = store.approval(&AskId(ASK_1.into())).await.unwrap().unwrap();
+    let answer = Ask::answered(&seen.id, &Ok(Value::Null));
+    let decision = Some((ApprovalState::Approved, &answer));
+    assert!(store.vote(&seen, &vote("anna", false, NOW), None).await.unwrap());
+    assert!(!store.vote(&seen, &vote("bob", true, NOW), decision).await.unwrap(), "anna was not seen");
+    assert!(store.inbox(run.id).await.unwrap().is_empty());
+    assert_eq!(store.votes(&seen.id).await.unwrap().len(), 1);
+    let seen = store.approval(&seen.id).await.unwrap().unwrap();
+    let late = NOW.plus(Duration::from_secs(1));
+    assert!(!store.vote(&seen, &vote("bob", true, late), decision).await.unwrap(), "it is too late");
+    assert!(store.vote(&seen, &vote("anna", true, NOW), decision).await.unwrap());
+    assert_eq!(store.votes(&seen.id).await.unwrap(), [vote("anna", true, NOW)], "her last word counts");
+}
+
+async fn of_a_vote_and_the_expiry_one_wins(ground: Ground) {
+    let store = ground.open().await;
+    let (run, fence) = claimed(&store, 1).await;
+    let expires = NOW.plus(Duration::from_secs(1));
+    for round in 0..20 {
+        let id = format!("01HF7YAT0000000000000001{round:02}");
+        let writer = store.writer(run.id, fence, round + 1, []);
+        writer.append([asks(&id, "review", Some(expires))]);
+        writer.commit().await.unwrap();
+        let seen = store.approval(&AskId(id.as_str().into())).await.unwrap().unwrap();
+        let answer = Ask::answered(&seen.id, &Ok(Value::Null));
+        let signals = store.inbox(run.id).await.unwrap().len();
+        let cast = vote("anna", true, NOW);
+        let (voted, lapsed) = tokio::join!(
+            store.vote(&seen, &cast, Some((ApprovalState::Approved, &answer))),
+            store.lapse(&seen.id, run.id, fence, expires),
+        );
+        let (voted, lapsed) = (voted.unwrap(), lapsed.unwrap());
+        assert!(voted != lapsed, "round {round}: voted {voted}, lapsed {lapsed}");
+        assert_eq!(store.inbox(run.id).await.unwrap().len() - signals, usize::from(voted));
+        // Asked again, after a crash say, it is the same.
+        assert_eq!(store.lapse(&seen.id, run.id, fence, expires).await.unwrap(), lapsed);
+        let state = store.approval(&seen.id).await.unwrap().unwrap().state;
+        assert_eq!(state, if voted { ApprovalState::Approved } else { ApprovalState::Expired });
+    }
+    // A worker that lost the run ends nothing.
+    let writer = store.writer(run.id, fence, 21, []);
+    writer.append([asks(ASK_1, "review", Some(expires))]);
+    writer.commit().await.unwrap();
+    assert!(!store.lapse(&AskId(ASK_1.into()), run.id, Fence(fence.0 - 1), expires).await.unwrap());
+    assert_eq!(store.open_approvals().await.unwrap(), 1);
+}
+
+async fn signals_to_a_family_from_many_sides_all_arrive(ground: Ground) {
+    let store = ground.open().await;
+    let top = new_run(run_id(5));
+    // Some ids are before their parent's, some behind.
+    let children: Vec<_> = (1..9)
+        .map(|number| NewRun {
+            parent: Some((top.id, path("call"))),
+            ..new_run(run_id(number + u128::from(number > 4)))
+        })
+        .collect();
+    for run in std::iter::once(&top).chain(&children) {
+        assert!(store.create_run(run).await.unwrap());
+    }
+    let sends = (0..80).map(|number: usize| {
+        let (store, run) = (store.clone(), children[number % children.len()].id);
+        tokio::spawn(async move { store.inbox_send(run, "ping", &Value::Null, NOW).await })
+    });
+    for send in sends.collect::<Vec<_>>() {
+        assert!(send.await.unwrap().unwrap());
+    }
+    assert_eq!(store.inbox(top.id).await.unwrap().len(), 80);
+    for child in &children {
+        assert_eq!(store.inbox(child.id).await.unwrap().len(), 10);
+    }
 }
 
 async fn the_cache_forgets_what_has_expired(ground: Ground) {

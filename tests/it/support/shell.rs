@@ -42,6 +42,7 @@ impl Shell {
         for name in ["PIPEWRIGHT_LOG", "PIPEWRIGHT_MASTER_KEY", "NO_COLOR", "COMPLETE", "COLUMNS"] {
             command.env_remove(name);
         }
+        command.env("PIPEWRIGHT_AS", "ada");
         command
     }
 
