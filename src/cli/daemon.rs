@@ -21,6 +21,8 @@ use super::validate::open_project;
 use crate::app::App;
 use crate::app::Fault;
 use crate::daemon::bell::Bell;
+use crate::daemon::invariant::Inspector;
+use crate::daemon::keeper::Keeper;
 use crate::daemon::metrics::Metrics;
 use crate::daemon::page;
 use crate::daemon::page::Page;
@@ -71,11 +73,15 @@ impl Daemon {
         let (reloader, mut generations) = Reloader::open(ground, app.engine.parts().system.clone()).await;
         let of = |generation: &Generation| Arc::new(generation.pipelines.values().cloned().collect::<Vec<_>>());
         let (activate, mut active) = watch::channel(of(&generations.borrow()));
+        let kept = |generation: &Generation| Arc::new(generation.project.retention.clone());
+        let (retain, retention) = watch::channel(kept(&generations.borrow()));
         // The first set is news to the scheduler, too.
         active.mark_changed();
         let following = AbortOnDropHandle::new(tokio::spawn(async move {
             while generations.changed().await.is_ok() {
-                activate.send_replace(of(&generations.borrow_and_update()));
+                let generation = generations.borrow_and_update().clone();
+                activate.send_replace(of(&generation));
+                retain.send_replace(kept(&generation));
             }
         }));
         let scheduler = Scheduler {
@@ -85,18 +91,31 @@ impl Daemon {
             metrics: metrics.clone(),
             stop: stop.clone(),
         };
+        let system = app.engine.parts().system.clone();
+        let (active, most) = (scheduler.active.clone(), self.runs.max(1));
+        let keeper = Keeper::new(store.clone(), system.clone(), active, retention, metrics.clone(), stop.clone());
+        let inspector = Inspector {
+            store: store.clone(),
+            system,
+            active: scheduler.active.clone(),
+            metrics: metrics.clone(),
+            most,
+            stop: stop.clone(),
+        };
         let worker = Worker {
             engine: app.engine.clone(),
             registry: app.registry.clone(),
             active: scheduler.active.clone(),
             bell,
             metrics,
-            most: self.runs.max(1),
+            most,
             stop: stop.clone(),
             drain: self.drain_timeout,
         };
         let mut scheduling = tokio::spawn(scheduler.run());
         let mut working = tokio::spawn(worker.work());
+        let mut keeping = tokio::spawn(keeper.keep());
+        let mut inspecting = tokio::spawn(inspector.inspect());
         ready.store(true, Relaxed);
         supervisor::ready();
         let watchdog = supervisor::watch();
@@ -107,6 +126,8 @@ impl Daemon {
                 // A daemon without one of them would look alive and do nothing: whoever supervises it starts another.
                 _ = &mut scheduling => return Err(Fault::Other(anyhow::anyhow!("the scheduler broke"))),
                 _ = &mut working => return Err(Fault::Other(anyhow::anyhow!("the worker broke"))),
+                _ = &mut keeping => return Err(Fault::Other(anyhow::anyhow!("the housekeeper broke"))),
+                _ = &mut inspecting => return Err(Fault::Other(anyhow::anyhow!("the inspector broke"))),
                 () = hang_ups.next() => {
                     supervisor::reloading();
                     reloader.reload_now().await;
@@ -120,7 +141,7 @@ impl Daemon {
         stop.cancel();
         drop((reloader, following));
         // What it is just writing is written.
-        let _ = scheduling.await;
+        let _ = tokio::join!(scheduling, keeping, inspecting);
         let left = tokio::select! {
             left = &mut working => left.unwrap_or_default(),
             () = interrupts.next() => return Ok(Exit::Interrupted),

@@ -4,6 +4,7 @@
 //! is in doubt or waits for a person, 4 a plan no longer holds, 130 stopped by Ctrl-C.
 
 mod auth;
+mod backfill;
 mod complete;
 mod connectors;
 mod daemon;
@@ -15,6 +16,7 @@ mod interrupts;
 mod nodes;
 mod print;
 mod progress;
+mod prune;
 mod run;
 mod runs;
 mod sandbox;
@@ -101,6 +103,8 @@ enum Command {
     /// List what is due when, and look ahead.
     #[command(subcommand)]
     Schedules(schedules::Schedules),
+    /// Make up for slots of a schedule that have no run.
+    Backfill(backfill::Arguments),
     /// List writes to the outside world, and settle those in doubt.
     #[command(subcommand)]
     Effects(effects::Effects),
@@ -227,6 +231,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Status(command) => command.execute(&global).await,
         Command::Runs(command) => command.execute(&global).await,
         Command::Schedules(command) => command.execute(&global).await,
+        Command::Backfill(command) => command.execute(&global).await,
         Command::Effects(command) => command.execute(&global).await,
         Command::Secrets(command) => command.execute(&global).await,
         Command::Auth(command) => command.execute(&global).await,

@@ -13,8 +13,9 @@ use super::validate::load_all;
 use super::validate::load_definition;
 use super::validate::open_project;
 use crate::app::Fault;
+use crate::daemon::invariant::Standing;
+use crate::daemon::invariant::standing;
 use crate::diag::did_you_mean;
-use crate::model::Duration;
 use crate::model::Timestamp;
 use crate::model::Value;
 use crate::pipeline::Pipeline;
@@ -71,9 +72,6 @@ pub(super) enum Schedules {
         trigger: Option<String>,
     },
 }
-
-/// A slot that is due for longer than this and was not decided on is late.
-const LATE: Duration = Duration::from_secs(120);
 
 /// How many times that are passed over are shown between two firings.
 const SHOWN: usize = 5;
@@ -147,21 +145,16 @@ async fn doctor(global: &Global) -> Result<Exit, Fault> {
     for Timed { pipeline, trigger, schedule, .. } in timed(&pipelines) {
         let row = rows.iter().find(|row| row.pipeline == pipeline && row.trigger == *trigger.id);
         known.push((pipeline, &*trigger.id));
-        let next = |from| schedule.next_after(from);
-        let (well, words) = match row {
-            _ if !trigger.enabled => (true, "off: its file says `enabled: false`".to_owned()),
-            Some(row) if row.disabled => (true, "off: `pipewright schedules enable` switches it on".to_owned()),
-            None if next(now).is_none() => (true, "never due again".to_owned()),
-            None => (daemon, "no daemon has looked at it yet".to_owned()),
-            Some(row) => match next(row.seen) {
-                None => (true, "never due again".to_owned()),
-                Some(slot) if now.since(slot.due) > LATE => {
-                    let why =
-                        if daemon { "the daemon has not decided on it" } else { "no daemon works on this project" };
-                    (false, format!("late: {} was due {} ago; {why}", slot.logical, print::length(now.since(slot.due))))
-                }
-                Some(slot) => (true, format!("next {} ({})", slot.local, slot.logical)),
-            },
+        let (well, words) = match standing(trigger, &schedule, row, now) {
+            Standing::OffInFile => (true, "off: its file says `enabled: false`".to_owned()),
+            Standing::SwitchedOff => (true, "off: `pipewright schedules enable` switches it on".to_owned()),
+            Standing::Over => (true, "never due again".to_owned()),
+            Standing::Unmet => (daemon, "no daemon has looked at it yet".to_owned()),
+            Standing::Late(slot, by) => {
+                let why = if daemon { "the daemon has not decided on it" } else { "no daemon works on this project" };
+                (false, format!("late: {} was due {} ago; {why}", slot.logical, print::length(by)))
+            }
+            Standing::Next(slot) => (true, format!("next {} ({})", slot.local, slot.logical)),
         };
         ill |= !well;
         print::line(&format!("{} {pipeline}: {}: {words}", if well { "✓" } else { "✗" }, trigger.id));

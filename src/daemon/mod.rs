@@ -1,5 +1,5 @@
 //! The long-running loops: the reloader keeps what is active, the scheduler fires it, the worker executes what the queue has,
-//! the bell wakes them, the page tells how it goes.
+//! the bell wakes them, the keeper removes what is no longer kept, the inspector looks whether all is well, the page tells it.
 //!
 //! ```text
 //! files ──> Reloader ──> Scheduler ──fire──> store (queue) ──claim──> Worker ──execute──> engine
@@ -8,7 +8,10 @@
 //!                                               └──────── Bell ────────┘
 //! ```
 
+pub mod backfill;
 pub mod bell;
+pub mod invariant;
+pub mod keeper;
 pub mod metrics;
 pub mod page;
 pub mod reload;

@@ -5,7 +5,6 @@
 //! one that dies in between, do no harm. Why nobody looked does not matter: `missed` of the trigger decides.
 
 use std::collections::HashMap;
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -38,6 +37,9 @@ const LOOK: Duration = Duration::from_secs(60);
 /// Wait so long after a fault of the store before asking it again.
 const REST: Duration = Duration::from_secs(1);
 
+/// A version is put into the store again after so long: housekeeping removes what nothing has needed for a day.
+const KEPT: Duration = Duration::from_secs(3_600);
+
 /// The pipelines whose triggers fire.
 pub type Active = Arc<Vec<Arc<Pipeline>>>;
 
@@ -66,8 +68,8 @@ struct Armed {
 #[derive(Debug, Default)]
 struct State {
     armed: Vec<Armed>,
-    /// Versions that the store keeps already.
-    kept: HashSet<VersionId>,
+    /// Versions that the store keeps, and when they were put there last.
+    kept: HashMap<VersionId, Timestamp>,
 }
 
 /// What a turn has to write.
@@ -186,53 +188,30 @@ impl Scheduler {
 
     fn fire(&self, pipeline: &Arc<Pipeline>, trigger: &Trigger, slot: &Slot, firing: &mut Firing) {
         let (name, id) = (&*pipeline.name, &*trigger.id);
-        let run =
-            self.inputs(trigger, slot).and_then(|inputs| check_values(pipeline, inputs).map_err(|all| all.join("; ")));
-        let run = run.and_then(|inputs| {
-            let run = self.engine.row(pipeline, inputs).map_err(|error| error.to_string())?;
-            Ok(NewRun { slot: Some(slot.key(id)), ..run })
-        });
-        match run {
+        match run_of_slot(&self.engine, pipeline, trigger, slot) {
             Ok(run) => {
                 tracing::info!(run = %run.id, pipeline = name, trigger = id, slot = %slot.logical, "a schedule fires");
                 self.metrics.fired.fetch_add(1, Relaxed);
                 firing.runs.push(run);
             }
             Err(reason) => {
-                let reason = self.engine.parts().secrets.mask(reason);
                 tracing::error!(pipeline = name, trigger = id, slot = %slot.logical, reason, "a schedule cannot fire");
                 self.metrics.not_fired.fetch_add(1, Relaxed);
             }
         }
     }
 
-    fn inputs(&self, trigger: &Trigger, slot: &Slot) -> Result<Value, String> {
-        let parts = self.engine.parts();
-        let event = Value::map([
-            ("kind", Value::from(trigger.kind.name())),
-            ("trigger", Value::from(&*trigger.id)),
-            ("slot", Value::Time(slot.logical)),
-            ("local", Value::from(slot.local.to_string())),
-        ]);
-        let run = Value::map([("slot", Value::Time(slot.logical))]);
-        let scope = Scope {
-            lookup: Arc::new(SecretsOnly(parts.secrets.clone())),
-            globals: Arc::default(),
-            locals: vec![("event", event), ("run", run)],
-            now: parts.system.clock.now(),
-        };
-        trigger.inputs.eval(&scope).map_err(|error| error.message)
-    }
-
     async fn write(&self, state: &mut State, firing: &Firing) -> Result<(), Error> {
         if firing.progress.is_empty() {
             return Ok(());
         }
+        let now = self.engine.parts().system.clock.now();
         for armed in &state.armed {
             let version = &armed.pipeline.version;
-            if firing.runs.iter().any(|run| run.version == *version) && !state.kept.contains(version) {
+            let fresh = state.kept.get(version).is_some_and(|put| now.since(*put) < KEPT);
+            if firing.runs.iter().any(|run| run.version == *version) && !fresh {
                 self.engine.keep_version(&armed.pipeline).await?;
-                state.kept.insert(version.clone());
+                state.kept.insert(version.clone(), now);
             }
         }
         self.engine.parts().store.fire(&firing.runs, &firing.progress).await?;
@@ -241,6 +220,39 @@ impl Scheduler {
         }
         Ok(())
     }
+}
+
+/// Makes the row of a slot's run, which nobody has stored yet.
+///
+/// # Errors
+/// Why its inputs cannot be made, without secrets.
+pub(super) fn run_of_slot(
+    engine: &Engine,
+    pipeline: &Pipeline,
+    trigger: &Trigger,
+    slot: &Slot,
+) -> Result<NewRun, String> {
+    let parts = engine.parts();
+    let event = Value::map([
+        ("kind", Value::from(trigger.kind.name())),
+        ("trigger", Value::from(&*trigger.id)),
+        ("slot", Value::Time(slot.logical)),
+        ("local", Value::from(slot.local.to_string())),
+    ]);
+    let run = Value::map([("slot", Value::Time(slot.logical))]);
+    let scope = Scope {
+        lookup: Arc::new(SecretsOnly(parts.secrets.clone())),
+        globals: Arc::default(),
+        locals: vec![("event", event), ("run", run)],
+        now: parts.system.clock.now(),
+    };
+    let row = || {
+        let inputs = trigger.inputs.eval(&scope).map_err(|error| error.message)?;
+        let inputs = check_values(pipeline, inputs).map_err(|all| all.join("; "))?;
+        engine.row(pipeline, inputs).map_err(|error| error.to_string())
+    };
+    let run = row().map_err(|reason| parts.secrets.mask(reason))?;
+    Ok(NewRun { slot: Some(slot.key(&trigger.id)), ..run })
 }
 
 /// Says which triggers nothing fires yet: whoever wrote them waits for them.

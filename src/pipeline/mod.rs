@@ -21,6 +21,7 @@ mod pipeline;
 mod project;
 mod prompts;
 mod read;
+mod retention;
 mod schema;
 mod sealing;
 mod shapes;
@@ -52,6 +53,8 @@ pub use self::known::Knowledge;
 pub use self::project::Project;
 pub use self::project::ProjectConnection;
 pub use self::project::SecretPlace;
+pub use self::retention::Keep;
+pub use self::retention::Retention;
 pub use self::schema::FileKind;
 pub use self::schema::schema;
 

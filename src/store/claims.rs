@@ -97,6 +97,19 @@ impl Store {
             .collect()
     }
 
+    /// Lists some of the runs that nobody holds and that could have gone on at a moment, with their leases.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn left_lying(&self, since: Timestamp) -> Result<Vec<(RunId, Lease)>, Error> {
+        const LYING: &str = "SELECT id, fence, beat FROM runs WHERE owner IS NULL AND parent_run IS NULL AND \
+                             ((state = 'queued' AND created_at <= $1) OR (state = 'waiting' AND waiting_until <= $1)) \
+                             LIMIT 100";
+        let rows = self.fetch(LYING, args![since.micros()]).await?;
+        let lease = |row: &Row| Ok(Lease { owner: None, fence: Fence(row.int(1)?), beat: row.int(2)? });
+        rows.iter().map(|row| Ok((row.parsed(0)?, lease(row)?))).collect()
+    }
+
     /// Counts runs by their states.
     ///
     /// # Errors

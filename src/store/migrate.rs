@@ -17,6 +17,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (3, include_str!("../../migrations/0003_connections.sql")),
     (4, include_str!("../../migrations/0004_queue.sql")),
     (5, include_str!("../../migrations/0005_schedules.sql")),
+    (10, include_str!("../../migrations/0010_keep.sql")),
 ];
 
 const APPLIED: &str = "SELECT number, checksum FROM pipewright_migrations ORDER BY number";
@@ -56,6 +57,8 @@ pub(super) async fn sqlite(connection: &mut SqliteConnection, place: &Place, rea
     if read_only {
         return Err(Error::ReadOnly { place: place.name().to_owned() });
     }
+    // Of a new file only: pages that are no longer needed can be given back then, a few at a time.
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL").await.map_err(|error| place.error(error))?;
     switch_to_log(connection, place).await?;
     let result = apply_sqlite(connection, place).await;
     if result.is_err() {

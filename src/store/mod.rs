@@ -13,8 +13,10 @@ mod effects;
 mod encode;
 mod error;
 pub mod external;
+mod garbage;
 mod inbox;
 mod journal;
+mod keep;
 mod lease;
 mod logs;
 mod migrate;
@@ -23,6 +25,7 @@ mod queue;
 mod runs;
 mod schedules;
 mod tokens;
+mod upkeep;
 mod vault;
 mod world;
 mod writer;
@@ -47,7 +50,10 @@ pub use self::error::Cause;
 pub use self::error::Error;
 use self::error::Place;
 pub use self::error::SealError;
+pub use self::garbage::Garbage;
 pub use self::inbox::Signal;
+pub use self::keep::Belonging;
+pub use self::keep::Ended;
 pub use self::lease::Fence;
 pub use self::lease::Lease;
 pub use self::logs::LogLine;
@@ -63,6 +69,8 @@ pub use self::schedules::Progress;
 pub use self::schedules::ScheduleRow;
 pub use self::tokens::TokenRow;
 pub use self::tokens::TokenState;
+pub use self::upkeep::Size;
+pub use self::upkeep::Tended;
 use crate::model::Duration;
 use crate::model::Value;
 
@@ -141,6 +149,10 @@ impl Store {
 
     async fn fetch(&self, sql: impl Into<String>, args: Vec<Arg>) -> Result<Vec<Row>, Error> {
         self.0.shared.db.fetch(sql, args).await.map_err(|error| self.0.shared.place.error(error))
+    }
+
+    async fn fetch_varied(&self, sql: String) -> Result<Vec<Row>, Error> {
+        self.0.shared.db.fetch_varied(sql).await.map_err(|error| self.0.shared.place.error(error))
     }
 
     async fn fetch_write(&self, sql: &'static str, args: Vec<Arg>) -> Result<Vec<Row>, Error> {

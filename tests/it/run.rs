@@ -6,6 +6,7 @@
 mod cases;
 mod children;
 mod effects;
+mod keeper;
 mod operations;
 mod rehearsal;
 mod requests;
