@@ -27,6 +27,7 @@ use crate::pipeline::Trigger;
 use crate::pipeline::compile_definition;
 use crate::schedule::Schedule;
 use crate::schedule::Slot;
+use crate::store::NewRun;
 use crate::store::RunRecord;
 
 /// More slots than this are not made up for at once.
@@ -174,7 +175,7 @@ impl Backfill<'_> {
         let mut any = false;
         while state.open.len() < self.parallel && !self.stop.is_cancelled() {
             let Some(slot) = state.missing.pop_front() else { break };
-            let run = match run_of_slot(self.engine, self.pipeline, self.trigger, &slot) {
+            let made = match run_of_slot(self.engine, self.pipeline, self.trigger, &slot) {
                 Ok(run) => run,
                 Err(why) => {
                     state.outcome.failed += 1;
@@ -182,7 +183,9 @@ impl Backfill<'_> {
                     continue;
                 }
             };
+            let run = NewRun { started_by: Some("backfill".into()), ..made };
             if store.create_run(&run).await? {
+                self.engine.admit(&run.requests).await?;
                 tell(Told::Made { slot: slot.logical, run: run.id });
                 state.open.push((run.id, slot.logical));
                 any = true;

@@ -216,6 +216,8 @@ impl Scheduler {
         }
         self.engine.parts().store.fire(&firing.runs, &firing.progress).await?;
         if !firing.runs.is_empty() {
+            let requests: Vec<_> = firing.runs.iter().flat_map(|run| run.requests.clone()).collect();
+            self.engine.admit(&requests).await?;
             self.bell.ring();
         }
         Ok(())

@@ -96,6 +96,7 @@ impl Worker {
                     }
                 }
                 () = Bell::rung(&mut rung) => {}
+                () = self.engine.granted() => {}
                 () = clock.sleep_until(until) => {}
                 () = self.stop.cancelled() => {}
             }
@@ -114,6 +115,7 @@ impl Worker {
         if state.watched.is_none_or(|last| now.micros().saturating_sub(last.micros()) >= WATCH.micros()) {
             state.watched = Some(now);
             self.watch(state, now).await?;
+            self.engine.tidy_permits().await?;
         }
         let room = self.most.saturating_sub(state.running.len());
         if room == 0 {
@@ -123,7 +125,7 @@ impl Worker {
         let full = claimed.len() == room;
         for one in claimed {
             self.metrics.late(clock.now().since(one.due));
-            self.start(state, one.run, &one.version).await?;
+            self.start(state, one.run.id, &one.run.version).await?;
         }
         Ok(full)
     }

@@ -123,6 +123,9 @@ mod tests {
             slot: None,
             priority: 5,
             parent: None,
+            spread: false,
+            started_by: None,
+            requests: Vec::new(),
             created_at: SENT,
         };
         assert!(store.create_run(&run).await.unwrap());

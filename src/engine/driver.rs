@@ -1,5 +1,6 @@
 //! The loop of one run: takes tasks from the machine, does them, tells it what came of them, journals its events.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -10,6 +11,7 @@ use super::Engine;
 use super::Error;
 use super::ExecuteOptions;
 use super::Execution;
+use super::Held;
 use super::Machine;
 use super::Parts;
 use super::SecretSource;
@@ -17,6 +19,7 @@ use super::Signal;
 use super::UnitKey;
 use super::finish::Done;
 use super::journal::Journal;
+use super::permits::Permits;
 use super::scope::Published;
 use crate::model::Duration;
 use crate::model::ErrorClass;
@@ -32,6 +35,7 @@ use crate::pipeline::Durability;
 use crate::pipeline::Pipeline;
 use crate::store::Fence;
 use crate::store::Record;
+use crate::store::Request;
 use crate::template::Scope;
 
 /// After this long without a changed beat an observer may take a run over.
@@ -39,7 +43,7 @@ pub const LEASE: Duration = Duration::from_secs(15);
 /// How often the owner of a run changes its beat.
 const BEAT: Duration = Duration::from_secs(4);
 /// How often a waiting run looks for signals of other processes.
-const INBOX: Duration = Duration::from_millis(500);
+pub(super) const INBOX: Duration = Duration::from_millis(500);
 /// A wait longer than this parks a run that is not waited for.
 const PARK: Duration = Duration::from_secs(60);
 /// How many steps run in one go before the journal and other tasks get their turn.
@@ -78,6 +82,12 @@ pub(super) struct Driver {
     /// When all must have ended, asleep or not.
     pub(super) deadline: Option<Timestamp>,
     pub(super) failure: Option<Error>,
+    /// Whether signals waited when the run was taken.
+    pub(super) signaled: bool,
+    /// What the run must hold before it begins.
+    pub(super) gates: Vec<Request>,
+    /// What step runs hold: locks, and a place among the steps of this process.
+    pub(super) permits: HashMap<UnitKey, Permits>,
 }
 
 /// Claims the run, replays its journal, and drives it as far as it goes.
@@ -89,9 +99,13 @@ pub(super) async fn execute(
     options: ExecuteOptions,
 ) -> Result<Execution, Error> {
     let parts = engine.parts();
-    let fence = engine.claim(run).await?;
-    let record = parts.store.run(run).await?.ok_or(Error::NoRun(run))?;
-    let events = parts.store.journal(run).await?;
+    let Held { fence, run: known } = engine.claim(run).await?;
+    let record = match known {
+        Some(record) => *record,
+        None => parts.store.run(run).await?.ok_or(Error::NoRun(run))?,
+    };
+    // Nobody has written for a run that was never held before.
+    let events = if fence.0 == 1 { Vec::new() } else { parts.store.journal(run).await? };
     let mut machine = Machine::replay(pipeline.clone(), &events);
     if let Some(state) = machine.finished() {
         let help = match (&mode, state) {
@@ -112,7 +126,12 @@ pub(super) async fn execute(
         Mode::Undo => machine.undo_all(now),
     }
     let length = u64::try_from(events.len()).unwrap_or(u64::MAX);
+    let gates = engine.requests(&pipeline, &record.inputs)?;
     let journal = Journal::new(&parts.store, run, fence, length, &machine, parts.probe.clone());
+    let locks = pipeline.has_locks();
+    if !gates.is_empty() || locks {
+        journal.holds_permits();
+    }
     let watch = options.observer.clone().map(|observer| Watch::start(run, &journal, observer));
     // What was secret to whoever ran it before is secret here, though nobody has read its source yet.
     parts.secrets.learn(&record.inputs);
@@ -138,6 +157,9 @@ pub(super) async fn execute(
         deadline: deadline.into_iter().flatten().min(),
         options,
         failure: None,
+        signaled: record.signaled,
+        gates: gates.clone(),
+        permits: HashMap::new(),
     };
     driver.refresh_globals();
     let heart = Heart::start(engine, run, fence);
@@ -150,9 +172,15 @@ pub(super) async fn execute(
     if let Some(watch) = watch {
         watch.end().await;
     }
-    if !matches!(execution, Err(Error::LeaseLost(_))) {
+    // One that ended or sleeps was freed with its last event.
+    let freed = closed.is_ok()
+        && gates.is_empty()
+        && matches!(execution, Ok(Execution::Finished { .. } | Execution::Waiting { .. }));
+    if !freed && !matches!(execution, Err(Error::LeaseLost(_))) {
         parts.store.release(run, fence).await?;
     }
+    // Whoever waited for what this run held goes on, here or elsewhere.
+    engine.admit(&gates).await?;
     let execution = execution?;
     closed?;
     Ok(execution)
@@ -183,7 +211,13 @@ fn learn(event: &RunEvent, secrets: &dyn SecretSource) {
 impl Driver {
     async fn drive(&mut self, heart: &Heart) -> Result<Execution, Error> {
         self.machine.resume(self.now());
-        self.take_signals().await?;
+        if let Some(execution) = self.wait_for_permits(heart).await? {
+            return Ok(execution);
+        }
+        if self.signaled {
+            self.take_signals().await?;
+        }
+        self.take_permits_over().await?;
         self.check_guards_before();
         loop {
             self.work().await?;
@@ -229,6 +263,7 @@ impl Driver {
                 self.joined(joined);
                 done += 1;
             }
+            self.give_back().await?;
             if done == 0 {
                 return Ok(());
             }
@@ -251,12 +286,18 @@ impl Driver {
                 look = false;
             }
         }
+        let shared = self.engine.1.clone();
+        let granted = shared.granted.notified();
+        let asks = self.pipeline.has_locks();
         let stop = self.options.stop.clone();
         let stopping = stop.is_cancelled();
         tokio::select! {
             Some(joined) = self.jobs.join_next() => self.joined(joined),
             () = stop.cancelled(), if !stopping => self.canceled.cancel(),
             () = heart.lost.cancelled() => return Err(Error::LeaseLost(self.run)),
+            () = granted, if asks => {
+                self.take_signals().await?;
+            }
             () = clock.sleep_until(due) => {
                 if look {
                     self.take_signals().await?;
@@ -337,11 +378,12 @@ impl Driver {
         let now = self.now();
         for signal in &signals {
             match Signal::from_stored(&signal.kind, &signal.payload) {
-                Some(Signal::Cancel { undo }) => {
-                    let children = self.machine.children();
-                    self.machine.cancel(undo, now);
-                    self.canceled.cancel();
-                    self.cancel_children(children, undo).await?;
+                Some(Signal::Cancel { undo }) => self.cancel(undo, None).await?,
+                Some(Signal::Replaced { reason }) => self.cancel(false, Some(reason.into())).await?,
+                Some(Signal::Permitted { path }) => {
+                    if let Some(key) = self.machine.key(&path) {
+                        self.machine.awaken(key);
+                    }
                 }
                 Some(Signal::Resolve { effect, verdict }) => self.resolve(&effect, verdict, now),
                 None => tracing::warn!(run = %self.run, kind = signal.kind, "unknown signal"),
@@ -352,6 +394,13 @@ impl Driver {
         self.journal.record(Record::Taken { signals: signals.iter().map(|signal| signal.number).collect() });
         self.journal.commit().await?;
         Ok(true)
+    }
+
+    async fn cancel(&mut self, undo: bool, reason: Option<Arc<str>>) -> Result<(), Error> {
+        let children = self.machine.children();
+        self.machine.cancel(undo, reason, self.now());
+        self.canceled.cancel();
+        self.cancel_children(children, undo).await
     }
 
     /// Makes the outputs of ended steps visible to expressions.
@@ -405,8 +454,8 @@ impl Driver {
 
 /// Keeps a lease alive while it exists.
 #[derive(Debug)]
-struct Heart {
-    lost: CancellationToken,
+pub(super) struct Heart {
+    pub(super) lost: CancellationToken,
     beating: tokio::task::JoinHandle<()>,
 }
 

@@ -1,5 +1,8 @@
 //! What comes back: results of attempts, answers about doubts, rows, child runs.
 
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinError;
 
 use super::Execution;
@@ -42,6 +45,10 @@ pub(super) enum Done {
     Stored(Timestamp, Result<Value, crate::store::Error>),
     Asked(Asked),
     Child(Timestamp, Result<Execution, super::Error>),
+    /// Whether the locks that were asked for are held now; which they are.
+    Locks(Result<bool, super::Error>, Vec<Arc<str>>),
+    /// There is room for the step among those of this process.
+    Room(OwnedSemaphorePermit),
     /// The store failed: the run cannot go on here.
     Failed(crate::store::Error),
 }
@@ -90,6 +97,9 @@ impl Driver {
             Done::Stored(started, Ok(output)) => self.succeed(key, started, output),
             Done::Asked(asked) => self.asked(key, asked),
             Done::Child(started, result) => self.child_ended(key, started, result),
+            Done::Locks(Ok(held), scopes) => self.locked(key, held, scopes),
+            Done::Room(room) => self.has_room(key, room),
+            Done::Locks(Err(error), _) => self.failure = Some(error),
             Done::Cache(Err(error), _) | Done::Rows(Err(error)) | Done::Stored(_, Err(error)) | Done::Failed(error) => {
                 self.failure = Some(error.into())
             }

@@ -41,6 +41,11 @@ impl Journal {
         self.probe.tell(|| Point::Appended(length));
     }
 
+    /// The run may hold permits, which its last event ends.
+    pub(super) fn holds_permits(&self) {
+        self.writer.holds_permits();
+    }
+
     pub(super) fn record(&self, record: Record) {
         self.writer.append([record]);
     }

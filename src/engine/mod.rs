@@ -9,6 +9,7 @@ mod journal;
 mod ledger;
 mod machine;
 mod perform;
+mod permits;
 mod probe;
 pub mod retry;
 mod scope;
@@ -19,6 +20,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
+use tokio::sync::Notify;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -42,10 +45,12 @@ use crate::model::Value;
 use crate::node::Access;
 use crate::node::Services;
 use crate::pipeline::Pipeline;
+use crate::store;
 use crate::store::Claimed;
 use crate::store::Fence;
 use crate::store::Lease;
 use crate::store::NewRun;
+use crate::store::RunRecord;
 use crate::store::Store;
 use crate::store::VersionRecord;
 use crate::system::System;
@@ -72,7 +77,25 @@ pub struct Parts {
 
 /// Executes runs.
 #[derive(Clone, Debug)]
-pub struct Engine(Arc<Parts>, Arc<Mutex<HashMap<RunId, Fence>>>);
+pub struct Engine(Arc<Parts>, Arc<Shared>);
+
+/// What the executions of a process share.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Claims of this process for executions to come.
+    held: Mutex<HashMap<RunId, Held>>,
+    /// Told when permits were given out here.
+    granted: Notify,
+    /// How many steps may do something outside at the same time.
+    room: Option<Arc<Semaphore>>,
+}
+
+/// A claim of this process for an execution to come, with the run as it was then where it is known.
+#[derive(Clone, Debug)]
+struct Held {
+    fence: Fence,
+    run: Option<Box<RunRecord>>,
+}
 
 /// How a run is executed.
 #[derive(Clone, Debug)]
@@ -104,6 +127,14 @@ pub enum Signal {
     Cancel {
         undo: bool,
     },
+    /// A step run has got the permits that it asked for; the store says so itself.
+    Permitted {
+        path: StepPath,
+    },
+    /// Another run, or a limit, ends this one; the store says so itself.
+    Replaced {
+        reason: String,
+    },
     /// Settles an effect in doubt.
     Resolve {
         effect: String,
@@ -128,12 +159,21 @@ pub enum Error {
     NotYet { pipeline: Arc<str>, keys: String },
     #[error("there is no step `{0}`")]
     NoStep(String),
+    #[error("`{pipeline}` cannot start: {key} has no value: {message}")]
+    NoKey { pipeline: Arc<str>, key: &'static str, message: String },
 }
 
 impl Engine {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         Self(Arc::new(parts), Arc::default())
+    }
+
+    /// Makes an engine that does at most so many steps at the same time that look or work outside, of all its runs.
+    #[must_use]
+    pub fn limited(parts: Parts, steps: usize) -> Self {
+        let room = Some(Arc::new(Semaphore::new(steps.clamp(1, Semaphore::MAX_PERMITS))));
+        Self(Arc::new(parts), Arc::new(Shared { room, ..Shared::default() }))
     }
 
     #[must_use]
@@ -150,8 +190,9 @@ impl Engine {
         let id = self.0.system.run_id();
         let run = self.new_run(pipeline, id, inputs).await?;
         if let Some(fence) = self.0.store.create_held(&run, &self.0.owner).await? {
-            self.hold(id, fence);
+            self.hold(id, fence, None);
         }
+        self.admit(&run.requests).await?;
         Ok(id)
     }
 
@@ -167,7 +208,9 @@ impl Engine {
     ) -> Result<Option<RunId>, Error> {
         let id = self.0.system.run_id();
         let run = NewRun { slot, ..self.new_run(pipeline, id, inputs).await? };
-        Ok(self.0.store.create_run(&run).await?.then_some(id))
+        let made = self.0.store.create_run(&run).await?;
+        self.admit(&run.requests).await?;
+        Ok(made.then_some(id))
     }
 
     /// Takes runs from the queue for this process to execute; see `Store::claim_due`.
@@ -176,7 +219,9 @@ impl Engine {
     /// The store's.
     pub async fn take(&self, most: u32) -> Result<Vec<Claimed>, Error> {
         let claimed = self.0.store.claim_due(&self.0.owner, self.0.system.clock.now(), most).await?;
-        claimed.iter().for_each(|claimed| self.hold(claimed.run, claimed.fence));
+        for claimed in &claimed {
+            self.hold(claimed.run.id, claimed.fence, Some(Box::new(claimed.run.clone())));
+        }
         Ok(claimed)
     }
 
@@ -187,7 +232,7 @@ impl Engine {
     pub async fn take_over(&self, run: RunId, seen: &Lease) -> Result<bool, Error> {
         let fence = self.0.store.steal(run, &self.0.owner, seen).await?;
         if let Some(fence) = fence {
-            self.hold(run, fence);
+            self.hold(run, fence, None);
         }
         Ok(fence.is_some())
     }
@@ -197,16 +242,16 @@ impl Engine {
     /// # Errors
     /// The store's.
     pub async fn hold_back(&self, run: RunId, reason: &str) -> Result<(), Error> {
-        let fence = self.1.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
-        if let Some(fence) = fence {
-            self.0.store.hold_back(run, fence, reason).await?;
+        let held = self.1.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+        if let Some(held) = held {
+            self.0.store.hold_back(run, held.fence, reason).await?;
         }
         Ok(())
     }
 
     /// Notes a claim of this process, for the execution to come.
-    fn hold(&self, run: RunId, fence: Fence) {
-        self.1.lock().unwrap_or_else(PoisonError::into_inner).insert(run, fence);
+    fn hold(&self, id: RunId, fence: Fence, run: Option<Box<RunRecord>>) {
+        self.1.held.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Held { fence, run });
     }
 
     async fn create(
@@ -216,7 +261,13 @@ impl Engine {
         inputs: Value,
         parent: Option<(RunId, StepPath)>,
     ) -> Result<(), Error> {
-        let run = NewRun { parent, ..self.new_run(pipeline, id, inputs).await? };
+        let mut run = self.new_run(pipeline, id, inputs).await?;
+        if let (Some((parent, path)), false) = (&parent, run.requests.is_empty()) {
+            // What those above it hold it need not wait for, and could not.
+            let above = self.held_above(*parent, Some(path)).await?;
+            run.requests.retain(|request| !above.contains(&request.scope));
+        }
+        let run = NewRun { parent, ..run };
         self.0.store.create_run(&run).await?;
         Ok(())
     }
@@ -245,12 +296,14 @@ impl Engine {
     /// Makes the row of a run with checked inputs, which nobody has stored yet.
     ///
     /// # Errors
-    /// `NotYet` where the pipeline uses what does not work yet.
+    /// `NotYet` where the pipeline uses what does not work yet; `NoKey` where the key of its `concurrency` or the name of a
+    /// lock cannot be evaluated.
     pub fn row(&self, pipeline: &Pipeline, inputs: Value) -> Result<NewRun, Error> {
         if !pipeline.not_yet.is_empty() {
             let keys = pipeline.not_yet.join("; ");
             return Err(Error::NotYet { pipeline: pipeline.name.clone(), keys });
         }
+        let requests = self.requests(pipeline, &inputs)?;
         Ok(NewRun {
             id: self.0.system.run_id(),
             pipeline: pipeline.name.clone(),
@@ -259,6 +312,9 @@ impl Engine {
             slot: None,
             priority: pipeline.priority,
             parent: None,
+            spread: false,
+            started_by: None,
+            requests,
             created_at: self.0.system.clock.now(),
         })
     }
@@ -303,13 +359,13 @@ impl Engine {
         if self.0.store.inbox_put(run, kind, &payload, now).await? { Ok(()) } else { Err(Error::NoRun(run)) }
     }
 
-    async fn claim(&self, run: RunId) -> Result<Fence, Error> {
+    async fn claim(&self, run: RunId) -> Result<Held, Error> {
         let store = &self.0.store;
-        if let Some(fence) = self.1.lock().unwrap_or_else(PoisonError::into_inner).remove(&run) {
-            return Ok(fence);
+        if let Some(held) = self.1.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&run) {
+            return Ok(held);
         }
         if let Some(fence) = store.claim(run, &self.0.owner).await? {
-            return Ok(fence);
+            return Ok(Held { fence, run: None });
         }
         let Some(seen) = store.lease(run).await? else { return Err(Error::NoRun(run)) };
         // Whoever lives beats: see whether the beat changes for the lease's length by our own clock.
@@ -317,7 +373,8 @@ impl Engine {
             let clock = &self.0.system.clock;
             clock.sleep_until(clock.now().plus(driver::LEASE)).await;
         }
-        store.steal(run, &self.0.owner, &seen).await?.ok_or(Error::Taken(run))
+        let fence = store.steal(run, &self.0.owner, &seen).await?.ok_or(Error::Taken(run))?;
+        Ok(Held { fence, run: None })
     }
 }
 
@@ -325,7 +382,9 @@ impl Signal {
     fn to_stored(&self) -> (&'static str, Value) {
         use crate::model::Verdict;
         match self {
-            Self::Cancel { undo } => ("cancel", Value::map([("undo", Value::Bool(*undo))])),
+            Self::Cancel { undo } => (store::CANCEL, Value::map([("undo", Value::Bool(*undo))])),
+            Self::Permitted { path } => (store::PERMITTED, Value::map([("path", Value::from(path.to_string()))])),
+            Self::Replaced { reason } => (store::CANCEL, Value::map([("reason", Value::from(reason.as_str()))])),
             Self::Resolve { effect, verdict } => {
                 let (word, output) = match verdict {
                     Verdict::Happened { output, .. } => ("happened", output.clone()),
@@ -341,7 +400,11 @@ impl Signal {
     fn from_stored(kind: &str, payload: &Value) -> Option<Self> {
         use crate::model::Verdict;
         match kind {
-            "cancel" => Some(Self::Cancel { undo: payload.get("undo").and_then(Value::as_bool).unwrap_or(false) }),
+            store::CANCEL => Some(match payload.get("reason").and_then(Value::as_str) {
+                Some(reason) => Self::Replaced { reason: reason.to_owned() },
+                None => Self::Cancel { undo: payload.get("undo").and_then(Value::as_bool).unwrap_or(false) },
+            }),
+            store::PERMITTED => Some(Self::Permitted { path: payload.get("path")?.as_str()?.parse().ok()? }),
             "resolve" => {
                 let output = payload.get("output").cloned().unwrap_or_default();
                 let verdict = match payload.get("verdict")?.as_str()? {

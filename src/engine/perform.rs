@@ -209,7 +209,7 @@ impl Driver {
         self.scope(locals)
     }
 
-    fn run(&mut self, key: UnitKey) {
+    pub(super) fn run(&mut self, key: UnitKey) {
         let now = self.now();
         let scope = self.unit_scope(key);
         if let Err(error) = self.try_run(key, scope, now) {
@@ -224,6 +224,9 @@ impl Driver {
             && let Some((until, reason)) = self.not_before(key, &scope, now)?
         {
             self.machine.sleep(key, Some(until), reason, None, now);
+            return Ok(());
+        }
+        if !self.permitted(key, &scope)? {
             return Ok(());
         }
         let step = self.machine.definition(key);

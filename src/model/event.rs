@@ -102,8 +102,8 @@ pub enum RunEvent {
     Child { path: StepPath, run: RunId, at: Timestamp },
     /// The step run was canceled.
     StepCanceled { path: StepPath, at: Timestamp },
-    /// Someone asked for the run to end. `undo`: compensate what was done.
-    CancelRequested { at: Timestamp, undo: bool },
+    /// Someone asked for the run to end. `undo`: compensate what was done. `reason`: where it was no person.
+    CancelRequested { at: Timestamp, undo: bool, reason: Option<Arc<str>> },
     /// A person asked to run again what failed; with `from`, also that step and all behind it.
     Retried { at: Timestamp, from: Option<Arc<str>> },
     /// The outcome of the main part is clear (`state`, `error`); a later phase begins.
@@ -259,7 +259,12 @@ impl RunEvent {
                 }
             }
             Self::Child { run, .. } => put("run", run.to_string().into()),
-            Self::CancelRequested { undo, .. } => put("undo", (*undo).into()),
+            Self::CancelRequested { undo, reason, .. } => {
+                put("undo", (*undo).into());
+                if let Some(reason) = reason {
+                    put("reason", (&**reason).into());
+                }
+            }
             Self::PhaseStarted { phase, state, error, .. } => {
                 put("phase", phase.name().into());
                 put("state", state.name().into());
@@ -360,9 +365,11 @@ impl RunEvent {
             }
             "child" => Self::Child { path: path()?, run: reader.text("run")?.parse()?, at },
             "step_canceled" => Self::StepCanceled { path: path()?, at },
-            "cancel_requested" => {
-                Self::CancelRequested { at, undo: value.get("undo").and_then(Value::as_bool).unwrap_or(false) }
-            }
+            "cancel_requested" => Self::CancelRequested {
+                at,
+                undo: value.get("undo").and_then(Value::as_bool).unwrap_or(false),
+                reason: value.get("reason").and_then(Value::as_str).map(Into::into),
+            },
             "phase" => {
                 let name = reader.text("phase")?;
                 let phases = [Phase::Main, Phase::Undo, Phase::OnFailure, Phase::Finally];
@@ -513,7 +520,7 @@ mod tests {
             RunEvent::Settled { path: path.clone(), effect, at, by: SettledBy::Person, verdict: Box::new(verdict) },
             RunEvent::Child { path: path.clone(), run: RunId::new(5, 6), at },
             RunEvent::StepCanceled { path, at },
-            RunEvent::CancelRequested { at, undo: true },
+            RunEvent::CancelRequested { at, undo: true, reason: Some("full".into()) },
             RunEvent::PhaseStarted { phase: Phase::Undo, at, state: RunState::Failed, error: Some(error.clone()) },
             RunEvent::Retried { at, from: Some("publish".into()) },
             RunEvent::Parked { at, until: Some(at), reason: "x".into() },

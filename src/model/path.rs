@@ -50,6 +50,12 @@ impl StepPath {
     pub fn step(step: impl Into<Arc<str>>) -> Self {
         Self { phase: Phase::Main, step: step.into(), item: None, round: None }
     }
+
+    /// Returns the path of the step run over all its rounds.
+    #[must_use]
+    pub fn whole(self) -> Self {
+        Self { round: None, ..self }
+    }
 }
 
 impl fmt::Display for StepPath {

@@ -6,11 +6,14 @@ use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::Concurrency;
 use super::Durability;
 use super::Graph;
 use super::Guard;
+use super::Lock;
 use super::Pipeline;
 use super::Step;
+use super::WhenFull;
 use super::declared::Declared;
 use super::definition;
 use super::expressions::Place;
@@ -231,6 +234,8 @@ impl<'w> Compiler<'w> {
             tree.get("triggers").map(|triggers| triggers::compile(self, &name, triggers)).unwrap_or_default();
         let defaults = step::Defaults::read(self, tree.get("defaults"));
         self.later(tree);
+        let concurrency = self.concurrency(tree);
+        let locks = tree.get("locks").map(|locks| self.locks(locks, &Place::made())).unwrap_or_default();
         let main = self.graph(tree.get("steps"), &defaults, "steps", &[]);
         let none = |steps: &Tree| matches!(&steps.kind, yaml::TreeKind::Mapping(entries) if entries.is_empty());
         if tree.get("steps").is_none_or(none) {
@@ -277,6 +282,8 @@ impl<'w> Compiler<'w> {
             guards_before,
             guards_after,
             max_parallel: MAX_PARALLEL,
+            concurrency,
+            locks,
             not_yet: std::mem::take(&mut self.not_yet),
             composite: false,
         })
@@ -304,16 +311,6 @@ impl<'w> Compiler<'w> {
 
     /// Checks keys that begin to work with later versions, and notes those that change what a run would do.
     fn later(&mut self, tree: &Tree) {
-        if let Some(concurrency) = tree.get("concurrency") {
-            if let Some(mut reader) = Reader::new(self, concurrency, &["limit", "key", "when_full"]) {
-                reader.number("limit", 1, 1_000_000);
-                reader.word("when_full", &["queue", "skip", "replace"]);
-            }
-            if let Some(key) = concurrency.get("key") {
-                self.template(key, &Place::start());
-            }
-            self.not_yet.push("`concurrency` waits for the daemon".to_owned());
-        }
         if let Some(budget) = tree.get("budget") {
             if Reader::new(self, budget, &["money", "tokens"]).is_some() {
                 for entry in budget.entries() {
@@ -321,10 +318,6 @@ impl<'w> Compiler<'w> {
                 }
             }
             self.not_yet.push("`budget` waits for paid operations".to_owned());
-        }
-        if let Some(locks) = tree.get("locks") {
-            self.locks(locks, &Place::start());
-            self.not_yet.push("`locks` waits for the daemon".to_owned());
         }
         if let Some(tests) = tree.get("tests") {
             for test in tests.items() {
@@ -336,19 +329,35 @@ impl<'w> Compiler<'w> {
         }
     }
 
-    pub(super) fn locks(&mut self, tree: &Tree, place: &Place<'_>) {
+    fn concurrency(&mut self, tree: &Tree) -> Option<Concurrency> {
+        let tree = tree.get("concurrency")?;
+        let mut reader = Reader::new(self, tree, &["limit", "key", "when_full"])?;
+        let limit = reader.number("limit", 1, 1_000_000);
+        let when_full = match reader.word("when_full", &["queue", "skip", "replace"]) {
+            Some("skip") => WhenFull::Skip,
+            Some("replace") => WhenFull::Replace,
+            _ => WhenFull::Queue,
+        };
+        let key = tree.get("key").and_then(|key| self.template(key, &Place::made()));
+        // Without a limit it is what other systems mean by a group: one at a time.
+        Some(Concurrency { limit: limit.unwrap_or(1), key, when_full })
+    }
+
+    pub(super) fn locks(&mut self, tree: &Tree, place: &Place<'_>) -> Vec<Lock> {
+        let mut locks = Vec::new();
         for lock in tree.items() {
+            let mut limit = None;
             if let Some(mut reader) = Reader::new(self, lock, &["name", "limit"]) {
-                reader.number("limit", 1, 1_000_000);
+                limit = reader.number("limit", 1, 1_000_000);
                 reader.require("name");
             }
-            if let Some(name) = lock.get("name") {
-                self.template(name, place);
-            }
+            let name = lock.get("name").and_then(|name| self.template(name, place));
+            locks.extend(name.map(|name| Lock { name, limit: limit.unwrap_or(1) }));
         }
         if !matches!(tree.kind, yaml::TreeKind::Sequence(_)) {
             self.error(Code::WrongType, &tree.span, format!("expected a list, found {}", tree.describe()));
         }
+        locks
     }
 
     pub(super) fn graph(

@@ -93,6 +93,8 @@ pub(super) fn compile(
         guards_before: Vec::new(),
         guards_after: Vec::new(),
         max_parallel: MAX_PARALLEL,
+        concurrency: None,
+        locks: Vec::new(),
         not_yet: Vec::new(),
         composite: true,
     };

@@ -52,6 +52,11 @@ impl Place<'_> {
         Self::with(&["inputs", "secrets", "run"])
     }
 
+    /// Before there is a run.
+    pub(super) fn made() -> Self {
+        Self::with(&["inputs"])
+    }
+
     /// After the last step.
     pub(super) fn end() -> Self {
         Self::with(&["inputs", "steps", "secrets", "run"])

@@ -59,6 +59,7 @@ pub use self::schema::FileKind;
 pub use self::schema::schema;
 
 pub use self::pipeline::Cache;
+pub use self::pipeline::Concurrency;
 pub use self::pipeline::Durability;
 pub use self::pipeline::Graph;
 pub use self::pipeline::Guard;
@@ -71,6 +72,7 @@ pub use self::pipeline::Retry;
 pub use self::pipeline::Step;
 pub use self::pipeline::Undo;
 pub use self::pipeline::Until;
+pub use self::pipeline::WhenFull;
 pub use self::triggers::After;
 pub use self::triggers::Bucket;
 pub use self::triggers::Ending;

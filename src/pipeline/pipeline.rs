@@ -43,6 +43,10 @@ pub struct Pipeline {
     pub guards_after: Vec<Guard>,
     /// How many step runs may be under way at once in one run.
     pub max_parallel: usize,
+    /// How many runs may be under way at the same time.
+    pub concurrency: Option<Concurrency>,
+    /// What a run holds from its beginning to its end.
+    pub locks: Vec<Lock>,
     /// Keys that parse and are checked but do not work yet, each as `key: what it waits for`. Running refuses them.
     pub not_yet: Vec<String>,
     /// Whether it is an operation made of steps: its roots are `input` and its like, and its one output is the operation's.
@@ -148,11 +152,32 @@ pub struct Cache {
     pub ttl: Duration,
 }
 
-/// A named lock that is held while the step runs.
+/// A named lock: of a step while an attempt of it runs, of a pipeline while a run lasts.
 #[derive(Clone, Debug)]
 pub struct Lock {
     pub name: Template,
+    /// How many may hold it at a time.
     pub limit: u32,
+}
+
+/// How many runs of a pipeline may be under way at the same time, asleep ones included.
+#[derive(Clone, Debug)]
+pub struct Concurrency {
+    pub limit: u32,
+    /// Runs with another key are counted apart; it reads `inputs`.
+    pub key: Option<Template>,
+    pub when_full: WhenFull,
+}
+
+/// What becomes of a run that finds `concurrency` full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It waits for its turn.
+    Queue,
+    /// It is canceled.
+    Skip,
+    /// The runs before it are.
+    Replace,
 }
 
 /// A condition that stops a run.
@@ -202,6 +227,15 @@ pub enum InputType {
     Object,
     Secret,
     Blob,
+}
+
+impl Pipeline {
+    /// Tells whether a step takes a lock.
+    #[must_use]
+    pub fn has_locks(&self) -> bool {
+        let graphs = [&self.main, &self.on_failure, &self.finally];
+        graphs.iter().any(|graph| graph.steps.iter().any(|step| !step.locks.is_empty()))
+    }
 }
 
 impl Graph {

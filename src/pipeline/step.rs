@@ -215,7 +215,7 @@ pub(super) fn compile(
     let key = tree.get("key").and_then(|key| compiler.template(key, &place));
     let on_error = tree.get("on_error").map_or(OnError::Fail, |tree| read_on_error(compiler, tree, &place));
     let undo = tree.get("undo").and_then(|undo| read_undo(compiler, undo, (id, &node), item_roots, &proven, defaults));
-    let locks = read_locks(compiler, tree, &place, id);
+    let locks = read_locks(compiler, tree, &place);
     let mut needs = read_needs(compiler, tree, id);
     needs.append(&mut outside.reads.borrow_mut());
     let sequential = reads_previous(tree) && each;
@@ -509,12 +509,8 @@ fn only_writes(compiler: &mut Compiler<'_>, tree: &Tree, effect: Effect, node: &
     }
 }
 
-fn read_locks(compiler: &mut Compiler<'_>, tree: &Tree, place: &Place<'_>, id: &str) -> Vec<Lock> {
-    if let Some(locks) = tree.get("locks") {
-        compiler.locks(locks, place);
-        compiler.not_yet.push(format!("`locks` of step `{id}` wait for the daemon"));
-    }
-    Vec::new()
+fn read_locks(compiler: &mut Compiler<'_>, tree: &Tree, place: &Place<'_>) -> Vec<Lock> {
+    tree.get("locks").map(|locks| compiler.locks(locks, place)).unwrap_or_default()
 }
 
 fn read_needs(compiler: &mut Compiler<'_>, tree: &Tree, id: &str) -> Vec<(String, Span)> {

@@ -4,17 +4,18 @@ use super::Error;
 use super::Fence;
 use super::Lease;
 use super::Row;
+use super::RunRecord;
 use super::Store;
 use super::db::args;
+use super::runs::COLUMNS;
 use crate::model::RunId;
 use crate::model::Timestamp;
 use crate::model::VersionId;
 
 /// A run that was taken from the queue.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Claimed {
-    pub run: RunId,
-    pub version: VersionId,
+    pub run: RunRecord,
     pub fence: Fence,
     /// Since when it could have gone on: for how late it is.
     pub due: Timestamp,
@@ -22,30 +23,35 @@ pub struct Claimed {
 
 impl Store {
     /// Takes up to `most` runs that nobody holds and that can go on now: queued ones, and waiting ones whose time has
-    /// come. The higher priority first, then the older. Several processes never take the same.
+    /// come, in the order of their turns. Several processes never take the same.
     ///
     /// # Errors
     /// The store's.
     pub async fn claim_due(&self, owner: &str, now: Timestamp, most: u32) -> Result<Vec<Claimed>, Error> {
+        const WAKE: &str = "UPDATE runs SET state = 'queued' WHERE owner IS NULL AND gate = 0 AND state = 'waiting' \
+                            AND waiting_until <= $1";
+        const SELECT: &str =
+            "SELECT id FROM runs WHERE owner IS NULL AND gate = 0 AND state = 'queued' ORDER BY turn LIMIT $2";
         // Of rows that another process is just taking there is no waiting for.
-        const SQLITE: &str = concat!(
-            "UPDATE runs SET owner = $1, fence = fence + 1, beat = beat + 1 WHERE id IN (",
-            "SELECT id FROM runs WHERE owner IS NULL AND parent_run IS NULL AND (state = 'queued' OR (state = 'waiting' ",
-            "AND waiting_until <= $2)) ORDER BY priority DESC, created_at LIMIT $3) ",
-            "RETURNING id, version, fence, created_at, waiting_until, state, priority"
+        let skip = if self.is_postgres() { " FOR UPDATE SKIP LOCKED" } else { "" };
+        self.execute(WAKE, args![now.micros()]).await?;
+        let sql = format!(
+            "UPDATE runs SET owner = $1, fence = fence + 1, beat = beat + 1 WHERE id IN ({SELECT}{skip}) \
+             RETURNING {COLUMNS}, fence"
         );
-        const POSTGRES: &str = concat!(
-            "UPDATE runs SET owner = $1, fence = fence + 1, beat = beat + 1 WHERE id IN (",
-            "SELECT id FROM runs WHERE owner IS NULL AND parent_run IS NULL AND (state = 'queued' OR (state = 'waiting' ",
-            "AND waiting_until <= $2)) ORDER BY priority DESC, created_at LIMIT $3 FOR UPDATE SKIP LOCKED) ",
-            "RETURNING id, version, fence, created_at, waiting_until, state, priority"
-        );
-        let sql = if self.is_postgres() { POSTGRES } else { SQLITE };
-        let rows = self.fetch_write(sql, args![owner, now.micros(), i64::from(most)]).await?;
-        let mut claimed = rows.iter().map(claimed).collect::<Result<Vec<_>, Error>>()?;
+        let rows = self.fetch_write(sql, args![owner, i64::from(most)]).await?;
+        let mut claimed = rows.iter().map(|row| self.claimed(row, now)).collect::<Result<Vec<_>, Error>>()?;
         // What is returned has no order of its own.
-        claimed.sort_by_key(|(priority, claimed)| (-priority, claimed.due, claimed.run));
-        Ok(claimed.into_iter().map(|(_, claimed)| claimed).collect())
+        claimed.sort_by_key(|claimed| (claimed.run.turn, claimed.run.id));
+        Ok(claimed)
+    }
+
+    fn claimed(&self, row: &Row, now: Timestamp) -> Result<Claimed, Error> {
+        let run = self.run_record(row)?;
+        // A signal, which tells no time, may have woken one that had begun.
+        let begun = if run.started_at.is_some() { now } else { run.created_at };
+        let due = run.waiting_until.filter(|until| *until <= now).unwrap_or(begun);
+        Ok(Claimed { fence: Fence(row.int(21)?), due, run })
     }
 
     /// Returns when the next waiting run that nobody holds can go on; nothing when none waits for a time.
@@ -53,8 +59,8 @@ impl Store {
     /// # Errors
     /// The store's.
     pub async fn next_due(&self) -> Result<Option<Timestamp>, Error> {
-        const NEXT: &str = "SELECT MIN(waiting_until) FROM runs WHERE owner IS NULL AND parent_run IS NULL \
-                            AND state = 'waiting' AND waiting_until IS NOT NULL";
+        const NEXT: &str = "SELECT MIN(waiting_until) FROM runs WHERE owner IS NULL AND gate = 0 AND state = 'waiting' \
+                            AND waiting_until IS NOT NULL";
         let rows = self.fetch(NEXT, args![]).await?;
         Ok(rows.first().map(|row| row.optional_int(0)).transpose()?.flatten().map(Timestamp))
     }
@@ -86,7 +92,7 @@ impl Store {
     /// The store's.
     pub async fn held(&self) -> Result<Vec<(RunId, Lease, VersionId)>, Error> {
         const HELD: &str = "SELECT id, owner, fence, beat, version FROM runs WHERE owner IS NOT NULL \
-                            AND parent_run IS NULL AND state NOT IN ('succeeded', 'failed', 'canceled')";
+                            AND gate < 2 AND state NOT IN ('succeeded', 'failed', 'canceled')";
         let rows = self.fetch(HELD, args![]).await?;
         rows.iter()
             .map(|row| {
@@ -102,7 +108,7 @@ impl Store {
     /// # Errors
     /// The store's.
     pub async fn left_lying(&self, since: Timestamp) -> Result<Vec<(RunId, Lease)>, Error> {
-        const LYING: &str = "SELECT id, fence, beat FROM runs WHERE owner IS NULL AND parent_run IS NULL AND \
+        const LYING: &str = "SELECT id, fence, beat FROM runs WHERE owner IS NULL AND gate = 0 AND \
                              ((state = 'queued' AND created_at <= $1) OR (state = 'waiting' AND waiting_until <= $1)) \
                              LIMIT 100";
         let rows = self.fetch(LYING, args![since.micros()]).await?;
@@ -120,16 +126,4 @@ impl Store {
         let rows = self.fetch(COUNTS, args![]).await?;
         rows.iter().map(|row| Ok((row.text(0)?.to_owned(), row.int(1)?.unsigned_abs()))).collect()
     }
-}
-
-fn claimed(row: &Row) -> Result<(i64, Claimed), Error> {
-    let created = Timestamp(row.int(3)?);
-    let waited = if row.text(5)? == "waiting" { row.optional_int(4)?.map(Timestamp) } else { None };
-    let claimed = Claimed {
-        run: row.parsed(0)?,
-        version: VersionId(row.text(1)?.into()),
-        fence: Fence(row.int(2)?),
-        due: waited.unwrap_or(created),
-    };
-    Ok((row.int(6)?, claimed))
 }

@@ -171,7 +171,8 @@ impl Db {
     }
 
     /// Executes one statement that writes and gives rows back.
-    pub(super) async fn fetch_write(&self, sql: &'static str, args: Vec<Arg>) -> Result<Vec<Row>, sqlx::Error> {
+    pub(super) async fn fetch_write(&self, sql: impl Into<String>, args: Vec<Arg>) -> Result<Vec<Row>, sqlx::Error> {
+        let sql = AssertSqlSafe(sql.into());
         let args = self.clean(args);
         on_writer!(self, connection => {
             let rows = bound!(sql, args, true).fetch_all(connection).await?;

@@ -22,20 +22,33 @@ pub struct Signal {
 impl Store {
     /// Leaves a signal for the run's owner; a waiting run becomes queued. Returns false when there is no such run.
     pub async fn inbox_put(&self, run: RunId, kind: &str, payload: &Value, at: Timestamp) -> Result<bool, Error> {
+        if self.lease(run).await?.is_none() {
+            return Ok(false);
+        }
+        let mut batch = Batch::default();
+        self.add_signal(&mut batch, &run.to_string(), kind, payload, at).await?;
+        self.apply(batch).await?.map_err(|error| self.place().error(error))?;
+        Ok(true)
+    }
+
+    /// Adds a signal to a transaction; without effect where there is no such run.
+    pub(super) async fn add_signal(
+        &self,
+        batch: &mut Batch,
+        run: &str,
+        kind: &str,
+        payload: &Value,
+        at: Timestamp,
+    ) -> Result<(), Error> {
         // The count in the run's row is what going to sleep looks at: both meet on that row, so no wake-up is lost.
         const WAKE: &str = "UPDATE runs SET signals = signals + 1, last_signal = last_signal + 1, \
                             state = CASE WHEN state = 'waiting' THEN 'queued' ELSE state END WHERE id = $1";
         const PUT: &str = "INSERT INTO inbox (run_id, number, kind, payload, sent_at) \
                            SELECT id, last_signal, $2, $3, $4 FROM runs WHERE id = $1";
-        if self.lease(run).await?.is_none() {
-            return Ok(false);
-        }
         let payload = self.encode(payload).await?;
-        let mut batch = Batch::default();
-        batch.push(WAKE, args![run.to_string()]);
-        batch.push(PUT, args![run.to_string(), kind, payload, at.micros()]);
-        self.apply(batch).await?.map_err(|error| self.place().error(error))?;
-        Ok(true)
+        batch.push(WAKE, args![run]);
+        batch.push(PUT, args![run, kind, payload, at.micros()]);
+        Ok(())
     }
 
     /// Returns the signals that are not yet taken, oldest first. They stay until a `Record::Taken` is committed with

@@ -170,6 +170,9 @@ impl Store {
             push(some_of(table, number, most));
         }
         push(some_of("wire", "number", 300));
+        // Whoever has ended holds nothing and waits for nothing; but nothing may be left either.
+        push(format!("DELETE FROM permits WHERE run_id IN {FIRST}"));
+        push(format!("DELETE FROM requests WHERE run_id IN {FIRST}"));
         push(format!(
             "DELETE FROM effects WHERE (run_id, id) IN (SELECT run_id, id FROM effects WHERE run_id IN {FIRST} \
              AND NOT {REMEMBERED} LIMIT 500)"

@@ -17,6 +17,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (3, include_str!("../../migrations/0003_connections.sql")),
     (4, include_str!("../../migrations/0004_queue.sql")),
     (5, include_str!("../../migrations/0005_schedules.sql")),
+    (6, include_str!("../../migrations/0006_turns.sql")),
     (10, include_str!("../../migrations/0010_keep.sql")),
 ];
 

@@ -11,6 +11,7 @@ mod datasets;
 mod db;
 mod effects;
 mod encode;
+mod enqueue;
 mod error;
 pub mod external;
 mod garbage;
@@ -20,6 +21,7 @@ mod keep;
 mod lease;
 mod logs;
 mod migrate;
+mod permits;
 mod project;
 mod queue;
 mod runs;
@@ -46,6 +48,8 @@ pub use self::effects::EffectRecord;
 pub use self::effects::EffectState;
 pub use self::effects::Rivals;
 use self::encode::Codec;
+pub use self::enqueue::NewRun;
+pub use self::enqueue::turn_of;
 pub use self::error::Cause;
 pub use self::error::Error;
 use self::error::Place;
@@ -58,10 +62,17 @@ pub use self::lease::Fence;
 pub use self::lease::Lease;
 pub use self::logs::LogLine;
 pub use self::logs::WireLine;
+pub use self::permits::CANCEL;
+pub use self::permits::PERMITTED;
+pub use self::permits::Permit;
+pub use self::permits::Request;
+pub use self::permits::Waiting;
+pub use self::permits::WhenFull;
+pub use self::permits::describe;
 pub use self::queue::JournalWriter;
 use self::queue::QueueHandle;
 pub use self::queue::Record;
-pub use self::runs::NewRun;
+pub use self::runs::Gate;
 pub use self::runs::RunFilter;
 pub use self::runs::RunRecord;
 pub use self::runs::VersionRecord;
@@ -155,7 +166,7 @@ impl Store {
         self.0.shared.db.fetch_varied(sql).await.map_err(|error| self.0.shared.place.error(error))
     }
 
-    async fn fetch_write(&self, sql: &'static str, args: Vec<Arg>) -> Result<Vec<Row>, Error> {
+    async fn fetch_write(&self, sql: impl Into<String>, args: Vec<Arg>) -> Result<Vec<Row>, Error> {
         self.0.shared.db.fetch_write(sql, args).await.map_err(|error| self.0.shared.place.error(error))
     }
 
@@ -215,6 +226,9 @@ mod tests {
             slot: None,
             priority: 5,
             parent: None,
+            spread: false,
+            started_by: None,
+            requests: Vec::new(),
             created_at: Timestamp(0),
         };
         store.create_run(&run).await.unwrap();

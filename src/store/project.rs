@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use indexmap::IndexMap;
 
@@ -15,6 +16,7 @@ use super::db::args;
 use super::effects::CLAIM_REMOTE;
 use super::encode::Codec;
 use super::logs::level_name;
+use super::permits::LET_GO;
 use super::queue::Lane;
 use super::queue::Record;
 use super::queue::Taken;
@@ -338,6 +340,9 @@ impl Chunk {
         }
         if let Some(patch) = &self.patch {
             batch.push(PATCH, patch.args(&run, fence));
+            if patch.state.is_final() && self.lane.permitted.load(Relaxed) {
+                LET_GO.iter().for_each(|sql| batch.push(*sql, args![run.as_str()]));
+            }
         }
     }
 
@@ -388,10 +393,11 @@ pub(super) fn add_cache(chunks: &[Chunk], batch: &mut Batch) {
     }
 }
 
-/// Signals that came meanwhile keep a run from falling asleep.
+/// Signals that came meanwhile keep a run from falling asleep. Whoever ends it or lays it to sleep holds it no longer.
 const PATCH: &str = "UPDATE runs SET state = CASE WHEN $3 = 'waiting' AND signals > 0 THEN 'queued' ELSE $3 END, \
                      started_at = COALESCE(started_at, $4), ended_at = $5, waiting_until = $6, reason = $7, \
-                     error = $8, outputs = $9 WHERE id = $1 AND fence = $2";
+                     error = $8, outputs = $9, owner = CASE WHEN $3 = 'running' THEN owner END, \
+                     beat = beat + 1 WHERE id = $1 AND fence = $2";
 
 impl Patch {
     fn new(state: RunState) -> Self {

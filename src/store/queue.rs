@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
@@ -119,6 +120,8 @@ pub(super) struct Lane {
     state: Mutex<LaneState>,
     /// Only the writer's task uses it.
     pub(super) projection: Mutex<Projection>,
+    /// Whether the run may hold permits, which end with it.
+    pub(super) permitted: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -176,6 +179,11 @@ impl JournalWriter {
         if count > 0 {
             self.queue.0.add(list.then(|| self.lane.clone()), count, bytes);
         }
+    }
+
+    /// Says that the run may hold permits: they end with its last event.
+    pub fn holds_permits(&self) {
+        self.lane.permitted.store(true, Ordering::Relaxed);
     }
 
     /// Returns when everything that was appended so far is durable.
@@ -244,7 +252,7 @@ impl Store {
         open_effects: impl IntoIterator<Item = (StepPath, EffectId)>,
     ) -> JournalWriter {
         let projection = Mutex::new(Projection::new(next_seq, fence, open_effects));
-        let lane = Lane { run, fence, state: Mutex::default(), projection };
+        let lane = Lane { run, fence, state: Mutex::default(), projection, permitted: AtomicBool::new(false) };
         JournalWriter { lane: Arc::new(lane), queue: self.0.queue.clone() }
     }
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::Arg;
 use super::Error;
-use super::Fence;
 use super::Row;
 use super::Store;
 use super::db::args;
@@ -15,23 +14,6 @@ use crate::model::StepPath;
 use crate::model::Timestamp;
 use crate::model::Value;
 use crate::model::VersionId;
-
-/// A run to be made.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NewRun {
-    pub id: RunId,
-    pub pipeline: Arc<str>,
-    pub version: VersionId,
-    /// An object; secrets in it are stored sealed.
-    pub inputs: Value,
-    /// The due firing of a trigger: a second run of the same pipeline and slot is not made.
-    pub slot: Option<String>,
-    /// 0 to 9, higher first.
-    pub priority: u8,
-    /// The run and the step run that started this one.
-    pub parent: Option<(RunId, StepPath)>,
-    pub created_at: Timestamp,
-}
 
 /// A run as it is known; a projection of its journal.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,6 +38,24 @@ pub struct RunRecord {
     pub reason: Option<String>,
     /// Whether a worker holds it.
     pub owned: bool,
+    /// A person, or what else started it.
+    pub started_by: Option<Arc<str>>,
+    /// Where it stands in the queue; see `turn_of`.
+    pub turn: Timestamp,
+    pub gate: Gate,
+    /// Whether signals wait for its owner.
+    pub signaled: bool,
+}
+
+/// Who may take a run from the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// Any worker.
+    Open,
+    /// Nobody before it has its permits.
+    Permits,
+    /// Nobody: its parent executes it.
+    Parent,
 }
 
 /// Which runs to list; newest first.
@@ -78,49 +78,29 @@ pub struct VersionRecord {
     pub definition: Arc<str>,
 }
 
-const COLUMNS: &str = "id, pipeline, version, inputs, slot, priority, parent_run, parent_path, created_at, state, error, \
-                       outputs, started_at, ended_at, waiting_until, reason, owner";
+pub(super) const COLUMNS: &str = "id, pipeline, version, inputs, slot, priority, parent_run, parent_path, created_at, state, error, \
+                       outputs, started_at, ended_at, waiting_until, reason, owner, started_by, turn, gate, \
+                                  signals";
+
+impl Gate {
+    pub(super) const fn number(self) -> i64 {
+        match self {
+            Self::Open => 0,
+            Self::Permits => 1,
+            Self::Parent => 2,
+        }
+    }
+
+    pub(super) const fn by_number(number: i64) -> Self {
+        match number {
+            0 => Self::Open,
+            1 => Self::Permits,
+            _ => Self::Parent,
+        }
+    }
+}
 
 impl Store {
-    /// Makes a run, queued. Returns false when a run of this id or slot exists: repeating is harmless.
-    pub async fn create_run(&self, run: &NewRun) -> Result<bool, Error> {
-        self.create(run, None).await
-    }
-
-    /// Makes a run that this owner holds from the start: nobody else takes it from the queue.
-    pub async fn create_held(&self, run: &NewRun, owner: &str) -> Result<Option<Fence>, Error> {
-        Ok(self.create(run, Some(owner)).await?.then_some(Fence(1)))
-    }
-
-    async fn create(&self, run: &NewRun, owner: Option<&str>) -> Result<bool, Error> {
-        let (sql, args) = self.insertion(run, owner).await?;
-        Ok(self.execute(sql, args).await? > 0)
-    }
-
-    /// Returns the statement that makes a run, unless there is one of its id or slot.
-    pub(super) async fn insertion(&self, run: &NewRun, owner: Option<&str>) -> Result<(&'static str, Vec<Arg>), Error> {
-        const CREATE: &str = "INSERT INTO runs (id, pipeline, version, inputs, slot, priority, parent_run, parent_path, \
-                              created_at, state, owner, fence, beat, signals, last_signal) \
-                              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'queued', $10, $11, 0, 0, 0) \
-                              ON CONFLICT DO NOTHING";
-        let (parent_run, parent_path) =
-            run.parent.as_ref().map(|(id, path)| (id.to_string(), path.to_string())).unzip();
-        let args = args![
-            run.id.to_string(),
-            &*run.pipeline,
-            &*run.version.0,
-            self.encode(&run.inputs).await?,
-            run.slot.clone(),
-            i64::from(run.priority),
-            parent_run,
-            parent_path,
-            run.created_at.micros(),
-            owner.map(str::to_owned),
-            i64::from(owner.is_some()),
-        ];
-        Ok((CREATE, args))
-    }
-
     pub async fn run(&self, id: RunId) -> Result<Option<RunRecord>, Error> {
         let rows = self.fetch(format!("SELECT {COLUMNS} FROM runs WHERE id = $1"), args![id.to_string()]).await?;
         rows.first().map(|row| self.run_record(row)).transpose()
@@ -175,7 +155,7 @@ impl Store {
         Ok(Some(VersionRecord { id: id.clone(), pipeline, definition }))
     }
 
-    fn run_record(&self, row: &Row) -> Result<RunRecord, Error> {
+    pub(super) fn run_record(&self, row: &Row) -> Result<RunRecord, Error> {
         let id: RunId = row.parsed(0)?;
         let what = format!("run {id}");
         let time = |column| row.optional_int(column).map(|micros| micros.map(Timestamp));
@@ -202,6 +182,10 @@ impl Store {
             waiting_until: time(14)?,
             reason: row.optional_text(15)?.map(str::to_owned),
             owned: row.optional_text(16)?.is_some(),
+            started_by: row.optional_text(17)?.map(Arc::from),
+            turn: Timestamp(row.int(18)?),
+            gate: Gate::by_number(row.int(19)?),
+            signaled: row.int(20)? > 0,
         })
     }
 }

@@ -73,10 +73,7 @@ impl Store {
     pub async fn fire(&self, runs: &[NewRun], progress: &[Progress]) -> Result<(), Error> {
         const SEEN: &str = "UPDATE schedules SET seen = $3 WHERE pipeline = $1 AND trigger_id = $2 AND seen < $3";
         let mut batch = Batch::default();
-        for run in runs {
-            let (sql, args) = self.insertion(run, None).await?;
-            batch.push(sql, args);
-        }
+        self.add_runs(&mut batch, runs).await?;
         for one in progress {
             batch.push(SEEN, args![one.pipeline.as_str(), one.trigger.as_str(), one.seen.micros()]);
         }

@@ -8,6 +8,7 @@ mod children;
 mod effects;
 mod keeper;
 mod operations;
+mod permits;
 mod rehearsal;
 mod requests;
 mod scheduler;

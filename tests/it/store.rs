@@ -100,6 +100,9 @@ fn new_run(id: RunId) -> NewRun {
         slot: None,
         priority: 5,
         parent: None,
+        spread: false,
+        started_by: None,
+        requests: Vec::new(),
         created_at: NOW,
     }
 }

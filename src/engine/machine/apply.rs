@@ -24,7 +24,9 @@ impl Machine {
             (RunEvent::Items { items, .. }, Some(key)) => self.apply_items(key, items),
             (RunEvent::Skipped { .. }, Some(key)) => self.end(key, StepState::Skipped, Value::Null, None),
             (RunEvent::StepCanceled { .. }, Some(key)) => self.end(key, StepState::Canceled, Value::Null, None),
-            (RunEvent::CancelRequested { undo, .. }, _) => self.halt = Some(Halt::Cancel { undo: *undo }),
+            (RunEvent::CancelRequested { undo, reason, .. }, _) => {
+                self.halt = Some(Halt::Cancel { undo: *undo, reason: reason.clone() });
+            }
             (RunEvent::Retried { from, .. }, _) => self.apply_retry(from.as_deref()),
             (RunEvent::PhaseStarted { phase, state, error, .. }, _) => {
                 self.outcome = Some((*state, error.as_deref().cloned()));
@@ -271,7 +273,7 @@ impl Machine {
     }
 
     /// Finds the step run of a path.
-    pub(super) fn key(&self, path: &StepPath) -> Option<UnitKey> {
+    pub fn key(&self, path: &StepPath) -> Option<UnitKey> {
         let step = *self.graph(path.phase).index.get(&path.step)?;
         Some(UnitKey { phase: path.phase, step, item: path.item })
     }

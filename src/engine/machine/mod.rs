@@ -97,7 +97,7 @@ struct Undoing {
 /// Why no further step starts.
 #[derive(Clone, Debug)]
 enum Halt {
-    Cancel { undo: bool },
+    Cancel { undo: bool, reason: Option<Arc<str>> },
     Failure(StepError),
 }
 
@@ -331,6 +331,14 @@ impl Machine {
         self.settle_blocked(now);
     }
 
+    /// A step run that sleeps without a time goes on: what it waited for is there.
+    pub fn awaken(&mut self, key: UnitKey) {
+        let sleeps = self.unit_mut(key).map(|unit| &unit.state);
+        if sleeps == Some(&UnitState::Asleep { until: None, then: None }) {
+            self.make_ready(key);
+        }
+    }
+
     /// A write's answer was lost.
     pub fn doubt(&mut self, key: UnitKey, error: StepError, now: Timestamp) {
         let Some(effect) = self.intent(key).map(|intent| intent.id.clone()) else { return };
@@ -400,10 +408,10 @@ impl Machine {
     }
 
     /// Asks for the end of the run.
-    pub fn cancel(&mut self, undo: bool, now: Timestamp) {
+    pub fn cancel(&mut self, undo: bool, reason: Option<Arc<str>>, now: Timestamp) {
         if self.finished.is_none() && self.outcome.is_none() {
             self.held = None;
-            self.record(RunEvent::CancelRequested { at: now, undo });
+            self.record(RunEvent::CancelRequested { at: now, undo, reason });
             self.settle_blocked(now);
         }
     }

@@ -1,5 +1,7 @@
 //! From one phase of a run to the next: main, undo, `on_failure`, `finally`, the end.
 
+use std::sync::Arc;
+
 use super::Halt;
 use super::Machine;
 use super::state::Task;
@@ -21,7 +23,10 @@ impl Machine {
     /// Tells the outcome of guards and outputs, after `Task::Conclude`.
     pub fn conclude(&mut self, result: Result<Value, StepError>, now: Timestamp) {
         let (state, error) = match (&self.halt, &self.first_error, result) {
-            (Some(Halt::Cancel { .. }), _, _) => (RunState::Canceled, None),
+            (Some(Halt::Cancel { reason, .. }), _, _) => {
+                let told = |reason: &Arc<str>| StepError { class: ErrorClass::Canceled, message: reason.to_string() };
+                (RunState::Canceled, reason.as_ref().map(told))
+            }
             (Some(Halt::Failure(error)), _, _) | (None, Some(error), _) => (RunState::Failed, Some(error.clone())),
             (None, None, Err(error)) => (RunState::Failed, Some(error)),
             (None, None, Ok(outputs)) => {
@@ -51,7 +56,7 @@ impl Machine {
     fn next_phase(&mut self, now: Timestamp) {
         let Some((state, error)) = self.outcome.clone() else { return };
         let failed = state == RunState::Failed;
-        let undoes = failed || matches!(self.halt, Some(Halt::Cancel { undo: true }));
+        let undoes = failed || matches!(self.halt, Some(Halt::Cancel { undo: true, .. }));
         let wanted = [
             (Phase::Undo, undoes && !self.undo.completed.is_empty()),
             (Phase::OnFailure, failed && !self.pipeline.on_failure.is_empty()),

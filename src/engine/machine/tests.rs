@@ -155,6 +155,8 @@ fn pipeline(plans: &[Plan], max_parallel: usize) -> Arc<Pipeline> {
         guards_before: Vec::new(),
         guards_after: Vec::new(),
         max_parallel,
+        concurrency: None,
+        locks: Vec::new(),
         not_yet: Vec::new(),
         composite: false,
     })
@@ -407,7 +409,7 @@ fn a_canceled_run_starts_nothing_more_and_still_tidies_up() {
     let mut world = World::new(&plans, 3);
     let mut machine = Machine::new(pipeline.clone());
     machine.resume(world.now);
-    machine.cancel(false, world.now);
+    machine.cancel(false, None, world.now);
     world.journal.extend(machine.take_events());
     assert!(world.run(&pipeline, None));
     assert!(world.results(&pipeline).iter().all(|(state, _)| *state == StepState::Canceled));

@@ -236,6 +236,26 @@ impl Machine {
         self.held.as_deref()
     }
 
+    /// Tells whether an attempt of a step run is under way.
+    #[must_use]
+    pub fn flies(&self, key: UnitKey) -> bool {
+        self.unit(key).is_some_and(|unit| unit.state == UnitState::Flying)
+    }
+
+    /// Tells whether a step run has begun and has not ended.
+    #[must_use]
+    pub fn is_open(&self, key: UnitKey) -> bool {
+        self.unit(key).is_some_and(|unit| !unit.is_done())
+    }
+
+    /// Lists the step runs of the current phase that sleep without a time.
+    #[must_use]
+    pub fn without_time(&self) -> Vec<UnitKey> {
+        let asleep =
+            |unit: &super::state::Unit| (unit.state == UnitState::Asleep { until: None, then: None }).then_some(());
+        self.found(asleep).into_iter().map(|(key, ())| key).collect()
+    }
+
     /// Lists the writes in doubt that only a person can settle.
     #[must_use]
     pub fn held_doubts(&self) -> Vec<UnitKey> {
@@ -244,10 +264,14 @@ impl Machine {
 
     /// Lists all writes in doubt of the current phase, each with whether only a person can settle it.
     fn units(&self) -> Vec<(UnitKey, bool)> {
-        let held = |unit: &super::state::Unit| match unit.state {
+        self.found(|unit| match unit.state {
             UnitState::InDoubt { held } => Some(held),
             _ => None,
-        };
+        })
+    }
+
+    /// Lists the step runs of the current phase of which something holds.
+    fn found<T>(&self, held: impl Fn(&super::state::Unit) -> Option<T>) -> Vec<(UnitKey, T)> {
         if self.phase == Phase::Undo {
             let units = self.undo.units.iter();
             return units.filter_map(|(key, unit)| held(unit).map(|held| (*key, held))).collect();

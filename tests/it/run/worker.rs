@@ -19,15 +19,15 @@ use super::Stage;
 use super::give;
 
 /// A worker at work.
-struct At {
-    bell: Bell,
+pub(super) struct At {
+    pub(super) bell: Bell,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
     working: tokio::task::JoinHandle<usize>,
 }
 
 impl Stage {
-    fn worker(&self, engine: &Engine) -> At {
+    pub(super) fn worker(&self, engine: &Engine) -> At {
         let (bell, metrics, stop) = (Bell::default(), Arc::new(Metrics::default()), CancellationToken::new());
         let worker = Worker {
             engine: engine.clone(),
@@ -43,7 +43,7 @@ impl Stage {
     }
 
     /// Moves the clock by steps until a run is in a state.
-    async fn until(&self, engine: &Engine, run: RunId, state: RunState, step: Duration) {
+    pub(super) async fn until(&self, engine: &Engine, run: RunId, state: RunState, step: Duration) {
         for _ in 0..100_000 {
             let record = engine.parts().store.run(run).await.unwrap().unwrap();
             if record.state == state {
@@ -57,7 +57,7 @@ impl Stage {
 }
 
 impl At {
-    async fn end(self) -> usize {
+    pub(super) async fn end(self) -> usize {
         self.stop.cancel();
         self.working.await.unwrap()
     }
@@ -102,7 +102,7 @@ async fn the_higher_priority_begins_first_and_each_run_once() {
         runs.push(run);
         stage.world.clock.advance(Duration::from_secs(1));
     }
-    let order: Vec<_> = engine.take(10).await.unwrap().into_iter().map(|claimed| claimed.run).collect();
+    let order: Vec<_> = engine.take(10).await.unwrap().into_iter().map(|claimed| claimed.run.id).collect();
     assert_eq!(order, [runs[1], runs[3], runs[0], runs[2]]);
     assert!(engine.take(10).await.unwrap().is_empty(), "who was taken is not taken again");
 }

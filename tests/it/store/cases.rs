@@ -12,6 +12,7 @@ use pipewright::model::ErrorClass;
 use pipewright::model::Happened;
 use pipewright::model::Phase;
 use pipewright::model::RunEvent;
+use pipewright::model::RunId;
 use pipewright::model::RunState;
 use pipewright::model::SettledBy;
 use pipewright::model::StepError;
@@ -29,9 +30,11 @@ use pipewright::store::Fence;
 use pipewright::store::NewRun;
 use pipewright::store::OpenOptions;
 use pipewright::store::Record;
+use pipewright::store::Request;
 use pipewright::store::RunFilter;
 use pipewright::store::Store;
 use pipewright::store::VersionRecord;
+use pipewright::store::WhenFull;
 use sqlx::AssertSqlSafe;
 use sqlx::Connection;
 use sqlx::Executor;
@@ -58,6 +61,9 @@ cases![
     every_event_comes_back_in_order_after_a_restart,
     the_run_follows_its_journal,
     a_claim_is_exclusive_until_it_is_released_or_stolen,
+    permits_are_given_to_those_who_wait_and_end_with_their_run,
+    whoever_does_not_wait_is_canceled_and_who_is_replaced_too,
+    permits_of_steps_are_for_the_owner_of_the_fence,
     a_writer_that_lost_its_lease_changes_nothing,
     one_run_that_lost_its_lease_does_not_harm_the_others,
     a_journal_has_no_gap_and_no_event_twice,
@@ -252,7 +258,7 @@ fn all_events() -> Vec<RunEvent> {
         settled(Verdict::Dropped),
         RunEvent::Child { path: step.clone(), run: run_id(6), at },
         RunEvent::StepCanceled { path: step, at },
-        RunEvent::CancelRequested { at, undo: true },
+        RunEvent::CancelRequested { at, undo: true, reason: None },
         RunEvent::Retried { at, from: Some("publish".into()) },
         RunEvent::PhaseStarted { phase: Phase::Undo, at, state: RunState::Failed, error: Some(failure()) },
         RunEvent::Parked { at, until: Some(at), reason: "x".into() },
@@ -887,4 +893,108 @@ async fn texts_with_zeros_do_no_harm(ground: Ground) {
     assert_eq!(store.logs(run.id).await.unwrap().len(), 1);
     let events = store.journal(run.id).await.unwrap();
     assert!(matches!(&events[0], RunEvent::Succeeded { output, .. } if *output == Value::from("a\0b")));
+}
+
+fn asking(number: u128, requests: &[(&str, u32, WhenFull)]) -> NewRun {
+    let requests = requests.iter().map(|(scope, most, when_full)| Request {
+        scope: (*scope).into(),
+        most: *most,
+        when_full: *when_full,
+    });
+    NewRun { requests: requests.collect(), ..new_run(run_id(number)) }
+}
+
+async fn let_in(store: &Store) -> Vec<RunId> {
+    let claimed = store.claim_due("w", NOW, 10).await.unwrap();
+    claimed.into_iter().map(|claimed| claimed.run.id).collect()
+}
+
+async fn permits_are_given_to_those_who_wait_and_end_with_their_run(ground: Ground) {
+    let store = ground.open().await;
+    for number in 1..=3 {
+        assert!(store.create_run(&asking(number, &[("lock:a", 1, WhenFull::Queue)])).await.unwrap());
+    }
+    assert!(!store.create_run(&asking(3, &[("lock:a", 1, WhenFull::Queue)])).await.unwrap());
+    assert_eq!(let_in(&store).await, [], "nobody may be taken before he is let in");
+    assert!(store.admit(None, NOW).await.unwrap());
+    assert!(!store.admit(None, NOW).await.unwrap());
+    assert_eq!(let_in(&store).await, [run_id(1)]);
+    let line: Vec<_> = store.line_for("lock:a").await.unwrap().into_iter().map(|waiting| waiting.run).collect();
+    assert_eq!(line, [run_id(2), run_id(3)]);
+
+    let writer = store.writer(run_id(1), Fence(1), 1, []);
+    writer.holds_permits();
+    let ended = RunEvent::Finished { at: NOW, state: RunState::Succeeded, outputs: Value::Null, error: None };
+    writer.append([Record::Event(ended)]);
+    writer.commit().await.unwrap();
+    assert_eq!(store.holders("lock:a").await.unwrap(), []);
+    assert!(store.admit(Some(&["lock:a".into()]), NOW).await.unwrap());
+    assert_eq!(let_in(&store).await, [run_id(2)]);
+
+    // One that ended without giving anything back: its process died at the wrong moment.
+    let ended = RunEvent::Finished { at: NOW, state: RunState::Failed, outputs: Value::Null, error: None };
+    let writer = store.writer(run_id(2), Fence(1), 1, []);
+    writer.append([Record::Event(ended)]);
+    writer.commit().await.unwrap();
+    assert!(!store.admit(None, NOW).await.unwrap());
+    assert_eq!(store.sweep_permits().await.unwrap(), 1);
+    assert!(store.admit(None, NOW).await.unwrap());
+    assert_eq!(let_in(&store).await, [run_id(3)]);
+}
+
+async fn whoever_does_not_wait_is_canceled_and_who_is_replaced_too(ground: Ground) {
+    let store = ground.open().await;
+    for number in 1..=2 {
+        store.create_run(&asking(number, &[("run:demo", 1, WhenFull::Skip)])).await.unwrap();
+        store.admit(None, NOW).await.unwrap();
+    }
+    // The second can be taken, to be canceled.
+    assert_eq!(let_in(&store).await, [run_id(1), run_id(2)]);
+    assert_eq!(store.inbox(run_id(1)).await.unwrap(), []);
+    let signals = store.inbox(run_id(2)).await.unwrap();
+    assert_eq!((signals.len(), signals[0].kind.as_str()), (1, "cancel"));
+    let reason = signals[0].payload.get("reason").unwrap().to_string();
+    assert!(reason.contains("`concurrency` of `demo` is full"), "{reason}");
+
+    store.create_run(&asking(3, &[("run:demo", 1, WhenFull::Replace)])).await.unwrap();
+    store.create_run(&asking(4, &[("run:demo", 1, WhenFull::Replace)])).await.unwrap();
+    store.admit(None, NOW).await.unwrap();
+    // The one that runs is told once, the one that waited is not to begin, the newest waits for its end.
+    store.admit(None, NOW).await.unwrap();
+    assert_eq!(store.inbox(run_id(1)).await.unwrap().len(), 2, "each of the two has asked it to go");
+    assert_eq!(store.inbox(run_id(3)).await.unwrap().len(), 1);
+    assert_eq!(store.inbox(run_id(4)).await.unwrap(), []);
+    assert_eq!(store.requests_of(run_id(4)).await.unwrap().len(), 1);
+    assert_eq!(let_in(&store).await, [run_id(3)]);
+}
+
+async fn permits_of_steps_are_for_the_owner_of_the_fence(ground: Ground) {
+    let store = ground.open().await;
+    let lock = [Request { scope: "lock:x".into(), most: 1, when_full: WhenFull::Queue }];
+    for number in 1..=2 {
+        store.create_run(&new_run(run_id(number))).await.unwrap();
+    }
+    let first = store.claim(run_id(1), "w").await.unwrap().unwrap();
+    let second = store.claim(run_id(2), "w").await.unwrap().unwrap();
+    let step = path("write[3]");
+    store.request(run_id(1), first, &step, &lock).await.unwrap();
+    store.request(run_id(1), first, &step, &lock).await.unwrap();
+    assert!(store.admit(Some(&["lock:x".into()]), NOW).await.unwrap());
+    // What is held is not asked for once more.
+    store.request(run_id(1), first, &step, &lock).await.unwrap();
+    assert_eq!(store.requests_of(run_id(1)).await.unwrap(), []);
+    assert_eq!(store.permits_of(run_id(1)).await.unwrap()[0].path, Some(step.clone()));
+    let signals = store.inbox(run_id(1)).await.unwrap();
+    assert_eq!((signals.len(), signals[0].kind.as_str()), (1, "permitted"));
+
+    store.request(run_id(2), second, &path("write"), &lock).await.unwrap();
+    assert!(!store.admit(None, NOW).await.unwrap());
+    // Who has lost the run can neither give back nor ask.
+    store.give_back(run_id(1), Fence(first.0 - 1), &step).await.unwrap();
+    store.request(run_id(1), Fence(first.0 - 1), &path("other"), &lock).await.unwrap();
+    assert_eq!(store.line_for("lock:x").await.unwrap().len(), 1);
+    assert!(!store.admit(None, NOW).await.unwrap());
+    store.give_back(run_id(1), first, &step).await.unwrap();
+    assert!(store.admit(None, NOW).await.unwrap());
+    assert_eq!(store.holders("lock:x").await.unwrap()[0].run, run_id(2));
 }

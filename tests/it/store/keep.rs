@@ -516,7 +516,7 @@ async fn every_table_is_known_to_housekeeping() {
         }
     }
     // `Store::sweep` removes what is in these.
-    assert_eq!(of_runs, ["datasets", "effects", "inbox", "journal", "logs", "removals", "wire"]);
+    assert_eq!(of_runs, ["datasets", "effects", "inbox", "journal", "logs", "permits", "removals", "requests", "wire"]);
     // `Store::collect_garbage` looks into these; none of the others holds a value.
     let values = [
         "cache.output",
@@ -554,10 +554,18 @@ async fn every_table_is_known_to_housekeeping() {
         "logs.message",
         "logs.path",
         "logs.run_id",
+        "permits.path",
+        "permits.run_id",
+        "permits.scope",
         "pipewright_migrations.checksum",
         "remote_objects.effect_id",
         "remote_objects.remote_id",
         "remote_objects.scope",
+        "requests.path",
+        "requests.run_id",
+        "requests.scope",
+        "requests.when_full",
+        "runs.started_by",
         "removals.run_id",
         "runs.error",
         "runs.id",
