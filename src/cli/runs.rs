@@ -179,6 +179,7 @@ fn summary(run: &RunRecord) -> Value {
         ("run", Value::from(run.id.to_string())),
         ("pipeline", Value::from(&*run.pipeline)),
         ("version", run.version.to_string().into()),
+        ("slot", run.slot.clone().map_or(Value::Null, Value::from)),
         ("state", run.state.name().into()),
         ("made", Value::Time(run.created_at)),
         ("started", time(run.started_at)),

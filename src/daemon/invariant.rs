@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::metrics::Metrics;
 use super::scheduler::Active;
+use super::told;
 use crate::engine::LEASE;
 use crate::model::Duration;
 use crate::model::RunId;
@@ -180,8 +181,8 @@ impl Inspector {
                 () = self.stop.cancelled() => return,
             }
             match self.look(&mut memory).await {
-                Ok(astray) => known = tell(astray, &known),
-                Err(error) => tracing::error!(%error, "whether all is well could not be looked at"),
+                Ok(astray) => known = note(astray, &known),
+                Err(error) => tracing::error!(error = told(&error), "whether all is well could not be looked at"),
             }
         }
     }
@@ -210,7 +211,7 @@ impl Inspector {
 }
 
 /// Logs what is new, and returns all.
-fn tell(astray: Vec<Astray>, known: &HashSet<Astray>) -> HashSet<Astray> {
+fn note(astray: Vec<Astray>, known: &HashSet<Astray>) -> HashSet<Astray> {
     for one in astray.iter().filter(|one| !known.contains(one)) {
         tracing::warn!(what = %one, "something is not as it must be");
     }
@@ -278,7 +279,7 @@ mod tests {
         let unmet = found(minutely, None);
         assert!(unmet.len() == 1 && unmet[0].ends_with("nobody has looked at it"), "{unmet:?}");
         let late = found(minutely, Some((1_000, false)));
-        assert!(late.len() == 1 && late[0].contains("was due 15m"), "{late:?}");
+        assert!(late.len() == 1 && late[0].contains("was due 16m"), "{late:?}");
     }
 
     fn lease(owner: Option<&str>, beat: i64) -> Lease {

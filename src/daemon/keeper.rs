@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::metrics::Metrics;
 use super::scheduler::Active;
+use super::told;
 use crate::model::Duration;
 use crate::model::Timestamp;
 use crate::pipeline::Keep;
@@ -27,7 +28,7 @@ use crate::system::System;
 
 /// How often the files of the database are looked at.
 pub const TEND: Duration = Duration::from_secs(60);
-/// How often what is no longer kept is removed.
+/// How often what is no longer kept is removed; more often where it is kept for minutes only.
 pub const ROUND: Duration = Duration::from_secs(600);
 /// How often files that nobody names are looked for: all rows are read for it.
 const COLLECT: Duration = Duration::from_secs(86_400);
@@ -103,7 +104,7 @@ impl Keeper {
                 () = self.stop.cancelled() => return,
             }
             if let Err(error) = self.turn().await {
-                tracing::error!(%error, "housekeeping failed; it is tried again");
+                tracing::error!(error = told(&error), "housekeeping failed; it is tried again");
                 self.metrics.keeping.failures.fetch_add(1, Relaxed);
             }
         }
@@ -115,7 +116,8 @@ impl Keeper {
     /// The store's.
     pub async fn turn(&mut self) -> Result<(), Error> {
         let now = self.system.clock.now();
-        if self.store.take_chore("round", now, now.plus(ROUND)).await? {
+        let pause = self.retention.borrow().shortest().map_or(ROUND, |shortest| ROUND.min(shortest).max(TEND));
+        if self.store.take_chore("round", now, now.plus(pause)).await? {
             self.round(now).await?;
             let seconds = u64::try_from(now.micros() / 1_000_000).unwrap_or(0);
             self.metrics.keeping.done_at.store(seconds, Relaxed);

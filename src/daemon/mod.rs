@@ -17,3 +17,20 @@ pub mod page;
 pub mod reload;
 pub mod scheduler;
 pub mod worker;
+
+use std::error::Error;
+
+/// Returns what an error says with all its causes: only these tell whether the disk is full or somebody has the lock.
+#[must_use]
+pub fn told(error: &dyn Error) -> String {
+    let (mut text, mut cause) = (error.to_string(), error.source());
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.ends_with(&inner_text) {
+            text.push_str(": ");
+            text.push_str(&inner_text);
+        }
+        cause = inner.source();
+    }
+    text
+}

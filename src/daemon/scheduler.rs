@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bell::Bell;
 use super::metrics::Metrics;
+use super::told;
 use crate::engine::Engine;
 use crate::engine::Error;
 use crate::engine::SecretSource;
@@ -89,7 +90,7 @@ impl Scheduler {
         while !self.stop.is_cancelled() {
             let mut rest = LOOK;
             if let Err(error) = self.turn(&mut state, look).await {
-                tracing::error!(%error, "the schedules could not be looked at; trying again");
+                tracing::error!(error = told(&error), "the schedules could not be looked at; trying again");
                 rest = REST;
             }
             let until = clock.now().plus(rest);

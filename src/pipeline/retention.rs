@@ -67,6 +67,13 @@ impl Retention {
         Self { usual, pipelines: BTreeMap::new(), claims: None }
     }
 
+    /// Returns the shortest time that anything is kept.
+    #[must_use]
+    pub fn shortest(&self) -> Option<Duration> {
+        let all = self.pipelines.values().chain([&self.usual]);
+        all.flat_map(|keep| [keep.age, keep.logs, keep.wire]).flatten().min()
+    }
+
     /// Returns what is kept of a pipeline's runs.
     #[must_use]
     pub fn of(&self, pipeline: &str) -> Keep {

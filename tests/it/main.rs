@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod auth;
+mod backfill;
+mod chaos;
 mod check;
 mod cli;
 mod connectors;

@@ -58,6 +58,9 @@ impl Stage {
             // Each write of theirs goes through the store's queue; a read of ours behind it has seen it.
             for _ in 0..4 {
                 engine.parts().store.schedules().await.unwrap();
+                // On a slow disk a write takes longer than a read.
+                let now = self.world.clock_now();
+                engine.parts().store.take_chore("pass", now, now).await.unwrap();
                 tokio::task::yield_now().await;
             }
         }
