@@ -198,7 +198,7 @@ pub async fn open(
     };
     let custody = Custody { store: store.clone(), http: http.clone(), system: system.clone() };
     let runtime = Arc::new(Runtime::new(connections).with_custody(custody));
-    let engine = Engine::new(Parts {
+    let parts = Parts {
         system,
         store,
         http,
@@ -209,7 +209,11 @@ pub async fn open(
         send_window: Duration::from_secs(10),
         services: Services::default().with(runtime.clone()),
         probe: Probe::default(),
-    });
+    };
+    let engine = match project.most_steps.and_then(|steps| usize::try_from(steps).ok()) {
+        Some(steps) => Engine::limited(parts, steps),
+        None => Engine::new(parts),
+    };
     Ok(App { root, project, registry, engine, runtime, sandbox: world })
 }
 

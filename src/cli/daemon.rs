@@ -33,6 +33,8 @@ use crate::daemon::scheduler::Scheduler;
 use crate::daemon::worker::Worker;
 use crate::model::Duration;
 
+/// How many runs are executed at the same time where nothing says otherwise.
+const RUNS: usize = 32;
 /// Held by the daemon of an embedded store, below the project's folder.
 const LOCK: &str = ".pipewright/daemon.lock";
 const SANDBOX_LOCK: &str = ".pipewright/sandbox.lock";
@@ -44,9 +46,9 @@ pub(super) struct Daemon {
     /// Where `/healthz`, `/readyz` and `/metrics` are served.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4120")]
     listen: SocketAddr,
-    /// So many runs are executed at the same time.
-    #[arg(long, value_name = "NUMBER", default_value_t = 32)]
-    runs: usize,
+    /// So many runs are executed at the same time; `limits.runs` of the project where it is not said, else 32.
+    #[arg(long, value_name = "NUMBER")]
+    runs: Option<usize>,
     /// How long steps under way may take to end when the daemon is told to.
     #[arg(long, value_name = "DURATION", default_value = "30s")]
     drain_timeout: Duration,
@@ -91,8 +93,10 @@ impl Daemon {
             metrics: metrics.clone(),
             stop: stop.clone(),
         };
+        let limit = app.project.most_runs.and_then(|runs| usize::try_from(runs).ok());
+        let most = self.runs.or(limit).unwrap_or(RUNS).max(1);
         let system = app.engine.parts().system.clone();
-        let (active, most) = (scheduler.active.clone(), self.runs.max(1));
+        let active = scheduler.active.clone();
         let keeper = Keeper::new(store.clone(), system.clone(), active, retention, metrics.clone(), stop.clone());
         let inspector = Inspector {
             store: store.clone(),

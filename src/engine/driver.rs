@@ -386,6 +386,7 @@ impl Driver {
             match Signal::from_stored(&signal.kind, &signal.payload) {
                 Some(Signal::Cancel { undo }) => self.cancel(undo, None).await?,
                 Some(Signal::Replaced { reason }) => self.cancel(false, Some(reason.into())).await?,
+                Some(Signal::GiveWay { path, reason }) => self.give_way(&path, reason),
                 Some(Signal::Permitted { path }) => {
                     if let Some(key) = self.machine.key(&path) {
                         self.machine.awaken(key);

@@ -131,6 +131,11 @@ pub enum Signal {
     Permitted {
         path: StepPath,
     },
+    /// A step run that waits for locks fails: it and others wait for each other; the store says so itself.
+    GiveWay {
+        path: StepPath,
+        reason: String,
+    },
     /// Another run, or a limit, ends this one; the store says so itself.
     Replaced {
         reason: String,
@@ -384,6 +389,10 @@ impl Signal {
         match self {
             Self::Cancel { undo } => (store::CANCEL, Value::map([("undo", Value::Bool(*undo))])),
             Self::Permitted { path } => (store::PERMITTED, Value::map([("path", Value::from(path.to_string()))])),
+            Self::GiveWay { path, reason } => {
+                let entries = [("path", Value::from(path.to_string())), ("reason", reason.as_str().into())];
+                (store::GIVE_WAY, Value::map(entries))
+            }
             Self::Replaced { reason } => (store::CANCEL, Value::map([("reason", Value::from(reason.as_str()))])),
             Self::Resolve { effect, verdict } => {
                 let (word, output) = match verdict {
@@ -403,6 +412,10 @@ impl Signal {
             store::CANCEL => Some(match payload.get("reason").and_then(Value::as_str) {
                 Some(reason) => Self::Replaced { reason: reason.to_owned() },
                 None => Self::Cancel { undo: payload.get("undo").and_then(Value::as_bool).unwrap_or(false) },
+            }),
+            store::GIVE_WAY => Some(Self::GiveWay {
+                path: payload.get("path")?.as_str()?.parse().ok()?,
+                reason: payload.get("reason")?.as_str()?.to_owned(),
             }),
             store::PERMITTED => Some(Self::Permitted { path: payload.get("path")?.as_str()?.parse().ok()? }),
             "resolve" => {

@@ -16,6 +16,7 @@ use super::finish::Done;
 use super::finish::hash;
 use super::machine::UnitKey;
 use crate::model::Effect;
+use crate::model::ErrorClass;
 use crate::model::RunId;
 use crate::model::StepPath;
 use crate::model::Value;
@@ -98,7 +99,9 @@ impl Engine {
         if swept > 0 {
             tracing::warn!(swept, "permits of runs that have ended were taken back");
         }
-        if self.0.store.admit(None, self.0.system.clock.now()).await? {
+        let now = self.0.system.clock.now();
+        let broken = self.0.store.break_deadlock(now).await?;
+        if self.0.store.admit(None, now).await? || broken {
             self.1.granted.notify_waiters();
         }
         Ok(())
@@ -262,6 +265,16 @@ impl Driver {
             return self.machine.abandon(key, self.now());
         }
         self.run(key);
+    }
+
+    /// A step run that sleeps for its locks fails with class `locked`: others wait for what its run holds.
+    pub(super) fn give_way(&mut self, path: &StepPath, reason: String) {
+        let key = self.machine.key(path).filter(|key| self.machine.without_time().contains(key));
+        if let Some(key) = key {
+            let error = self.step_error(ErrorClass::Locked, reason);
+            // Tried again it would wait again: what the others wait for is free only when the run ends.
+            self.give_up(key, self.now(), error);
+        }
     }
 
     /// Gives back what step runs hold of which no attempt is under way.

@@ -23,6 +23,10 @@ pub struct Project {
     pub files_outside: bool,
     /// Whether `shell.run` may run programs.
     pub shell: bool,
+    /// How many runs a daemon executes at the same time.
+    pub most_runs: Option<u32>,
+    /// How many steps a process does at the same time that look or work outside.
+    pub most_steps: Option<u32>,
     /// Databases by connection name, as URLs.
     pub databases: Vec<(String, String)>,
     /// Connections to the systems of connectors.
@@ -64,6 +68,8 @@ impl Default for Project {
             secrets: vec![SecretPlace::Environment, SecretPlace::Store],
             files_outside: false,
             shell: false,
+            most_runs: None,
+            most_steps: None,
             databases: Vec::new(),
             connections: Vec::new(),
             retention: Retention::default(),
@@ -108,6 +114,11 @@ pub(super) fn read(tree: &Tree, source: &str, diagnostics: &mut Vec<Diagnostic>)
         known(allow, &["files_outside", "shell"], diagnostics);
         project.files_outside = flag(allow, "files_outside", diagnostics);
         project.shell = flag(allow, "shell", diagnostics);
+    }
+    if let Some(limits) = tree.get("limits") {
+        known(limits, &["runs", "steps"], diagnostics);
+        project.most_runs = number(limits, "runs", 10_000, diagnostics);
+        project.most_steps = number(limits, "steps", 1_000_000, diagnostics);
     }
     if let Some(connections) = tree.get("connections") {
         check_connections(connections, diagnostics);
@@ -262,6 +273,16 @@ pub(super) fn secret_place(item: &Tree, diagnostics: &mut Vec<Diagnostic>) -> Op
         format!("expected `env`, `store`, `{{ env_file: PATH }}` or `{{ dir: PATH }}`, found {}", item.describe());
     diagnostics.push(Diagnostic::error(Code::WrongType, item.span.clone(), message));
     None
+}
+
+fn number(tree: &Tree, key: &str, most: u32, diagnostics: &mut Vec<Diagnostic>) -> Option<u32> {
+    let value = tree.get(key)?;
+    let number = value.as_text().and_then(|text| text.parse().ok()).filter(|number| (1..=most).contains(number));
+    if number.is_none() {
+        let message = format!("expected a whole number from 1 to {most}, found {}", value.describe());
+        diagnostics.push(Diagnostic::error(Code::WrongType, value.span.clone(), message));
+    }
+    number
 }
 
 fn flag(tree: &Tree, key: &str, diagnostics: &mut Vec<Diagnostic>) -> bool {

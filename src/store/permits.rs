@@ -95,6 +95,8 @@ struct Waiter {
     run: String,
     /// Empty for the run as a whole.
     path: String,
+    /// Whether its run, or one above it, holds something already: others may wait for that.
+    holds: bool,
     wants: Vec<Want>,
 }
 
@@ -119,7 +121,7 @@ enum Decision {
 /// Decides who gets what. `waiters` stand in the order of their turns; `held` are the numbers that are taken.
 ///
 /// Whoever cannot have all of his permits yet keeps his place in each scope, so that those behind do not overtake him for
-/// ever; nobody holds some while he waits for others, so that no two wait for each other.
+/// ever. Places are not kept from those who hold something already: whoever waits for that would wait for himself.
 fn decide(waiters: &[Waiter], held: &HashMap<String, BTreeSet<i64>>) -> Vec<Decision> {
     let mut taken = held.clone();
     let mut kept: HashMap<&str, usize> = HashMap::new();
@@ -127,7 +129,8 @@ fn decide(waiters: &[Waiter], held: &HashMap<String, BTreeSet<i64>>) -> Vec<Deci
     for (place, waiter) in waiters.iter().enumerate() {
         let used = |want: &Want| {
             let taken = taken.get(&want.scope).map_or(0, BTreeSet::len);
-            i64::try_from(taken + kept.get(want.scope.as_str()).copied().unwrap_or(0)).unwrap_or(i64::MAX)
+            let kept = if waiter.holds { 0 } else { kept.get(want.scope.as_str()).copied().unwrap_or(0) };
+            i64::try_from(taken + kept).unwrap_or(i64::MAX)
         };
         let full = waiter.wants.iter().find(|want| used(want) >= want.most);
         let Some(full) = full else {
@@ -209,9 +212,15 @@ impl Store {
         const HELD: &str = "SELECT number, run_id, path FROM permits WHERE scope = $1 ORDER BY run_id";
         const FIRST: &str = "SELECT run_id, path FROM requests WHERE scope = $1 ORDER BY turn, run_id, path LIMIT $2";
         const IMPATIENT: &str = "SELECT run_id, path FROM requests WHERE scope = $1 AND when_full <> 'queue'";
+        const HOLDING: &str = "SELECT run_id, path FROM requests WHERE scope = $1 AND path <> '' \
+                               AND EXISTS (SELECT 1 FROM permits WHERE run_id = requests.run_id)";
+        const HOLDS: &str = "WITH RECURSIVE above (id) AS (SELECT id FROM runs WHERE id = $1 UNION ALL \
+                             SELECT runs.parent_run FROM runs JOIN above ON runs.id = above.id \
+                             WHERE runs.parent_run IS NOT NULL) \
+                             SELECT 1 FROM permits WHERE run_id IN (SELECT id FROM above) LIMIT 1";
         const WANTS: &str = "SELECT scope, most, turn, when_full FROM requests WHERE run_id = $1 AND path = $2 \
                              ORDER BY scope";
-        let mut waiters: BTreeMap<(i64, String, String), Vec<Want>> = BTreeMap::new();
+        let mut waiters: BTreeMap<(bool, i64, String, String), Vec<Want>> = BTreeMap::new();
         let (mut held, mut holders) = (HashMap::new(), HashMap::new());
         let mut met: HashSet<(String, String)> = HashSet::new();
         while let Some(scope) = open.pop() {
@@ -226,6 +235,7 @@ impl Store {
             held.insert(scope.clone(), numbers);
             let mut rows = self.fetch(FIRST, args![scope.as_str(), HEADS]).await?;
             rows.extend(self.fetch(IMPATIENT, args![scope.as_str()]).await?);
+            rows.extend(self.fetch(HOLDING, args![scope.as_str()]).await?);
             for row in rows {
                 let who = (row.text(0)?.to_owned(), row.text(1)?.to_owned());
                 if !met.insert(who.clone()) {
@@ -235,10 +245,14 @@ impl Store {
                 let Some(turn) = rows.first().map(|row| row.int(2)).transpose()? else { continue };
                 let wants = rows.iter().map(want).collect::<Result<Vec<_>, _>>()?;
                 open.extend(wants.iter().map(|want| want.scope.clone()));
-                waiters.insert((turn, who.0, who.1), wants);
+                let holds = !self.fetch(HOLDS, args![who.0.as_str()]).await?.is_empty();
+                // Those who hold something go first.
+                waiters.insert((!holds, turn, who.0, who.1), wants);
             }
         }
-        let waiters = waiters.into_iter().map(|((turn, run, path), wants)| Waiter { turn, run, path, wants }).collect();
+        let waiters = waiters.into_iter();
+        let waiters = waiters.map(|((free, turn, run, path), wants)| Waiter { turn, run, path, holds: !free, wants });
+        let waiters = waiters.collect();
         Ok((waiters, held, holders))
     }
 
@@ -445,7 +459,13 @@ mod tests {
             let (scope, most) = SCOPES[*index];
             Want { scope: scope.to_owned(), most, when_full }
         };
-        Waiter { turn, run: format!("{turn:06}"), path: String::new(), wants: wants.iter().map(want).collect() }
+        Waiter {
+            turn,
+            run: format!("{turn:06}"),
+            path: String::new(),
+            holds: false,
+            wants: wants.iter().map(want).collect(),
+        }
     }
 
     /// The rows of the two tables, and what `admit` makes of them.
@@ -553,6 +573,15 @@ mod tests {
         let granted = decide(&[both, one], &HashMap::new());
         let numbers = vec![("lock:a".to_owned(), 1), ("run:d".to_owned(), 1)];
         assert_eq!(granted, [Decision::Grant { waiter: 0, numbers }]);
+    }
+
+    #[test]
+    fn no_place_is_kept_from_who_is_waited_for() {
+        // The first waits for `a`, which the second holds, and has a place in `d`, which the second wants.
+        let held = HashMap::from([("lock:a".to_owned(), BTreeSet::from([1]))]);
+        let second = Waiter { holds: true, ..waiter(2, &[3], WhenFull::Queue) };
+        let decisions = decide(&[second, waiter(1, &[0, 3], WhenFull::Queue)], &held);
+        assert_eq!(decisions, [Decision::Grant { waiter: 0, numbers: vec![("run:d".to_owned(), 1)] }]);
     }
 
     #[test]

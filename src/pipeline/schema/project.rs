@@ -23,14 +23,25 @@ pub(super) struct ProjectFile {
     connections: Option<BTreeMap<String, BTreeMap<String, Json>>>,
     /// Working with a later version.
     server: Option<Json>,
-    /// Working with a later version.
-    limits: Option<Json>,
+    /// What one process does at the same time.
+    limits: Option<LimitsFile>,
     /// What steps may do beyond the project.
     allow: Option<AllowFile>,
     /// How long what has ended is kept.
     retention: Option<RetentionFile>,
     /// Working with a later version.
     catalog: Option<Json>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct LimitsFile {
+    /// So many runs of a daemon; 32 by default.
+    #[schemars(range(min = 1, max = 10_000))]
+    runs: Option<u32>,
+    /// So many steps that look or work outside, of all runs; without a limit by default.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    steps: Option<u32>,
 }
 
 #[derive(JsonSchema)]

@@ -107,6 +107,19 @@ async fn put(engine: &Engine, pipeline: &Arc<Pipeline>, key: &str) -> RunId {
     engine.enqueue(pipeline, Value::map([("key", Value::from(key))]), None).await.unwrap().unwrap()
 }
 
+/// Moves the clock until a run has ended.
+async fn ended(stage: &Stage, engine: &Engine, run: RunId) -> RunRecord {
+    for _ in 0..100_000 {
+        let record = record(engine, run).await;
+        if record.state.is_final() {
+            return record;
+        }
+        stage.world.clock.advance(Duration::from_millis(10));
+        tokio::task::yield_now().await;
+    }
+    panic!("run {run} does not end");
+}
+
 async fn record(engine: &Engine, run: RunId) -> RunRecord {
     engine.parts().store.run(run).await.unwrap().unwrap()
 }
@@ -337,10 +350,12 @@ async fn two_workers_never_break_a_limit_and_every_run_ends() {
     for seed in 0..4 {
         let (stage, slow) = stage();
         let mut random = fastrand::Rng::with_seed(seed);
-        let first = stage.engine().await;
-        let second = stage.engine().await;
-        let parts = Parts { owner: "other".to_owned(), owner_is_gone: |_| false, ..second.parts().clone() };
-        let second = Engine::new(parts);
+        let mut engines = Vec::new();
+        for owner in ["one", "two"] {
+            let parts = stage.engine().await.parts().clone();
+            engines.push(Engine::new(Parts { owner: owner.to_owned(), owner_is_gone: |_| false, ..parts }));
+        }
+        let (first, second) = (engines.remove(0), engines.remove(0));
         let limits = [("a", 1), ("b", 2), ("c", 3)];
         let mut runs = Vec::new();
         for number in 0..24 {
@@ -374,9 +389,16 @@ async fn two_workers_never_break_a_limit_and_every_run_ends() {
         let (one, two) = (stage.worker(&first), stage.worker(&second));
         one.bell.ring();
         two.bell.ring();
-        for run in runs {
-            stage.until(&first, run, RunState::Succeeded, Duration::from_millis(50)).await;
+        let mut succeeded = 0;
+        for run in &runs {
+            let ended = ended(&stage, &first, *run).await;
+            succeeded += usize::from(ended.state == RunState::Succeeded);
+            // Those whose locks cross each other's are told so.
+            if let Some(error) = ended.error {
+                assert!(error.message.contains("a deadlock"), "seed {seed}: {}", error.message);
+            }
         }
+        assert!(succeeded > runs.len() / 2, "seed {seed}: {succeeded}");
         one.end().await;
         two.end().await;
         for (name, most) in limits {
@@ -385,4 +407,29 @@ async fn two_workers_never_break_a_limit_and_every_run_ends() {
         }
         assert!(slow.most("c") > 1, "seed {seed}: there was something to count");
     }
+}
+
+#[tokio::test]
+async fn runs_that_wait_for_each_other_are_told_and_the_older_one_goes_on() {
+    let (stage, _) = stage();
+    let engine = stage.engine().await;
+    let text = |own: &str, step: &str| {
+        format!(
+            "locks: [{{ name: {own} }}]\nsteps:\n  first: {{ uses: test.slow, with: {{}} }}\n  \
+             then: {{ uses: test.slow, needs: [first], with: {{}}, locks: [{{ name: {step} }}] }}\n"
+        )
+    };
+    let mut runs = Vec::new();
+    for (own, step) in [("a", "b"), ("b", "a")] {
+        let pipeline = stage.pipeline(&text(own, step));
+        runs.push(engine.enqueue(&pipeline, Value::map::<&str>([]), None).await.unwrap().unwrap());
+    }
+    let at = stage.worker(&engine);
+    at.bell.ring();
+    let (older, newer) = (ended(&stage, &engine, runs[0]).await, ended(&stage, &engine, runs[1]).await);
+    assert_eq!(older.state, RunState::Succeeded, "{:?}", older.error);
+    let message = newer.error.unwrap().message;
+    let told = format!("step `then`: a deadlock: the lock `a` is held by run `{}`, which waits for this one", runs[0]);
+    assert_eq!(message, told);
+    at.end().await;
 }
