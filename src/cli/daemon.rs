@@ -24,6 +24,8 @@ use crate::app::Fault;
 use crate::daemon::after::Afters;
 use crate::daemon::bell::Bell;
 use crate::daemon::files::FileWatch;
+use crate::daemon::invariant::Inspector;
+use crate::daemon::keeper::Keeper;
 use crate::daemon::metrics::Metrics;
 use crate::daemon::page;
 use crate::daemon::page::Page;
@@ -82,9 +84,13 @@ impl Daemon {
         let (reloader, mut generations) = Reloader::open(ground, app.engine.parts().system.clone()).await;
         let of = |generation: &Generation| Arc::new(generation.pipelines.values().cloned().collect::<Vec<_>>());
         activate.send_replace(of(&generations.borrow()));
+        let kept = |generation: &Generation| Arc::new(generation.project.retention.clone());
+        let (retain, retention) = watch::channel(kept(&generations.borrow()));
         let following = AbortOnDropHandle::new(tokio::spawn(async move {
             while generations.changed().await.is_ok() {
-                activate.send_replace(of(&generations.borrow_and_update()));
+                let generation = generations.borrow_and_update().clone();
+                activate.send_replace(of(&generation));
+                retain.send_replace(kept(&generation));
             }
         }));
         let scheduler = Scheduler {
@@ -97,14 +103,25 @@ impl Daemon {
         let afters = Afters::new(&scheduler);
         let files = FileWatch::new(&scheduler);
         let limit = app.project.most_runs.and_then(|runs| usize::try_from(runs).ok());
-        let runs = self.runs.or(limit).unwrap_or(RUNS);
+        let most = self.runs.or(limit).unwrap_or(RUNS).max(1);
+        let system = app.engine.parts().system.clone();
+        let active = scheduler.active.clone();
+        let keeper = Keeper::new(store.clone(), system.clone(), active, retention, metrics.clone(), stop.clone());
+        let inspector = Inspector {
+            store: store.clone(),
+            system,
+            active: scheduler.active.clone(),
+            metrics: metrics.clone(),
+            most,
+            stop: stop.clone(),
+        };
         let worker = Worker {
             engine: app.engine.clone(),
             registry: app.registry.clone(),
             active: scheduler.active.clone(),
             bell,
             metrics,
-            most: runs.max(1),
+            most,
             stop: stop.clone(),
             drain: self.drain_timeout,
         };
@@ -113,6 +130,8 @@ impl Daemon {
         firing.spawn(afters.run());
         firing.spawn(files.run());
         let mut working = tokio::spawn(worker.work());
+        let mut keeping = tokio::spawn(keeper.keep());
+        let mut inspecting = tokio::spawn(inspector.inspect());
         ready.store(true, Relaxed);
         supervisor::ready();
         let watchdog = supervisor::watch();
@@ -123,6 +142,8 @@ impl Daemon {
                 // A daemon without one of them would look alive and do nothing: whoever supervises it starts another.
                 _ = firing.join_next() => return Err(Fault::Other(anyhow::anyhow!("what fires triggers broke"))),
                 _ = &mut working => return Err(Fault::Other(anyhow::anyhow!("the worker broke"))),
+                _ = &mut keeping => return Err(Fault::Other(anyhow::anyhow!("the housekeeper broke"))),
+                _ = &mut inspecting => return Err(Fault::Other(anyhow::anyhow!("the inspector broke"))),
                 () = hang_ups.next() => {
                     supervisor::reloading();
                     reloader.reload_now().await;
@@ -137,6 +158,7 @@ impl Daemon {
         drop((reloader, following));
         // What it is just writing is written.
         while firing.join_next().await.is_some() {}
+        let _ = tokio::join!(keeping, inspecting);
         let left = tokio::select! {
             left = &mut working => left.unwrap_or_default(),
             () = interrupts.next() => return Ok(Exit::Interrupted),

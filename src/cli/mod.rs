@@ -5,6 +5,7 @@
 
 mod approvals;
 mod auth;
+mod backfill;
 mod complete;
 mod connectors;
 mod daemon;
@@ -17,6 +18,7 @@ mod nodes;
 mod person;
 mod print;
 mod progress;
+mod prune;
 mod run;
 mod runs;
 mod sandbox;
@@ -110,6 +112,8 @@ enum Command {
     /// List what is due when, and look ahead.
     #[command(subcommand)]
     Schedules(schedules::Schedules),
+    /// Make up for slots of a schedule that have no run.
+    Backfill(backfill::Arguments),
     /// List writes to the outside world, and settle those in doubt.
     #[command(subcommand)]
     Effects(effects::Effects),
@@ -238,6 +242,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Runs(command) => command.execute(&global).await,
         Command::Approvals(command) => command.execute(&global).await,
         Command::Schedules(command) => command.execute(&global).await,
+        Command::Backfill(command) => command.execute(&global).await,
         Command::Effects(command) => command.execute(&global).await,
         Command::Secrets(command) => command.execute(&global).await,
         Command::Auth(command) => command.execute(&global).await,

@@ -82,6 +82,8 @@ pub(super) enum Runs {
         #[arg(long, value_name = "STEP")]
         from: Option<String>,
     },
+    /// Remove ended runs with all that belongs to them, as `retention` of the project file says; the daemon does so by itself.
+    Prune(super::prune::Arguments),
     /// Go on with a run that was stopped, crashed or waits.
     Resume {
         /// The run's id, its beginning, or `last`.
@@ -110,6 +112,7 @@ impl Runs {
             Self::Show { run, step: Some(step), .. } => outputs_of(&app, &find(&app, &run).await?, &step).await,
             Self::Logs { run } => logs(&app, &find(&app, &run).await?).await,
             Self::Cancel { run, undo } => cancel(&app, &find(&app, &run).await?, undo).await,
+            Self::Prune(arguments) => super::prune::prune(&app, arguments).await,
             Self::Retry { run, from } => {
                 let run = find(&app, &run).await?;
                 let pipeline = stored_pipeline(&app, &run.version).await?;
@@ -177,6 +180,7 @@ fn summary(run: &RunRecord) -> Value {
         ("run", Value::from(run.id.to_string())),
         ("pipeline", Value::from(&*run.pipeline)),
         ("version", run.version.to_string().into()),
+        ("slot", run.slot.clone().map_or(Value::Null, Value::from)),
         ("state", run.state.name().into()),
         ("made", Value::Time(run.created_at)),
         ("started_by", run.started_by.as_deref().map_or(Value::Null, Value::from)),

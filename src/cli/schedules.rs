@@ -17,8 +17,9 @@ use super::validate::open_project;
 use super::validate::settings;
 use crate::app;
 use crate::app::Fault;
+use crate::daemon::invariant::Standing;
+use crate::daemon::invariant::standing;
 use crate::diag::did_you_mean;
-use crate::model::Duration;
 use crate::model::Timestamp;
 use crate::model::Value;
 use crate::pipeline::Pipeline;
@@ -77,9 +78,6 @@ pub(super) enum Schedules {
         trigger: Option<String>,
     },
 }
-
-/// A slot that is due for longer than this and was not decided on is late.
-const LATE: Duration = Duration::from_secs(120);
 
 /// How many times that are passed over are shown between two firings.
 const SHOWN: usize = 5;

@@ -1,13 +1,17 @@
 //! `pipewright status`: what runs, waits, is late, is in doubt.
 
+use std::sync::Arc;
+
 use clap::Args;
 
 use super::Exit;
 use super::Global;
 use super::print;
 use super::validate::open_project;
+use super::validate::quietly_all;
 use crate::app::App;
 use crate::app::Fault;
+use crate::daemon::invariant::astray_schedules;
 use crate::model::Duration;
 use crate::model::RunState;
 use crate::model::Timestamp;
@@ -52,12 +56,20 @@ impl Status {
         let approvals = store.open_approvals().await?;
         // To ring is to ask whether somebody is there; that it looks at the queue then does no harm.
         let daemon = app.ring();
+        // Files with faults are told by `validate`; here only what can be told counts.
+        let active = Arc::new(quietly_all(global)?);
+        let astray = astray_schedules(&active, &store.schedules().await?, now).len();
         if self.json {
-            print::line(&json(&lines, doubts, approvals, daemon).to_string());
+            print::line(&json(&lines, (doubts, approvals), daemon, astray).to_string());
         } else {
             self.show(&app, &lines, (doubts, approvals), daemon);
+            if astray > 0 {
+                let program = super::run::program(&app);
+                print::line(&format!("{astray} schedules have no next slot: `{program} schedules doctor` says why"));
+            }
         }
-        Ok(if doubts > 0 || lines.iter().any(|line| line.word == "late") { Exit::Waiting } else { Exit::Well })
+        let late = lines.iter().any(|line| line.word == "late");
+        Ok(if doubts > 0 || late || (daemon && astray > 0) { Exit::Waiting } else { Exit::Well })
     }
 
     fn show(&self, app: &App, lines: &[Line], (doubts, approvals): (usize, u64), daemon: bool) {
@@ -117,7 +129,7 @@ fn waits(run: &RunRecord, now: Timestamp) -> String {
     }
 }
 
-fn json(lines: &[Line], doubts: usize, approvals: u64, daemon: bool) -> Value {
+fn json(lines: &[Line], (doubts, approvals): (usize, u64), daemon: bool, astray: usize) -> Value {
     let runs = lines.iter().map(|line| {
         Value::map([
             ("run", Value::from(line.run.id.to_string())),
@@ -131,6 +143,7 @@ fn json(lines: &[Line], doubts: usize, approvals: u64, daemon: bool) -> Value {
         ("daemon", Value::Bool(daemon)),
         ("in_doubt", Value::Int(doubts as i128)),
         ("approvals", Value::Int(approvals.into())),
+        ("schedules_astray", Value::Int(astray as i128)),
         ("runs", Value::list(runs.collect())),
     ])
 }

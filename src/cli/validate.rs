@@ -144,6 +144,11 @@ pub(super) fn load_all(global: &Global) -> Result<(Vec<Arc<Pipeline>>, Exit), Fa
     Ok((pipelines, if faulty.is_empty() { Exit::Well } else { Exit::Wrong }))
 }
 
+/// Loads the pipelines of the project that have no faults, without a word on the others.
+pub(super) fn quietly_all(global: &Global) -> Result<Vec<Arc<Pipeline>>, Fault> {
+    Ok(catalog(global, &PathBuf::from("."))?.0.all().0)
+}
+
 fn load_from(catalog: &Catalog, target: &str) -> Result<Arc<Pipeline>, Fault> {
     let loaded = catalog.load(target).map_err(Fault::Usage)?;
     let errors = loaded.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);

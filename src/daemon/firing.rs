@@ -1,6 +1,5 @@
 //! Makes the runs of what fires: those of files and of ends of runs.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::bell::Bell;
@@ -11,7 +10,6 @@ use crate::engine::Engine;
 use crate::engine::Error;
 use crate::model::Timestamp;
 use crate::model::Value;
-use crate::model::VersionId;
 use crate::pipeline::Pipeline;
 use crate::pipeline::Trigger;
 use crate::store::FileRow;
@@ -29,8 +27,6 @@ pub(super) struct Starter {
     pub(super) engine: Engine,
     pub(super) bell: Bell,
     pub(super) metrics: Arc<Metrics>,
-    /// Versions that the store keeps already.
-    kept: HashSet<VersionId>,
 }
 
 /// Something that fires a trigger.
@@ -45,7 +41,7 @@ pub(super) struct Firing {
 impl Starter {
     pub(super) fn new(scheduler: &Scheduler) -> Self {
         let Scheduler { engine, bell, metrics, .. } = scheduler;
-        Self { engine: engine.clone(), bell: bell.clone(), metrics: metrics.clone(), kept: HashSet::new() }
+        Self { engine: engine.clone(), bell: bell.clone(), metrics: metrics.clone() }
     }
 
     /// Makes the run that a trigger makes of an event; where it cannot, that is told and counted.
@@ -84,10 +80,8 @@ impl Starter {
         if firings.is_empty() {
             return Ok(());
         }
-        if !self.kept.contains(&pipeline.version) {
-            self.engine.keep_version(pipeline).await?;
-            self.kept.insert(pipeline.version.clone());
-        }
+        // Housekeeping removes versions that no run names.
+        self.engine.keep_version(pipeline).await?;
         let (name, id, kind) = (&*pipeline.name, &*trigger.id, trigger.kind.name());
         let mut firings = firings.into_iter().peekable();
         while firings.peek().is_some() {

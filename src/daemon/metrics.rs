@@ -36,6 +36,11 @@ pub struct Metrics {
     pub schedules_over: AtomicU64,
     /// By kind of trigger what became of what came.
     triggers: Mutex<BTreeMap<(&'static str, Outcome), u64>>,
+    /// What the minute's look found.
+    pub schedules_astray: AtomicU64,
+    pub runs_left_lying: AtomicU64,
+    pub runs_left_held: AtomicU64,
+    pub keeping: Keeping,
     late: [AtomicU64; BUCKETS.len()],
     late_sum_micros: AtomicU64,
     late_count: AtomicU64,
@@ -59,6 +64,28 @@ pub enum Outcome {
     Throttled,
     /// The daemon drains, or something that it needs does not answer.
     Unavailable,
+}
+
+/// What housekeeping has removed, and how large the store is.
+#[derive(Debug, Default)]
+pub struct Keeping {
+    pub runs: AtomicU64,
+    /// Rows of logs and of what went over the wire, removed before their runs.
+    pub lines: AtomicU64,
+    pub cached: AtomicU64,
+    pub versions: AtomicU64,
+    pub schedules: AtomicU64,
+    pub claims: AtomicU64,
+    pub blobs: AtomicU64,
+    pub failures: AtomicU64,
+    /// When the last round ended, in seconds since 1970.
+    pub done_at: AtomicU64,
+    pub store_bytes: AtomicU64,
+    pub free_bytes: AtomicU64,
+    pub log_bytes: AtomicU64,
+    /// As of the last collection.
+    pub blob_files: AtomicU64,
+    pub blob_bytes: AtomicU64,
 }
 
 impl Metrics {
@@ -138,6 +165,13 @@ impl Metrics {
             schedules.map(|(state, count)| (format!("{{state=\"{state}\"}}"), count.load(Relaxed).to_string()));
         let help = "Schedules: with a next slot, switched off, never due again.";
         family("schedules", "gauge", help, &schedules);
+        let help = "Schedules that have neither a next slot nor a reason why not; 0 when all is well.";
+        family("schedules_astray", "gauge", help, &one(&self.schedules_astray));
+        let astray = [("queued", &self.runs_left_lying), ("held", &self.runs_left_held)];
+        let astray = astray.map(|(why, count)| (format!("{{why=\"{why}\"}}"), count.load(Relaxed).to_string()));
+        let help = "Runs that nobody goes on with although there is room; 0 when all is well.";
+        family("runs_astray", "gauge", help, &astray);
+        self.keeping.write(&mut family);
         let mut rows = Vec::new();
         let mut below = 0;
         for (bound, count) in BUCKETS.iter().zip(&self.late) {
@@ -165,6 +199,33 @@ impl Outcome {
             Self::Throttled => "throttled",
             Self::Unavailable => "unavailable",
         }
+    }
+}
+
+impl Keeping {
+    fn write(&self, family: &mut dyn FnMut(&str, &str, &str, &[(String, String)])) {
+        let removed = [
+            ("runs", &self.runs),
+            ("lines", &self.lines),
+            ("cached", &self.cached),
+            ("versions", &self.versions),
+            ("schedules", &self.schedules),
+            ("claims", &self.claims),
+            ("blobs", &self.blobs),
+        ];
+        let removed = removed.map(|(what, count)| (format!("{{what=\"{what}\"}}"), count.load(Relaxed).to_string()));
+        family("removed_total", "counter", "What housekeeping has removed.", &removed);
+        let one = |value: &AtomicU64| vec![(String::new(), value.load(Relaxed).to_string())];
+        let help = "Rounds of housekeeping that a fault ended.";
+        family("housekeeping_failures_total", "counter", help, &one(&self.failures));
+        let help = "When housekeeping was done last here, in seconds since 1970.";
+        family("housekeeping_done_seconds", "gauge", help, &one(&self.done_at));
+        let bytes = [("database", &self.store_bytes), ("free", &self.free_bytes), ("log", &self.log_bytes)];
+        let bytes = bytes.map(|(of, count)| (format!("{{of=\"{of}\"}}"), count.load(Relaxed).to_string()));
+        let help = "The database with its free pages, the free pages alone, the write-ahead log.";
+        family("store_bytes", "gauge", help, &bytes);
+        family("blobs", "gauge", "Files beside the database, as of the last collection.", &one(&self.blob_files));
+        family("blob_bytes", "gauge", "Their bytes.", &one(&self.blob_bytes));
     }
 }
 

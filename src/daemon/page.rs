@@ -16,6 +16,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 
 use super::metrics::Metrics;
+use super::told;
 use super::webhook::Hooks;
 use crate::store::Store;
 
@@ -50,11 +51,11 @@ async fn ready(State(page): State<Page>) -> Response {
     if !page.ready.load(Relaxed) {
         return (StatusCode::SERVICE_UNAVAILABLE, "not taking runs\n").into_response();
     }
-    match page.store.run_counts().await {
-        Ok(_) => "ready\n".into_response(),
+    match page.store.answers().await {
+        Ok(()) => "ready\n".into_response(),
         // The store's own words may name paths and hosts; they are in the log.
         Err(error) => {
-            tracing::error!(%error, "the store does not answer");
+            tracing::error!(error = told(&error), "the store does not answer");
             (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n").into_response()
         }
     }

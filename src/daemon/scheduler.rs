@@ -5,7 +5,6 @@
 //! one that dies in between, do no harm. Why nobody looked does not matter: `missed` of the trigger decides.
 
 use std::collections::HashMap;
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -15,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::bell::Bell;
 use super::metrics::Metrics;
 use super::metrics::Outcome;
+use super::told;
 use crate::engine::Engine;
 use crate::engine::Error;
 use crate::model::Duration;
@@ -33,6 +33,9 @@ use crate::store::Progress;
 const LOOK: Duration = Duration::from_secs(60);
 /// Wait so long after a fault of the store before asking it again.
 const REST: Duration = Duration::from_secs(1);
+
+/// A version is put into the store again after so long: housekeeping removes what nothing has needed for a day.
+const KEPT: Duration = Duration::from_secs(3_600);
 
 /// The pipelines whose triggers fire.
 pub type Active = Arc<Vec<Arc<Pipeline>>>;
@@ -64,8 +67,8 @@ struct Armed {
 #[derive(Debug, Default)]
 struct State {
     armed: Vec<Armed>,
-    /// Versions that the store keeps already.
-    kept: HashSet<VersionId>,
+    /// Versions that the store keeps, and when they were put there last.
+    kept: HashMap<VersionId, Timestamp>,
 }
 
 /// What a turn has to write.
@@ -86,7 +89,7 @@ impl Scheduler {
         while !self.stop.is_cancelled() {
             let mut rest = LOOK;
             if let Err(error) = self.turn(&mut state, look).await {
-                tracing::error!(%error, "the schedules could not be looked at; trying again");
+                tracing::error!(error = told(&error), "the schedules could not be looked at; trying again");
                 rest = REST;
             }
             let until = clock.now().plus(rest);
@@ -186,13 +189,7 @@ impl Scheduler {
 
     fn fire(&self, pipeline: &Pipeline, trigger: &Trigger, slot: &Slot, full_at: &mut Timestamp, firing: &mut Firing) {
         let (name, id, kind) = (&*pipeline.name, &*trigger.id, trigger.kind.name());
-        let event = [("slot", Value::Time(slot.logical)), ("local", Value::from(slot.local.to_string()))];
-        let inputs = self.engine.inputs_of_event(pipeline, trigger, event, Value::Time(slot.logical));
-        let run = inputs.map_err(|reasons| reasons.join("; ")).and_then(|inputs| {
-            let run = self.engine.row(pipeline, inputs).map_err(|error| error.to_string())?;
-            Ok(NewRun { slot: Some(slot.key(id)), started_by: Some(format!("trigger {id}").into()), ..run })
-        });
-        match run {
+        match run_of_slot(&self.engine, pipeline, trigger, slot) {
             Ok(run) => {
                 let token = trigger.bucket.map(|bucket| bucket.take(*full_at, run.created_at));
                 let not_before = token.map(|token| token.at).filter(|at| *at > run.created_at);
@@ -214,11 +211,13 @@ impl Scheduler {
         if firing.progress.is_empty() {
             return Ok(());
         }
+        let now = self.engine.parts().system.clock.now();
         for armed in &state.armed {
             let version = &armed.pipeline.version;
-            if firing.runs.iter().any(|(run, _)| run.version == *version) && !state.kept.contains(version) {
+            let fresh = state.kept.get(version).is_some_and(|put| now.since(*put) < KEPT);
+            if firing.runs.iter().any(|(run, _)| run.version == *version) && !fresh {
                 self.engine.keep_version(&armed.pipeline).await?;
-                state.kept.insert(version.clone());
+                state.kept.insert(version.clone(), now);
             }
         }
         self.engine.parts().store.fire(&firing.runs, &firing.progress).await?;
@@ -229,4 +228,22 @@ impl Scheduler {
         }
         Ok(())
     }
+}
+
+/// Makes the row of a slot's run, which nobody has stored yet.
+///
+/// # Errors
+/// Why its inputs cannot be made, without secrets.
+pub(super) fn run_of_slot(
+    engine: &Engine,
+    pipeline: &Pipeline,
+    trigger: &Trigger,
+    slot: &Slot,
+) -> Result<NewRun, String> {
+    let id = &*trigger.id;
+    let event = [("slot", Value::Time(slot.logical)), ("local", Value::from(slot.local.to_string()))];
+    let inputs = engine.inputs_of_event(pipeline, trigger, event, Value::Time(slot.logical));
+    let run = engine.row(pipeline, inputs.map_err(|reasons| reasons.join("; "))?);
+    let run = run.map_err(|error| engine.parts().secrets.mask(error.to_string()))?;
+    Ok(NewRun { slot: Some(slot.key(id)), started_by: Some(format!("trigger {id}").into()), ..run })
 }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::bell::Bell;
 use super::metrics::Metrics;
 use super::scheduler::Active;
+use super::told;
 use crate::engine::Engine;
 use crate::engine::Error;
 use crate::engine::ExecuteOptions;
@@ -80,7 +81,7 @@ impl Worker {
                 Ok(full) if full && state.running.len() < self.most => continue,
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::error!(%error, "the store failed; trying again");
+                    tracing::error!(error = told(&error), "the store failed; trying again");
                     rest = REST;
                 }
             }
@@ -197,7 +198,7 @@ impl Worker {
             }
             Ok(Execution::Stopped) => {
                 if let Err(error) = self.engine.parts().store.requeue(run).await {
-                    tracing::error!(%run, %error, "a run that was stopped could not be put back into the queue");
+                    tracing::error!(%run, error = told(&error), "a run that was stopped could not be put back into the queue");
                 }
             }
             // Somebody else is at it, or has been: it ends there.
@@ -206,7 +207,7 @@ impl Worker {
             }
             Err(error) => {
                 self.metrics.broken.fetch_add(1, Relaxed);
-                tracing::error!(%run, %error, "an execution broke; it is tried again");
+                tracing::error!(%run, error = told(&error), "an execution broke; it is tried again");
             }
         }
     }

@@ -168,6 +168,7 @@ pub(super) async fn execute(
     driver.jobs.shutdown().await;
     // The journal is ended first: after the release somebody else may write.
     let closed = driver.journal.commit().await;
+    let foreground = driver.options.foreground;
     drop(driver);
     if let Some(watch) = watch {
         watch.end().await;
@@ -176,8 +177,13 @@ pub(super) async fn execute(
     let freed = closed.is_ok()
         && gates.is_empty()
         && matches!(execution, Ok(Execution::Finished { .. } | Execution::Waiting { .. }));
-    if !freed && !matches!(execution, Err(Error::LeaseLost(_))) {
-        parts.store.release(run, fence).await?;
+    // What the store broke off stays held: whoever looks at the leases goes on with it. Free, it would lie there for ever.
+    let broken = closed.is_err() || matches!(execution, Err(Error::Store(_)));
+    if !freed && !broken && !matches!(execution, Err(Error::LeaseLost(_))) {
+        match execution {
+            Ok(Execution::Stopped) if !foreground => parts.store.release_to_queue(run, fence).await?,
+            _ => parts.store.release(run, fence).await?,
+        };
     }
     // Whoever waited for what this run held goes on, here or elsewhere.
     engine.admit(&gates).await?;

@@ -104,7 +104,7 @@ pub(super) struct HttpRequest {
 
 /// How to ask the server whether a write happened.
 ///
-/// The expressions see `input` (the request's `url`, `query` and body), `effect` (`id`, `key`, `started_at`), the answer's
+/// The expressions see `input` (the request's `url`, `query` and body, as they were sent), `effect` (`id`, `key`, `started_at`), the answer's
 /// `body`, and each of its items as `item`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -398,7 +398,7 @@ impl HttpRequest {
         locals: &[(&'static str, Value)],
     ) -> Result<Value, NodeError> {
         let body = match (&self.json, &self.form, &self.text) {
-            (Some(json), ..) => json.clone(),
+            (Some(json), ..) => as_sent(json),
             (_, Some(form), _) => Value::map(form.iter().map(|(key, value)| (key.as_str(), value.clone()))),
             (.., text) => text.as_deref().map_or(Value::Null, Value::from),
         };
@@ -454,6 +454,17 @@ impl HttpRequest {
             item.get("id")?.clone()
         };
         Some(id.to_text()).filter(|id| !id.is_empty())
+    }
+}
+
+/// Returns a body as whoever receives it reads it: a moment or money is a text there, and equal only to a text.
+fn as_sent(value: &Value) -> Value {
+    match value {
+        Value::List(items) => Value::list(items.iter().map(as_sent).collect()),
+        Value::Map(map) => Value::map(map.iter().map(|(key, value)| (&**key, as_sent(value)))),
+        Value::Secret(inner) => as_sent(inner).tainted(),
+        Value::Money(_) | Value::Time(_) | Value::Duration(_) => Value::from(value.to_text()),
+        other => other.clone(),
     }
 }
 

@@ -24,6 +24,7 @@ mod pipeline;
 mod project;
 mod prompts;
 mod read;
+mod retention;
 mod schema;
 mod sealing;
 mod shapes;
@@ -59,6 +60,8 @@ pub use self::people::Person;
 pub use self::project::Project;
 pub use self::project::ProjectConnection;
 pub use self::project::SecretPlace;
+pub use self::retention::Keep;
+pub use self::retention::Retention;
 pub use self::schema::FileKind;
 pub use self::schema::schema;
 

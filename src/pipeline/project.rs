@@ -1,8 +1,10 @@
 //! The project's settings: `pipewright.yaml`.
 
 use super::Person;
+use super::Retention;
 use super::compile::first_line;
 use super::people;
+use super::retention;
 use crate::diag::Code;
 use crate::diag::Diagnostic;
 use crate::diag::did_you_mean;
@@ -33,6 +35,8 @@ pub struct Project {
     pub connections: Vec<ProjectConnection>,
     /// Who there is, and in which roles.
     pub people: Vec<Person>,
+    /// How long what has ended is kept.
+    pub retention: Retention,
 }
 
 /// A connection as the project file states it; its expressions read secrets.
@@ -73,6 +77,7 @@ impl Default for Project {
             databases: Vec::new(),
             connections: Vec::new(),
             people: Vec::new(),
+            retention: Retention::default(),
         }
     }
 }
@@ -125,6 +130,9 @@ pub(super) fn read(tree: &Tree, source: &str, diagnostics: &mut Vec<Diagnostic>)
     }
     if let Some(connections) = tree.get("connections") {
         check_connections(connections, diagnostics);
+    }
+    if let Some(kept) = tree.get("retention") {
+        project.retention = retention::read(kept, diagnostics);
     }
     for entry in tree.entries().iter().filter(|entry| &*entry.key != "secrets") {
         check_templates(&entry.value, source, diagnostics);
@@ -298,7 +306,7 @@ fn flag(tree: &Tree, key: &str, diagnostics: &mut Vec<Diagnostic>) -> bool {
     }
 }
 
-fn known(tree: &Tree, keys: &[&str], diagnostics: &mut Vec<Diagnostic>) {
+pub(super) fn known(tree: &Tree, keys: &[&str], diagnostics: &mut Vec<Diagnostic>) {
     if !matches!(tree.kind, TreeKind::Mapping(_)) {
         let message = format!("expected a mapping, found {}", tree.describe());
         diagnostics.push(Diagnostic::error(Code::WrongType, tree.span.clone(), message));

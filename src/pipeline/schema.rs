@@ -166,7 +166,11 @@ mod tests {
         assert_eq!(keys(&pipeline, Some("StepFile")), sorted(super::super::step::STEP_KEYS));
         assert_eq!(keys(&pipeline, Some("TriggerFile")), sorted(super::super::triggers::KEYS));
         assert_eq!(keys(&pipeline, Some("InputFile")), sorted(super::super::inputs::KEYS));
-        assert_eq!(keys(&schema(FileKind::Project, &registry), None), sorted(super::super::project::KEYS));
+        let project = schema(FileKind::Project, &registry);
+        assert_eq!(keys(&project, None), sorted(super::super::project::KEYS));
+        assert_eq!(keys(&project, Some("RetentionFile")), sorted(super::super::retention::KEYS));
+        assert_eq!(keys(&project, Some("KeptRuns")), sorted(super::super::retention::RUNS_KEYS));
+        assert_eq!(keys(&project, Some("KeptPipeline")), sorted(super::super::retention::PIPELINE_KEYS));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::Error;
 use super::Store;
 use crate::model::Blob;
 
-const PREFIX: &str = "sha256:";
+pub(super) const PREFIX: &str = "sha256:";
 
 /// Tells temporary files of one process apart.
 static TEMPORARY: AtomicU64 = AtomicU64::new(0);
@@ -72,7 +72,12 @@ impl Blobs {
         let bytes = match self {
             Self::Folder(folder) => {
                 let path = file_of(folder, digits);
-                fs::read(&path).map_err(|error| match error.kind() {
+                // One that nobody seemed to name may lie aside.
+                let read = fs::read(&path).or_else(|error| match error.kind() {
+                    io::ErrorKind::NotFound => fs::read(aside(&path)),
+                    _ => Err(error),
+                });
+                read.map_err(|error| match error.kind() {
                     io::ErrorKind::NotFound => missing(),
                     _ => failed("read", &path, error),
                 })?
@@ -104,7 +109,11 @@ impl Blobs {
             return bytes.get(start..end).map(<[u8]>::to_vec).ok_or_else(|| cut_short(address));
         };
         let path = file_of(folder, digits);
-        let mut file = File::open(&path).map_err(|error| match error.kind() {
+        let opened = File::open(&path).or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => File::open(aside(&path)),
+            _ => Err(error),
+        });
+        let mut file = opened.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => missing(),
             _ => failed("read", &path, error),
         })?;
@@ -126,11 +135,19 @@ fn cut_short(address: &str) -> Error {
 }
 
 /// An address comes from a row or from a user: it must not lead out of the folder.
-fn is_digest(digits: &str) -> bool {
+pub(super) fn is_digest(digits: &str) -> bool {
     digits.len() == 64 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-fn file_of(folder: &Path, digits: &str) -> PathBuf {
+/// How the names of files begin that nobody seemed to name; they are looked at once more before they go.
+pub(super) const ASIDE: &str = ".aside-";
+
+/// Returns where a file lies that nobody seemed to name.
+pub(super) fn aside(path: &Path) -> PathBuf {
+    path.with_file_name(format!("{ASIDE}{}", path.file_name().unwrap_or_default().to_string_lossy()))
+}
+
+pub(super) fn file_of(folder: &Path, digits: &str) -> PathBuf {
     let (first, rest) = digits.split_at(2);
     folder.join(first).join(rest)
 }
@@ -139,7 +156,7 @@ fn file_of(folder: &Path, digits: &str) -> PathBuf {
 fn put_file(folder: &Path, digits: &str, bytes: &[u8]) -> Result<(), Error> {
     let path = file_of(folder, digits);
     let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-    if fs::metadata(&path).is_ok_and(|found| found.len() == length) {
+    if fs::metadata(&path).is_ok_and(|found| found.len() == length) && renewed(&path) {
         return Ok(());
     }
     let parent = path.parent().unwrap_or(folder);
@@ -162,7 +179,17 @@ fn put_file(folder: &Path, digits: &str, bytes: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-fn failed(verb: &'static str, path: &Path, error: io::Error) -> Error {
+/// Makes a file that is there as good as new, so that nobody takes it for garbage before a row names it. Returns false
+/// where it was put aside in the meantime.
+#[expect(clippy::disallowed_methods, reason = "the ages of files go by the machine's clock")]
+fn renewed(path: &Path) -> bool {
+    let opened = File::options().append(true).open(path);
+    let renewed = opened.and_then(|file| file.set_modified(std::time::SystemTime::now()));
+    // Whoever puts it aside after this sees the new time; whoever did before took it away from here.
+    renewed.is_ok() && path.exists()
+}
+
+pub(super) fn failed(verb: &'static str, path: &Path, error: io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::Full { place: path.display().to_string() },
         _ => Error::BlobFile { verb, path: path.to_owned(), source: Cause::new(error) },

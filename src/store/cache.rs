@@ -14,8 +14,10 @@ impl Store {
         rows.first().map(|row| self.codec().decode(row.text(0)?, "the cache")).transpose()
     }
 
-    /// Removes entries that have expired. Returns how many.
-    pub async fn cache_prune(&self, now: Timestamp) -> Result<u64, Error> {
-        self.execute("DELETE FROM cache WHERE expires_at <= $1", args![now.micros()]).await
+    /// Removes up to `most` entries that have expired. Returns how many.
+    pub async fn cache_prune(&self, now: Timestamp, most: u32) -> Result<u64, Error> {
+        const PRUNE: &str = "DELETE FROM cache WHERE cache_key IN \
+                             (SELECT cache_key FROM cache WHERE expires_at <= $1 LIMIT $2)";
+        self.execute(PRUNE, args![now.micros(), i64::from(most)]).await
     }
 }

@@ -115,14 +115,41 @@ impl Store {
         rows.iter().map(count).collect()
     }
 
-    /// Counts runs by their states.
+    /// Lists some of the runs that nobody holds and that could have gone on at a moment, with their leases.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn left_lying(&self, since: Timestamp) -> Result<Vec<(RunId, Lease)>, Error> {
+        // Each half by its own index, however many runs have ended.
+        const LYING: &str = "SELECT id, fence, beat FROM (SELECT id, fence, beat FROM runs WHERE owner IS NULL \
+                             AND gate = 0 AND state = 'queued' AND created_at <= $1 LIMIT 50) AS queued UNION ALL \
+                             SELECT id, fence, beat FROM (SELECT id, fence, beat FROM runs WHERE owner IS NULL \
+                             AND gate = 0 AND state = 'waiting' AND waiting_until <= $1 LIMIT 50) AS asleep";
+        let rows = self.fetch(LYING, args![since.micros()]).await?;
+        let lease = |row: &Row| Ok(Lease { owner: None, fence: Fence(row.int(1)?), beat: row.int(2)? });
+        rows.iter().map(|row| Ok((row.parsed(0)?, lease(row)?))).collect()
+    }
+
+    /// Counts the runs that have not ended by their states; child runs are their parents'.
     ///
     /// # Errors
     /// The store's.
     pub async fn run_counts(&self) -> Result<Vec<(String, u64)>, Error> {
-        const COUNTS: &str = "SELECT state, COUNT(*) FROM runs WHERE state NOT IN ('succeeded', 'failed', 'canceled') \
-                              GROUP BY state";
+        // Each part by its own index, however many runs have ended.
+        const COUNTS: &str = "SELECT 'queued', COUNT(*) FROM runs WHERE owner IS NULL AND state = 'queued' \
+                              AND gate < 2 UNION ALL SELECT 'waiting', COUNT(*) FROM runs WHERE owner IS NULL \
+                              AND gate = 0 AND state = 'waiting' UNION ALL SELECT 'running', COUNT(*) FROM runs \
+                              WHERE owner IS NOT NULL AND gate < 2 AND state NOT IN ('succeeded', 'failed', 'canceled')";
         let rows = self.fetch(COUNTS, args![]).await?;
-        rows.iter().map(|row| Ok((row.text(0)?.to_owned(), row.int(1)?.unsigned_abs()))).collect()
+        let counts = rows.iter().map(|row| Ok((row.text(0)?.to_owned(), row.int(1)?.unsigned_abs())));
+        counts.filter(|count| !matches!(count, Ok((_, 0)))).collect()
+    }
+
+    /// Asks the store something that costs nothing, to see whether it answers.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn answers(&self) -> Result<(), Error> {
+        self.fetch("SELECT 1 FROM runs LIMIT 1", args![]).await.map(drop)
     }
 }

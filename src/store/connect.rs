@@ -57,7 +57,8 @@ async fn open_memory(options: &OpenOptions) -> Result<Opened, Error> {
     let mut connection = connect(&sqlite_options(options).in_memory(true), &place).await?;
     migrate::sqlite(&mut connection, &place, false).await?;
     let blobs = options.blobs.clone().map_or_else(Blobs::memory, Blobs::folder);
-    Ok(Opened { db: Db::Sqlite(Sqlite { write: Mutex::new(Some(connection)), read: None }), place, blobs })
+    let db = Db::Sqlite(Sqlite { write: Mutex::new(Some(connection)), read: None, file: None });
+    Ok(Opened { db, place, blobs })
 }
 
 async fn open_file(path: &Path, options: &OpenOptions) -> Result<Opened, Error> {
@@ -65,7 +66,7 @@ async fn open_file(path: &Path, options: &OpenOptions) -> Result<Opened, Error> 
     let blobs = Blobs::folder(options.blobs.clone().unwrap_or_else(|| blob_folder(path)));
     if options.read_only {
         let connection = connect_read_only(path, &place, options).await?;
-        let db = Db::Sqlite(Sqlite { write: Mutex::new(Some(connection)), read: None });
+        let db = Db::Sqlite(Sqlite { write: Mutex::new(Some(connection)), read: None, file: None });
         return Ok(Opened { db, place, blobs });
     }
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -81,7 +82,7 @@ async fn open_file(path: &Path, options: &OpenOptions) -> Result<Opened, Error> 
         .max_lifetime(None)
         .test_before_acquire(false)
         .connect_lazy_with(sqlite_options(options).filename(path).pragma("query_only", "ON"));
-    let db = Db::Sqlite(Sqlite { write: Mutex::new(Some(connection)), read: Some(read) });
+    let db = Db::Sqlite(Sqlite { write: Mutex::new(Some(connection)), read: Some(read), file: Some(path.to_owned()) });
     Ok(Opened { db, place, blobs })
 }
 
@@ -119,8 +120,16 @@ fn sqlite_options(options: &OpenOptions) -> SqliteConnectOptions {
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(false)
         .pragma("wal_autocheckpoint", "4000")
+        // After a burst the log does not stay as long as it ever was.
+        .pragma("journal_size_limit", "33554432")
         .row_buffer_size(4096)
         .disable_statement_logging()
+}
+
+/// Opens a connection beside the others that waits for nobody longer than `patience`.
+pub(super) async fn connect_aside(path: &Path, patience: Duration) -> Result<SqliteConnection, sqlx::Error> {
+    let options = sqlite_options(&OpenOptions::default()).filename(path).busy_timeout(patience);
+    SqliteConnection::connect_with(&options).await
 }
 
 async fn connect(options: &SqliteConnectOptions, place: &Place) -> Result<SqliteConnection, Error> {

@@ -1,6 +1,7 @@
 //! The two databases behind one text of SQL: connections, arguments, rows and transactions.
 
 use std::fmt::Write;
+use std::path::PathBuf;
 
 use sqlx::AssertSqlSafe;
 use sqlx::Column;
@@ -30,6 +31,8 @@ pub(super) enum Db {
 pub(super) struct Sqlite {
     pub(super) write: Mutex<Option<SqliteConnection>>,
     pub(super) read: Option<SqlitePool>,
+    /// The file, where there is one that may be written.
+    pub(super) file: Option<PathBuf>,
 }
 
 /// A bound argument.
@@ -140,12 +143,29 @@ impl Db {
         }
     }
 
+    /// Returns the clause that takes the rows that a statement looks at and passes over those that others hold.
+    pub(super) fn take_lock(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "",
+            Self::Postgres(_) => " FOR UPDATE SKIP LOCKED",
+        }
+    }
+
     /// Reads rows.
     pub(super) async fn fetch(&self, sql: impl Into<String>, args: Vec<Arg>) -> Result<Vec<Row>, sqlx::Error> {
-        let sql = AssertSqlSafe(sql.into());
+        self.fetch_with(sql.into(), args, true).await
+    }
+
+    /// Reads rows by a text that is not the same next time: keeping the prepared statement is of no use.
+    pub(super) async fn fetch_varied(&self, sql: String) -> Result<Vec<Row>, sqlx::Error> {
+        self.fetch_with(sql, Vec::new(), false).await
+    }
+
+    async fn fetch_with(&self, sql: String, args: Vec<Arg>, keep: bool) -> Result<Vec<Row>, sqlx::Error> {
+        let sql = AssertSqlSafe(sql);
         let args = self.clean(args);
         on_pool!(self, connection => {
-            let rows = bound!(sql, args, true).fetch_all(connection).await?;
+            let rows = bound!(sql, args, keep).fetch_all(connection).await?;
             rows.iter().map(Row::read).collect()
         })
     }
@@ -322,6 +342,11 @@ impl Statement {
 impl Batch {
     pub(super) fn push(&mut self, sql: impl Into<String>, args: Vec<Arg>) {
         self.statements.push(Statement::One { sql: sql.into(), args });
+    }
+
+    /// Says that the text is not the same next time.
+    pub(super) fn vary(&mut self) {
+        self.varied = true;
     }
 
     /// Adds a statement with a list of rows: `head`, then the rows, then `tail`; several of them when there are many.

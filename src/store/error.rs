@@ -28,6 +28,9 @@ pub enum Error {
     Locked { place: String },
     #[error("the disk of the store `{place}` is full")]
     Full { place: String },
+    /// What the file system says of a full disk, of a quota, and of a disk that fails, cannot be told apart.
+    #[error("the store `{place}` cannot be written: the disk is full, or a quota is reached, or the disk fails")]
+    Unwritable { place: String, source: Cause },
     #[error("the store `{place}` cannot be reached")]
     Unavailable { place: String, source: Cause },
     /// Another worker took the run over: this one must stop at once and change nothing more.
@@ -123,7 +126,12 @@ impl Place {
             };
         }
         // The low byte of an extended result code of SQLite is the primary one.
-        match code.parse::<i32>().unwrap_or(0) & 0xff {
+        let code = code.parse::<i32>().unwrap_or(0);
+        // Of input and output the second byte says what was tried: write, sync, cut off, map the index of the log.
+        if code & 0xff == 10 && matches!(code >> 8, 3..=6 | 19) {
+            return Error::Unwritable { place, source: cause() };
+        }
+        match code & 0xff {
             5 | 6 => Error::Locked { place },
             8 => Error::ReadOnly { place },
             11 | 26 => Error::Corrupt { place, source: cause() },

@@ -56,6 +56,14 @@ impl Store {
             "UPDATE runs SET owner = NULL, beat = beat + 1 WHERE id = $1 AND fence = $2 AND owner IS NOT NULL";
         Ok(self.execute(RELEASE, args![id.to_string(), fence.0]).await? > 0)
     }
+
+    /// Frees the run and puts it back into the queue at once. Returns false when the lease was lost before.
+    pub async fn release_to_queue(&self, id: RunId, fence: Fence) -> Result<bool, Error> {
+        const RELEASE: &str = "UPDATE runs SET owner = NULL, beat = beat + 1, \
+                               state = CASE WHEN state = 'running' THEN 'queued' ELSE state END \
+                               WHERE id = $1 AND fence = $2 AND owner IS NOT NULL";
+        Ok(self.execute(RELEASE, args![id.to_string(), fence.0]).await? > 0)
+    }
 }
 
 fn fence_of(rows: &[Row]) -> Result<Option<Fence>, Error> {

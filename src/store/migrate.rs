@@ -20,6 +20,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (6, include_str!("../../migrations/0006_turns.sql")),
     (7, include_str!("../../migrations/0007_triggers.sql")),
     (8, include_str!("../../migrations/0008_approvals.sql")),
+    (10, include_str!("../../migrations/0010_keep.sql")),
 ];
 
 const APPLIED: &str = "SELECT number, checksum FROM pipewright_migrations ORDER BY number";
@@ -59,6 +60,8 @@ pub(super) async fn sqlite(connection: &mut SqliteConnection, place: &Place, rea
     if read_only {
         return Err(Error::ReadOnly { place: place.name().to_owned() });
     }
+    // Of a new file only: pages that are no longer needed can be given back then, a few at a time.
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL").await.map_err(|error| place.error(error))?;
     switch_to_log(connection, place).await?;
     let result = apply_sqlite(connection, place).await;
     if result.is_err() {

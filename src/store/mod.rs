@@ -17,8 +17,10 @@ mod enqueue;
 mod error;
 pub mod external;
 mod firings;
+mod garbage;
 mod inbox;
 mod journal;
+mod keep;
 mod lease;
 mod logs;
 mod migrate;
@@ -28,6 +30,7 @@ mod queue;
 mod runs;
 mod schedules;
 mod tokens;
+mod upkeep;
 mod vault;
 mod world;
 mod writer;
@@ -63,7 +66,10 @@ pub use self::firings::Ends;
 pub use self::firings::FileRow;
 pub use self::firings::NewFiring;
 pub use self::inbox::CHILD_TOLD;
+pub use self::garbage::Garbage;
 pub use self::inbox::Signal;
+pub use self::keep::Belonging;
+pub use self::keep::Ended;
 pub use self::lease::Fence;
 pub use self::lease::Lease;
 pub use self::logs::LogLine;
@@ -86,6 +92,8 @@ pub use self::schedules::Progress;
 pub use self::schedules::ScheduleRow;
 pub use self::tokens::TokenRow;
 pub use self::tokens::TokenState;
+pub use self::upkeep::Size;
+pub use self::upkeep::Tended;
 use crate::model::Duration;
 use crate::model::Value;
 
@@ -164,6 +172,10 @@ impl Store {
 
     async fn fetch(&self, sql: impl Into<String>, args: Vec<Arg>) -> Result<Vec<Row>, Error> {
         self.0.shared.db.fetch(sql, args).await.map_err(|error| self.0.shared.place.error(error))
+    }
+
+    async fn fetch_varied(&self, sql: String) -> Result<Vec<Row>, Error> {
+        self.0.shared.db.fetch_varied(sql).await.map_err(|error| self.0.shared.place.error(error))
     }
 
     async fn fetch_write(&self, sql: impl Into<String>, args: Vec<Arg>) -> Result<Vec<Row>, Error> {

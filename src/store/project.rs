@@ -36,11 +36,16 @@ use crate::model::Timestamp;
 use crate::model::Value;
 use crate::model::Verdict;
 
+/// So many lines of a run's log are kept, and up to a tenth more.
+const LINES: usize = 10_000;
+
 /// What the writer knows of a run between two transactions.
 #[derive(Debug)]
 pub(super) struct Projection {
     next_seq: i64,
     next_log: i64,
+    /// How many lines may be logged before old ones are looked for that are too many.
+    room_for_lines: usize,
     /// Effects whose end has not come.
     open: HashMap<StepPath, EffectId>,
     /// Approvals without an answer.
@@ -63,6 +68,8 @@ pub(super) struct Chunk {
     intents: IndexMap<EffectId, Intent>,
     changes: IndexMap<EffectId, Change>,
     logs: Vec<Vec<Arg>>,
+    /// Whether the log may have become too long.
+    cut_log: bool,
     wire: Vec<Vec<Arg>>,
     streams: Vec<Vec<Arg>>,
     cache: IndexMap<String, Vec<Arg>>,
@@ -115,6 +122,8 @@ impl Projection {
             next_seq: i64::try_from(next_seq).unwrap_or(i64::MAX),
             // The numbers of a later owner are larger than all of an earlier one.
             next_log: fence.0.saturating_mul(1 << 32),
+            // An earlier owner may have filled the log.
+            room_for_lines: if fence.0 > 1 { 0 } else { LINES },
             open: open_effects.into_iter().collect(),
             asks: HashMap::new(),
             named: HashMap::new(),
@@ -141,6 +150,7 @@ impl Chunk {
             intents: IndexMap::new(),
             changes: IndexMap::new(),
             logs: Vec::new(),
+            cut_log: false,
             wire: Vec::new(),
             streams: Vec::new(),
             cache: IndexMap::new(),
@@ -185,6 +195,11 @@ impl Chunk {
                 }
                 Record::Taken { signals } => chunk.taken.extend(signals),
             }
+        }
+        if !chunk.logs.is_empty() {
+            chunk.cut_log = projection.room_for_lines < chunk.logs.len();
+            let room = if chunk.cut_log { LINES / 10 } else { projection.room_for_lines };
+            projection.room_for_lines = room.saturating_sub(chunk.logs.len());
         }
         projection.next_seq = chunk.last_seq + 1;
         drop(projection);
@@ -340,6 +355,12 @@ impl Chunk {
         if !self.logs.is_empty() {
             const LOG: &str = "INSERT INTO logs (run_id, number, logged_at, path, level, message) VALUES ";
             batch.push_rows(LOG, self.logs.clone(), "");
+        }
+        if self.cut_log {
+            // Of a run that logs for ever the last lines are kept.
+            const CUT: &str = "DELETE FROM logs WHERE run_id = $1 AND number <= (SELECT number FROM logs \
+                               WHERE run_id = $1 ORDER BY number DESC LIMIT 1 OFFSET $2)";
+            batch.push(CUT, args![run.as_str(), i64::try_from(LINES).unwrap_or(i64::MAX)]);
         }
         if !self.wire.is_empty() {
             const WIRE: &str = "INSERT INTO wire (run_id, number, path, attempt, record) VALUES ";

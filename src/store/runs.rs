@@ -148,7 +148,9 @@ impl Store {
 
     /// Keeps a version; repeating is harmless.
     pub async fn put_version(&self, version: &VersionRecord) -> Result<(), Error> {
-        const PUT: &str = "INSERT INTO versions (id, pipeline, definition) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+        // Whoever puts it is about to need it.
+        const PUT: &str = "INSERT INTO versions (id, pipeline, definition) VALUES ($1, $2, $3) \
+                           ON CONFLICT (id) DO UPDATE SET idle_since = NULL WHERE versions.idle_since IS NOT NULL";
         self.execute(PUT, args![&*version.id.0, &*version.pipeline, &*version.definition]).await?;
         Ok(())
     }

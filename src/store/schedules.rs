@@ -1,5 +1,7 @@
 //! Where triggers stand, and the firings of those that go by time.
 
+use std::collections::HashMap;
+
 use super::Arg;
 use super::Batch;
 use super::Error;
@@ -8,6 +10,7 @@ use super::Row;
 use super::Store;
 use super::db::args;
 use crate::model::RunId;
+use crate::model::RunState;
 use crate::model::Timestamp;
 
 /// Where a trigger stands.
@@ -115,6 +118,32 @@ impl Store {
     pub async fn switch_schedule(&self, pipeline: &str, trigger: &str, disabled: bool) -> Result<bool, Error> {
         const SWITCH: &str = "UPDATE schedules SET disabled = $3 WHERE pipeline = $1 AND trigger_id = $2";
         Ok(self.execute(SWITCH, args![pipeline, trigger, i64::from(disabled)]).await? > 0)
+    }
+
+    /// Finds the runs of some slots, and their states.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn runs_of_slots(
+        &self,
+        pipeline: &str,
+        slots: &[String],
+    ) -> Result<HashMap<String, (RunId, RunState)>, Error> {
+        const AT_ONCE: usize = 100;
+        let places: Vec<String> = (0..AT_ONCE).map(|place| format!("${}", place + 2)).collect();
+        let sql = format!("SELECT slot, id, state FROM runs WHERE pipeline = $1 AND slot IN ({})", places.join(", "));
+        let mut found = HashMap::new();
+        for some in slots.chunks(AT_ONCE) {
+            let mut args = args![pipeline];
+            // Always as many, so that the text stays the same; no slot is called nothing.
+            let asked = some.iter().map(String::as_str).chain(std::iter::repeat("")).take(AT_ONCE);
+            args.extend(asked.map(Arg::from));
+            for row in self.fetch(sql.as_str(), args).await? {
+                let state = RunState::by_name(row.text(2)?).unwrap_or(RunState::Queued);
+                found.insert(row.text(0)?.to_owned(), (row.parsed(1)?, state));
+            }
+        }
+        Ok(found)
     }
 
     /// Returns the run of a slot.

@@ -3,6 +3,8 @@
 
 mod approvals;
 mod auth;
+mod backfill;
+mod chaos;
 mod check;
 mod cli;
 mod connectors;

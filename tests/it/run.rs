@@ -8,6 +8,7 @@ mod cases;
 mod children;
 mod effects;
 mod files;
+mod keeper;
 mod operations;
 mod permits;
 mod rehearsal;

@@ -3,6 +3,7 @@
 mod cases;
 mod damage;
 mod external;
+mod keep;
 mod postgres;
 
 use std::future::Future;
@@ -46,6 +47,10 @@ impl Ground {
     }
 }
 
+fn all_cases() -> Vec<(&'static str, Case)> {
+    [cases::CASES, keep::CASES].concat()
+}
+
 /// Runs the cases side by side and names those that fail.
 fn check_all(cases: &[(&'static str, Case)], ground: impl Fn(usize) -> Ground) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -66,7 +71,7 @@ fn check_all(cases: &[(&'static str, Case)], ground: impl Fn(usize) -> Ground) {
 #[test]
 fn every_case_holds_on_sqlite() {
     let folder = tempfile::tempdir().unwrap();
-    check_all(cases::CASES, |index| {
+    check_all(&all_cases(), |index| {
         let folder = folder.path().join(index.to_string());
         Ground { url: format!("sqlite://{}", folder.join("state.db").display()), folder }
     });
@@ -76,9 +81,10 @@ fn every_case_holds_on_sqlite() {
 fn every_case_holds_on_postgresql_and_users_databases_there_work() {
     let folder = tempfile::tempdir().unwrap();
     let server = postgres::Server::start();
-    let urls: Vec<String> = (0..cases::CASES.len()).map(|index| server.schema(index)).collect();
-    check_all(cases::CASES, |index| Ground { url: urls[index].clone(), folder: folder.path().join(index.to_string()) });
-    external::check_on(&server, cases::CASES.len());
+    let cases = all_cases();
+    let urls: Vec<String> = (0..cases.len()).map(|index| server.schema(index)).collect();
+    check_all(&cases, |index| Ground { url: urls[index].clone(), folder: folder.path().join(index.to_string()) });
+    external::check_on(&server, cases.len());
 }
 
 fn run_id(number: u128) -> RunId {

@@ -1,6 +1,6 @@
 //! `pipewright schedules doctor`.
 
-use super::LATE;
+use crate::daemon::invariant::LATE;
 use crate::app::App;
 use crate::app::Fault;
 use crate::cli::Exit;
@@ -8,6 +8,8 @@ use crate::cli::Global;
 use crate::cli::print;
 use crate::cli::validate::load_all;
 use crate::cli::validate::open_project;
+use crate::daemon::invariant::Standing;
+use crate::daemon::invariant::standing;
 use crate::model::Timestamp;
 use crate::pipeline::Pipeline;
 use crate::pipeline::Trigger;
@@ -37,7 +39,7 @@ pub(super) async fn doctor(global: &Global) -> Result<Exit, Fault> {
                 (_, Some(row)) if row.disabled => {
                     (true, "off: `pipewright schedules enable` switches it on".to_owned())
                 }
-                (Some(schedule), row) => by_time(&schedule, row, now, daemon),
+                (Some(schedule), row) => by_time(trigger, &schedule, row, now, daemon),
                 (None, row) => by_event(&app, pipeline, trigger, row, now, daemon).await?,
             };
             ill |= !well;
@@ -56,19 +58,17 @@ pub(super) async fn doctor(global: &Global) -> Result<Exit, Fault> {
     Ok(if ill { Exit::Failed } else { exit })
 }
 
-fn by_time(schedule: &Schedule, row: Option<&ScheduleRow>, now: Timestamp, daemon: bool) -> Words {
-    let next = |from| schedule.next_after(from);
-    match row {
-        None if next(now).is_none() => (true, "never due again".to_owned()),
-        None => (daemon, "no daemon has looked at it yet".to_owned()),
-        Some(row) => match next(row.seen) {
-            None => (true, "never due again".to_owned()),
-            Some(slot) if now.since(slot.due) > LATE => {
-                let why = if daemon { "the daemon has not decided on it" } else { "no daemon works on this project" };
-                (false, format!("late: {} was due {} ago; {why}", slot.logical, print::length(now.since(slot.due))))
-            }
-            Some(slot) => (true, format!("next {} ({})", slot.local, slot.logical)),
-        },
+fn by_time(trigger: &Trigger, schedule: &Schedule, row: Option<&ScheduleRow>, now: Timestamp, daemon: bool) -> Words {
+    match standing(trigger, schedule, row, now) {
+        Standing::OffInFile => (true, "off: its file says `enabled: false`".to_owned()),
+        Standing::SwitchedOff => (true, "off: `pipewright schedules enable` switches it on".to_owned()),
+        Standing::Over => (true, "never due again".to_owned()),
+        Standing::Unmet => (daemon, "no daemon has looked at it yet".to_owned()),
+        Standing::Late(slot, by) => {
+            let why = if daemon { "the daemon has not decided on it" } else { "no daemon works on this project" };
+            (false, format!("late: {} was due {} ago; {why}", slot.logical, print::length(by)))
+        }
+        Standing::Next(slot) => (true, format!("next {} ({})", slot.local, slot.logical)),
     }
 }
 

@@ -8,6 +8,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value as Json;
 
+use crate::model::Duration;
+
 /// The settings of a project of Pipewright; all are optional.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields, title = "Pipewright project")]
@@ -27,8 +29,8 @@ pub(super) struct ProjectFile {
     limits: Option<LimitsFile>,
     /// What steps may do beyond the project.
     allow: Option<AllowFile>,
-    /// Working with a later version.
-    retention: Option<Json>,
+    /// How long what has ended is kept.
+    retention: Option<RetentionFile>,
     /// Working with a later version.
     catalog: Option<Json>,
 }
@@ -83,4 +85,68 @@ struct AllowFile {
     files_outside: Option<bool>,
     /// Whether `shell.run` may run programs.
     shell: Option<bool>,
+}
+
+/// How long what has ended is kept. It is removed by the daemon, and by `pipewright runs prune`.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct RetentionFile {
+    /// Which ended runs are kept of each pipeline.
+    runs: Option<KeptRuns>,
+    /// How long after the end of a run its log is kept; 30 days by default.
+    logs: Option<Length>,
+    /// How long after the end of a run it is kept what went over the wire; a week by default.
+    wire: Option<Length>,
+    /// How long it is remembered which remote objects the effects of removed runs made; for ever by default.
+    claims: Option<Length>,
+    /// What is different for single pipelines, by their names.
+    pipelines: Option<BTreeMap<String, KeptPipeline>>,
+}
+
+/// Which ended runs are kept.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct KeptRuns {
+    /// How long after its end a run is kept, at least a minute; 90 days by default.
+    age: Option<Length>,
+    /// How many are kept, the newest; 10,000 by default.
+    count: Option<Count>,
+}
+
+/// What is kept of one pipeline; what it does not say is as for all.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct KeptPipeline {
+    /// Which ended runs are kept.
+    runs: Option<KeptRuns>,
+    /// How long after the end of a run its log is kept.
+    logs: Option<Length>,
+    /// How long after the end of a run it is kept what went over the wire.
+    wire: Option<Length>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Length {
+    Of(Duration),
+    Forever(Forever),
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Forever {
+    Forever,
+}
+
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Count {
+    Of(#[schemars(range(min = 1))] u64),
+    All(All),
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum All {
+    All,
 }

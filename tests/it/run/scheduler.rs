@@ -58,6 +58,9 @@ impl Stage {
             // Their reads and writes are done on threads of the store, which need real time.
             for _ in 0..4 {
                 engine.parts().store.schedules().await.unwrap();
+                // On a slow disk a write takes longer than a read.
+                let now = self.world.clock_now();
+                engine.parts().store.take_chore("pass", now, now).await.unwrap();
                 tokio::task::yield_now().await;
             }
             tokio::task::spawn_blocking(|| std::thread::sleep(std::time::Duration::from_millis(3))).await.unwrap();

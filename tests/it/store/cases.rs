@@ -751,8 +751,8 @@ async fn the_cache_forgets_what_has_expired(ground: Ground) {
     assert_eq!(store.cache_get("a", NOW).await.unwrap(), Some(every_kind()));
     assert_eq!(store.cache_get("b", NOW).await.unwrap(), Some(Value::from(3)));
     assert_eq!(store.cache_get("b", later).await.unwrap(), None);
-    assert_eq!(store.cache_prune(NOW).await.unwrap(), 0);
-    assert_eq!(store.cache_prune(later).await.unwrap(), 2);
+    assert_eq!(store.cache_prune(NOW, 10).await.unwrap(), 0);
+    assert_eq!(store.cache_prune(later, 10).await.unwrap(), 2);
     assert_eq!(store.cache_get("a", NOW).await.unwrap(), None);
 }
 

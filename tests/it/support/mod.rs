@@ -2,5 +2,6 @@
 
 pub(crate) mod bench;
 pub(crate) mod clients;
+pub(crate) mod daemon;
 pub(crate) mod server;
 pub(crate) mod shell;
