@@ -17,8 +17,6 @@ use super::validate::open_project;
 use super::validate::settings;
 use crate::app;
 use crate::app::Fault;
-use crate::daemon::invariant::Standing;
-use crate::daemon::invariant::standing;
 use crate::diag::did_you_mean;
 use crate::model::Timestamp;
 use crate::model::Value;

@@ -255,6 +255,9 @@ mod tests {
                 trigger: active[0].triggers[0].id.to_string(),
                 seen: Timestamp(NOW.0 - ago * 1_000_000),
                 disabled,
+                begun: Timestamp(0),
+                full_at: Timestamp(0),
+                fired_at: None,
             })
             .into_iter()
             .collect();

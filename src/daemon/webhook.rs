@@ -5,11 +5,8 @@
 
 mod verify;
 
-use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -42,7 +39,6 @@ use crate::model::Map;
 use crate::model::RunId;
 use crate::model::Timestamp;
 use crate::model::Value;
-use crate::model::VersionId;
 use crate::model::parse_json;
 use crate::pipeline::Given;
 use crate::pipeline::Pipeline;
@@ -81,8 +77,6 @@ pub struct Hooks {
     /// Whether runs are taken.
     ready: Arc<AtomicBool>,
     room: Semaphore,
-    /// Versions that the store keeps already.
-    kept: Mutex<HashSet<VersionId>>,
 }
 
 /// A webhook that is waited at.
@@ -126,7 +120,7 @@ impl Hooks {
         metrics: Arc<Metrics>,
         ready: Arc<AtomicBool>,
     ) -> Self {
-        Self { engine, active, bell, metrics, ready, room: Semaphore::new(AT_ONCE), kept: Mutex::default() }
+        Self { engine, active, bell, metrics, ready, room: Semaphore::new(AT_ONCE) }
     }
 
     /// Answers a request, whose path begins with `/hooks/`.
@@ -371,13 +365,8 @@ impl Hooks {
         run: NewRun,
         now: Timestamp,
     ) -> Result<RunId, Error> {
-        let kept = |versions: &Mutex<HashSet<VersionId>>| {
-            versions.lock().unwrap_or_else(PoisonError::into_inner).contains(&pipeline.version)
-        };
-        if !kept(&self.kept) {
-            self.engine.keep_version(pipeline).await?;
-            self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(pipeline.version.clone());
-        }
+        // Housekeeping removes versions that no run names.
+        self.engine.keep_version(pipeline).await?;
         let (id, requests, store) = (run.id, run.requests.clone(), &self.engine.parts().store);
         let (trigger, own) = (trigger.id.to_string(), trigger.id.clone());
         let firing = NewFiring { trigger, mark: mark.to_owned(), run, not_before: None, file: None };

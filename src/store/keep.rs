@@ -89,7 +89,7 @@ impl Store {
                             AND ended_at >= $2 AND ended_at <= $4 AND (ended_at > $2 OR id > $3) \
                             AND (ended_at < $4 OR id <= $5) AND parent_run IS NULL AND owner IS NULL \
                             ORDER BY ended_at, id LIMIT $6";
-        self.ends(RUNS, pipeline, after, upto, most).await
+        self.ended_of(RUNS, pipeline, after, upto, most).await
     }
 
     /// Lists ended runs as `ended_runs`, child runs and held ones among them.
@@ -103,10 +103,10 @@ impl Store {
         const RUNS: &str = "SELECT ended_at, id FROM runs WHERE pipeline = $1 AND ended_at IS NOT NULL \
                             AND ended_at >= $2 AND ended_at <= $4 AND (ended_at > $2 OR id > $3) \
                             AND (ended_at < $4 OR id <= $5) ORDER BY ended_at, id LIMIT $6";
-        self.ends(RUNS, pipeline, after, upto, most).await
+        self.ended_of(RUNS, pipeline, after, upto, most).await
     }
 
-    async fn ends(
+    async fn ended_of(
         &self,
         sql: &'static str,
         pipeline: &str,

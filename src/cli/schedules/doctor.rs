@@ -1,6 +1,5 @@
 //! `pipewright schedules doctor`.
 
-use crate::daemon::invariant::LATE;
 use crate::app::App;
 use crate::app::Fault;
 use crate::cli::Exit;
@@ -8,6 +7,7 @@ use crate::cli::Global;
 use crate::cli::print;
 use crate::cli::validate::load_all;
 use crate::cli::validate::open_project;
+use crate::daemon::invariant::LATE;
 use crate::daemon::invariant::Standing;
 use crate::daemon::invariant::standing;
 use crate::model::Timestamp;

@@ -367,6 +367,9 @@ fn of_schedule(stage: &Stage, trigger: &str, row: Option<(Timestamp, bool)>, dae
         trigger: trigger.id.to_string(),
         seen,
         disabled,
+        begun: Timestamp(0),
+        full_at: Timestamp(0),
+        fired_at: None,
     });
     let known = KnownSchedule { row: row.as_ref(), last: None, daemon, now };
     let told = drawn(&schedule(&pipeline, trigger, known).unwrap(), &[]);
