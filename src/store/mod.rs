@@ -109,6 +109,8 @@ struct Inner {
     shared: Arc<Shared>,
     queue: Arc<QueueHandle>,
     writer: std::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
+    /// When it was looked last whose time has come: microseconds since 1970.
+    woken: std::sync::atomic::AtomicI64,
 }
 
 /// What the writer's task shares with the store.
@@ -151,7 +153,12 @@ impl Store {
         let codec = Codec { blobs: opened.blobs, sealer: options.sealer, read_only: options.read_only };
         let shared = Arc::new(Shared { db: opened.db, place: opened.place, codec });
         let (queue, task) = writer::start(shared.clone());
-        Ok(Self(Arc::new(Inner { shared, queue, writer: std::sync::Mutex::new(Some(task)) })))
+        Ok(Self(Arc::new(Inner {
+            shared,
+            queue,
+            writer: std::sync::Mutex::new(Some(task)),
+            woken: Default::default(),
+        })))
     }
 
     /// Writes everything that was appended and closes the connections. Later calls fail with `Error::Closed`.

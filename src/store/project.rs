@@ -337,9 +337,9 @@ impl Chunk {
     }
 
     /// Adds what this chunk changes to a transaction. The first statement fails when the lease is lost.
-    pub(super) fn add_to(&self, batch: &mut Batch, share_lock: &str) {
+    fn add_to(&self, batch: &mut Batch, share_lock: &str) {
         let (run, fence) = (self.lane.run.to_string(), self.lane.fence.0);
-        if self.last_seq >= self.first_seq {
+        if self.has_events() {
             // Without the fence or the event before, the number becomes null, which the table refuses.
             let append = format!(
                 "INSERT INTO journal (run_id, seq, last_seq, events) VALUES ($1, $2, (SELECT $3 FROM runs \
@@ -348,9 +348,30 @@ impl Chunk {
             );
             batch.push(append, args![run.as_str(), self.first_seq, self.last_seq, self.lines.as_str(), fence]);
         } else {
-            const GUARD: &str = "UPDATE runs SET fence = CASE WHEN fence = $2 THEN fence END WHERE id = $1";
             batch.push(GUARD, args![run.as_str(), fence]);
         }
+        self.add_rest(batch);
+        if let Some(patch) = &self.patch {
+            batch.push(PATCH, patch.args(&run, fence));
+        }
+        self.add_end(batch);
+    }
+
+    fn has_events(&self) -> bool {
+        self.last_seq >= self.first_seq
+    }
+
+    /// Adds what ends with the run.
+    fn add_end(&self, batch: &mut Batch) {
+        let ends = self.patch.as_ref().is_some_and(|patch| patch.state.is_final());
+        if ends && self.lane.permitted.load(Relaxed) {
+            LET_GO.iter().for_each(|sql| batch.push(*sql, args![self.lane.run.to_string()]));
+        }
+    }
+
+    /// Adds all but the journal and the run's row.
+    fn add_rest(&self, batch: &mut Batch) {
+        let run = self.lane.run.to_string();
         self.add_effects(batch);
         if !self.logs.is_empty() {
             const LOG: &str = "INSERT INTO logs (run_id, number, logged_at, path, level, message) VALUES ";
@@ -393,12 +414,6 @@ impl Chunk {
                 batch.push(DELETE, args![run.as_str(), *signal]);
             }
             batch.push(COUNT, args![run.as_str()]);
-        }
-        if let Some(patch) = &self.patch {
-            batch.push(PATCH, patch.args(&run, fence));
-            if patch.state.is_final() && self.lane.permitted.load(Relaxed) {
-                LET_GO.iter().for_each(|sql| batch.push(*sql, args![run.as_str()]));
-            }
         }
     }
 
@@ -454,6 +469,57 @@ const PATCH: &str = "UPDATE runs SET state = CASE WHEN $3 = 'waiting' AND signal
                      started_at = COALESCE(started_at, $4), ended_at = $5, waiting_until = $6, reason = $7, \
                      error = $8, outputs = $9, owner = CASE WHEN $3 = 'running' THEN owner END, \
                      beat = beat + 1 WHERE id = $1 AND fence = $2";
+
+/// Fails where the lease is lost: a fence is never null.
+const GUARD: &str = "UPDATE runs SET fence = CASE WHEN fence = $2 THEN fence END WHERE id = $1";
+
+/// Adds what many runs change, with one statement for all journals and one for all rows of runs: each statement is a trip to
+/// the database.
+pub(super) fn add_all(chunks: &[Chunk], batch: &mut Batch, shares: bool) {
+    const HEAD: &str = "WITH new (run_id, seq, last_seq, events, fence) AS (VALUES ";
+    macro_rules! append {
+        ($lock:literal) => {
+            concat!(
+                ") INSERT INTO journal (run_id, seq, last_seq, events) SELECT run_id, seq, (SELECT new.last_seq FROM runs ",
+                "WHERE id = new.run_id AND fence = new.fence AND COALESCE((SELECT last_seq FROM journal ",
+                "WHERE run_id = new.run_id ORDER BY seq DESC LIMIT 1), 0) = new.seq - 1",
+                $lock,
+                "), events FROM new"
+            )
+        };
+    }
+    const PATCHES: &str =
+        "WITH new (id, fence, state, started_at, ended_at, waiting_until, reason, error, outputs) AS (VALUES ";
+    const PATCHED: &str = ") UPDATE runs SET state = CASE WHEN new.state = 'waiting' AND runs.signals > 0 THEN 'queued' \
+                           ELSE new.state END, started_at = COALESCE(runs.started_at, new.started_at), \
+                           ended_at = new.ended_at, waiting_until = new.waiting_until, reason = new.reason, \
+                           error = new.error, outputs = new.outputs, \
+                           owner = CASE WHEN new.state = 'running' THEN runs.owner END, beat = runs.beat + 1 \
+                           FROM new WHERE runs.id = new.id AND runs.fence = new.fence";
+    if let [chunk] = chunks {
+        return chunk.add_to(batch, if shares { " FOR SHARE" } else { "" });
+    }
+    let (with, without): (Vec<&Chunk>, Vec<&Chunk>) = chunks.iter().partition(|chunk| chunk.has_events());
+    let journals = with.iter().map(|chunk| {
+        let run = chunk.lane.run.to_string();
+        args![run, chunk.first_seq, chunk.last_seq, chunk.lines.as_str(), chunk.lane.fence.0]
+    });
+    batch.push_rows(HEAD, journals.collect(), if shares { append!(" FOR SHARE") } else { append!("") });
+    for chunk in without {
+        batch.push(GUARD, args![chunk.lane.run.to_string(), chunk.lane.fence.0]);
+    }
+    for chunk in chunks {
+        chunk.add_rest(batch);
+    }
+    let patches = chunks.iter().filter_map(|chunk| {
+        let (run, fence) = (chunk.lane.run.to_string(), chunk.lane.fence.0);
+        chunk.patch.as_ref().map(|patch| patch.args(&run, fence))
+    });
+    batch.push_rows(PATCHES, patches.collect(), PATCHED);
+    for chunk in chunks {
+        chunk.add_end(batch);
+    }
+}
 
 impl Patch {
     fn new(state: RunState) -> Self {

@@ -13,6 +13,7 @@ use super::datasets::is_guard;
 use super::db::Batch;
 use super::db::args;
 use super::project::Chunk;
+use super::project::add_all;
 use super::project::add_cache;
 use super::queue::Demand;
 use super::queue::Queue;
@@ -135,9 +136,7 @@ async fn write(shared: &Shared, chunks: Vec<Chunk>) {
 
 async fn transact(shared: &Shared, chunks: &[Chunk]) -> Result<(), Arc<sqlx::Error>> {
     let mut batch = Batch::default();
-    for chunk in chunks {
-        chunk.add_to(&mut batch, shared.db.share_lock());
-    }
+    add_all(chunks, &mut batch, !shared.db.share_lock().is_empty());
     add_cache(chunks, &mut batch);
     shared.db.apply(batch).await.map_err(Arc::new)
 }
