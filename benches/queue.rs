@@ -42,8 +42,18 @@ const ONE_STEP: &str = "steps:\n  a: { uses: data.map, with: { items: [1], to: \
 async fn main() {
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
     println!("{:<52} {:>14} {:>14}   beside it", "workload", "measured", "goal");
-    if "embedded".contains(&filter) {
-        embedded().await;
+    for runs in [32, 128] {
+        if "embedded".contains(&filter) {
+            embedded(runs).await;
+        }
+    }
+    let Ok(server) = std::env::var("TEST_POSTGRES_URL") else {
+        return println!("{:<52} {:>14}", "the same on PostgreSQL", "no server");
+    };
+    for workers in [1, 2, 4] {
+        if "postgres".contains(&filter) {
+            postgres(&server, workers).await;
+        }
     }
 }
 
@@ -96,7 +106,7 @@ fn worker(engine: &Engine, runs: usize) -> (Worker, Bell, Arc<Metrics>, Cancella
     (worker, bell, metrics, stop)
 }
 
-async fn embedded() {
+async fn embedded(at_once: usize) {
     let mut took = Vec::new();
     let mut parts = String::new();
     for _ in 0..ROUNDS {
@@ -107,7 +117,7 @@ async fn embedded() {
         let begin = Instant::now();
         enqueue(&engine, &pipeline).await;
         let enqueued = begin.elapsed();
-        let (worker, _, metrics, stop) = worker(&engine, 32);
+        let (worker, _, metrics, stop) = worker(&engine, at_once);
         let working = tokio::spawn(worker.work());
         let done = format!("runs_ended_total{{state=\"succeeded\"}} {RUNS}\n");
         while !metrics.text(&[]).contains(&done) {
@@ -122,8 +132,65 @@ async fn embedded() {
     }
     took.sort_unstable();
     let rate = RUNS as f64 / took[took.len() / 2].as_secs_f64();
-    let name = "20,000 one-step runs, embedded, one worker";
+    let name = format!("20,000 one-step runs, embedded, `--runs {at_once}`");
     println!("{name:<52} {:>14} {:>14}   {parts}", format!("{rate:.0} runs/s"), "10,000 runs/s");
+}
+
+/// Enqueues in this process, executes in others, each a daemon of its own.
+async fn postgres(server: &str, workers: usize) {
+    use sqlx::Connection;
+    use sqlx::Executor;
+    let mut rates = Vec::new();
+    for round in 0..ROUNDS {
+        let folder = tempfile::Builder::new().prefix("bench").tempdir_in(target()).unwrap();
+        let name = format!("bench_{}_{workers}_{round}", std::process::id());
+        let mut admin = sqlx::PgConnection::connect(server).await.unwrap();
+        admin.execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
+        let url = format!("{}/{name}", server.rsplit_once('/').unwrap().0);
+        std::fs::write(folder.path().join("pipewright.yaml"), format!("store: \"{url}\"\n")).unwrap();
+        let pipeline = pipeline(folder.path());
+        let engine = engine(folder.path(), &url).await;
+        let mut daemons: Vec<_> = (0..workers)
+            .map(|_| {
+                let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pipewright"));
+                command.args([
+                    "--log",
+                    "error",
+                    "daemon",
+                    "--listen",
+                    "127.0.0.1:0",
+                    "--role",
+                    "worker",
+                    "--runs",
+                    "128",
+                ]);
+                command.current_dir(folder.path()).stdout(std::process::Stdio::null()).spawn().unwrap()
+            })
+            .collect();
+        // They are there, connected, and have nothing to do.
+        while engine.parts().store.workers().await.unwrap().len() < workers {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let begin = Instant::now();
+        enqueue(&engine, &pipeline).await;
+        let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
+        let open = "SELECT COUNT(*) FROM runs WHERE state <> 'succeeded'";
+        while sqlx::query_scalar::<_, i64>(open).fetch_one(&mut connection).await.unwrap() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        rates.push(RUNS as f64 / begin.elapsed().as_secs_f64());
+        for daemon in &mut daemons {
+            daemon.kill().unwrap();
+            daemon.wait().unwrap();
+        }
+        engine.parts().store.close().await.unwrap();
+        drop(connection);
+        admin.execute(sqlx::AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"))).await.unwrap();
+    }
+    rates.sort_by(f64::total_cmp);
+    let name = format!("20,000 one-step runs, PostgreSQL, {workers} processes");
+    println!("{name:<52} {:>14} {:>14}", format!("{:.0} runs/s", rates[rates.len() / 2]), "15,000 runs/s");
 }
 
 fn ms(duration: Duration) -> f64 {

@@ -48,12 +48,8 @@ async fn main() {
     sleep(Duration::from_secs(60));
     let used = cpu(&daemon) - before;
     for part in ["VmRSS", "RssAnon", "RssFile"] {
-        println!(
-            "{:<60} {:>10} KiB   {}",
-            format!("500 idle pipelines, {part}"),
-            memory(&daemon, part),
-            "20 MiB in all"
-        );
+        let name = format!("500 idle pipelines, {part}");
+        println!("{name:<60} {:>10} KiB   20 MiB in all", memory(&daemon, part));
     }
     println!("{:<60} {:>9.3} %   0.05 %", "500 idle pipelines, of one core in a minute", used * 100.0 / 60.0);
     daemon.kill().unwrap();

@@ -15,6 +15,8 @@ use crate::connector::manifest::Manifest;
 use crate::connector::runtime::Connections;
 use crate::connector::runtime::Link;
 use crate::connector::runtime::Runtime;
+use crate::daemon::presence;
+use crate::daemon::presence::Role;
 use crate::diag::Diagnostic;
 use crate::diag::Sources;
 use crate::diag::did_you_mean;
@@ -42,9 +44,12 @@ use crate::secrets::MasterKey;
 use crate::secrets::Secrets;
 use crate::secrets::Source;
 use crate::store::OpenOptions;
+use crate::store::Presence;
 use crate::store::Sealer;
 use crate::store::Store;
+use crate::system::AgreedClock;
 use crate::system::System;
+use crate::system::SystemClock;
 use crate::template::Lookup;
 use crate::template::Scope;
 use crate::template::StepView;
@@ -98,6 +103,8 @@ pub struct App {
     pub runtime: Arc<Runtime>,
     /// What stands in for the world outside, in this process.
     pub sandbox: Option<Arc<World>>,
+    /// The clock of whoever shares a store with other machines: it keeps to the store's time.
+    pub clock: Option<Arc<AgreedClock>>,
 }
 
 /// Reads an environment variable.
@@ -173,7 +180,7 @@ pub async fn open(
         rehearsal: rehearsal.is_some(),
     };
     let secrets = Arc::new(ProjectSecrets(secrets));
-    let system = System::real();
+    let (system, clock) = system(&store).await?;
     let mut world = None;
     let (http, connections): (Arc<dyn Transport>, Arc<dyn Connections>) = match rehearsal {
         None => {
@@ -214,13 +221,63 @@ pub async fn open(
         Some(steps) => Engine::limited(parts, steps),
         None => Engine::new(parts),
     };
-    Ok(App { root, project, registry, engine, runtime, sandbox: world })
+    Ok(App { root, project, registry, engine, runtime, sandbox: world, clock })
+}
+
+/// Makes clock and randomness. Processes on several machines agree on the store's time: what one has put off, another goes
+/// on with.
+async fn system(store: &Store) -> Result<(System, Option<Arc<AgreedClock>>), Fault> {
+    let mut system = System::real();
+    // Machines whose clocks differ, for tests; no part of what is released.
+    if cfg!(debug_assertions)
+        && let Some(text) = environment("PIPEWRIGHT_TEST_CLOCK_WRONG_BY")
+    {
+        let seconds: i64 = text.parse().context("reading PIPEWRIGHT_TEST_CLOCK_WRONG_BY")?;
+        system.clock = Arc::new(SystemClock::wrong_by(seconds.saturating_mul(1_000_000)));
+    }
+    if !store.is_shared() {
+        return Ok((system, None));
+    }
+    let agreed = Arc::new(AgreedClock::new(system.clock.clone()));
+    presence::agree(store, &agreed).await.context("asking the store for the time")?;
+    system.clock = agreed.clone();
+    Ok((system, Some(agreed)))
 }
 
 impl App {
-    /// Tells the project's daemon that something was written for it. Returns whether there is one.
-    pub fn ring(&self) -> bool {
+    /// Tells the daemons of the project that something was written for them. Returns whether there is one that executes
+    /// runs.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn ring(&self) -> Result<bool, Fault> {
+        let here = self.ring_now();
+        let store = &self.engine.parts().store;
+        if !store.is_shared() {
+            return Ok(here);
+        }
+        store.announced().await;
+        Ok(self.engine.has_workers().await?)
+    }
+
+    /// Tells the daemons of the project that something was written for them, and does not wait until those on other machines
+    /// know of it. Returns whether one in this folder hears it.
+    #[must_use]
+    pub fn ring_now(&self) -> bool {
+        self.engine.parts().store.announce();
         crate::daemon::bell::ring(&self.root, self.engine.parts().access.rehearsal)
+    }
+
+    /// Says what a daemon of this process is, for others that share its store.
+    #[must_use]
+    pub fn presence(&self, roles: &[Role]) -> Presence {
+        Presence {
+            id: self.engine.parts().owner.clone(),
+            host: host(),
+            pid: std::process::id(),
+            roles: roles.iter().map(|role| role.name().to_owned()).collect(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
     }
 
     /// Links a connection of the project file with the manifest that there is now.
@@ -397,9 +454,19 @@ impl Lookup for ProjectSecrets {
 }
 
 /// Names this process: its number and what the number is unique within, so that another process that sees the same
-/// numbers can tell whether it still exists.
+/// numbers can tell whether it still exists. Where that is not known, a name that nobody else has.
 fn owner() -> String {
-    format!("{}@{}", std::process::id(), process_space().unwrap_or_default())
+    let space = process_space().unwrap_or_else(|| format!("{:032x}", System::real().random.bits()));
+    format!("{}@{space}", std::process::id())
+}
+
+/// Returns the machine's name, for people.
+fn host() -> String {
+    #[cfg(unix)]
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    #[cfg(not(unix))]
+    let name = environment("COMPUTERNAME").unwrap_or_default();
+    name
 }
 
 /// Names what process numbers are unique within: the boot of the machine, and the container.
@@ -412,7 +479,23 @@ fn process_space() -> Option<String> {
 /// Tells whether a process certainly no longer exists. Of other machines and containers nothing is certain.
 fn owner_is_gone(owner: &str) -> bool {
     let Some((process, space)) = owner.split_once('@') else { return false };
-    process_space().is_some_and(|own| own == space) && !Path::new("/proc").join(process).exists()
+    let Ok(process) = process.parse::<u32>() else { return false };
+    process_space().is_some_and(|own| own == space) && !process_exists(process)
+}
+
+/// Asks the kernel, not `/proc`: there a service may not see the processes of others.
+#[cfg(unix)]
+fn process_exists(process: u32) -> bool {
+    let process = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
+    process.is_some_and(|process| {
+        let asked = rustix::process::test_kill_process(process);
+        asked != Err(rustix::io::Errno::SRCH)
+    })
+}
+
+#[cfg(not(unix))]
+fn process_exists(_: u32) -> bool {
+    true
 }
 
 #[cfg(test)]
@@ -424,7 +507,7 @@ mod tests {
         let own = owner();
         assert!(!owner_is_gone(&own), "{own} is this process");
         let (_, space) = own.split_once('@').unwrap();
-        if space.is_empty() {
+        if process_space().is_none() {
             return;
         }
         // No process has a number as large.

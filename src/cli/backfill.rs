@@ -68,7 +68,8 @@ impl Arguments {
             return Err(Fault::Usage(format!("more than {most} slots lie in between: take a shorter time")));
         }
         let stop = CancellationToken::new();
-        let ring = || app.ring();
+        let works = app.ring().await? && app.engine.parts().store.is_shared();
+        let ring = || app.ring_now() || works;
         let work = Backfill {
             engine: &app.engine,
             registry: &app.registry,
@@ -104,7 +105,7 @@ impl Arguments {
                 }
             }
         };
-        app.ring();
+        app.ring().await?;
         Ok(told(outcome, interrupted, program(&app)))
     }
 }

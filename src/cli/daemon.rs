@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use clap::Args;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -29,6 +30,8 @@ use crate::daemon::keeper::Keeper;
 use crate::daemon::metrics::Metrics;
 use crate::daemon::page;
 use crate::daemon::page::Page;
+use crate::daemon::presence;
+use crate::daemon::presence::Role;
 use crate::daemon::reload::Generation;
 use crate::daemon::reload::Ground;
 use crate::daemon::reload::Reloader;
@@ -37,9 +40,10 @@ use crate::daemon::scheduler::Scheduler;
 use crate::daemon::webhook::Hooks;
 use crate::daemon::worker::Worker;
 use crate::model::Duration;
+use crate::store::Store;
 
 /// How many runs are executed at the same time where nothing says otherwise.
-const RUNS: usize = 32;
+const RUNS: usize = 128;
 /// Held by the daemon of an embedded store, below the project's folder.
 const LOCK: &str = ".pipewright/daemon.lock";
 const SANDBOX_LOCK: &str = ".pipewright/sandbox.lock";
@@ -51,23 +55,48 @@ pub(super) struct Daemon {
     /// Where `/healthz`, `/readyz` and `/metrics` are served.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4120")]
     listen: SocketAddr,
-    /// So many runs are executed at the same time; `limits.runs` of the project where it is not said, else 32.
+    /// So many runs are executed at the same time; `limits.runs` of the project where it is not said, else 128.
     #[arg(long, value_name = "NUMBER")]
     runs: Option<usize>,
+    /// What this daemon does: `scheduler` fires triggers, `worker` executes runs. Of an embedded store one daemon does all.
+    #[arg(long = "role", value_name = "ROLE,…", value_delimiter = ',', value_enum, default_values_t = [Part::Scheduler, Part::Worker])]
+    roles: Vec<Part>,
     /// How long steps under way may take to end when the daemon is told to.
     #[arg(long, value_name = "DURATION", default_value = "30s")]
     drain_timeout: Duration,
 }
 
+/// A part of a daemon's work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    Scheduler,
+    Worker,
+}
+
 impl Daemon {
+    /// Returns what it does, each role once.
+    fn roles(&self) -> Vec<Role> {
+        let named = |role: &Role| self.roles.iter().any(|part| Role::from(*part) == *role);
+        Role::ALL.into_iter().filter(named).collect()
+    }
+
     pub(super) async fn execute(self, global: &Global) -> Result<Exit, Fault> {
         let app = open_project(global).await?;
         let _lock = locked(&app)?;
+        let roles = self.roles();
+        if _lock.is_some() && roles != Role::ALL {
+            let message = "an embedded store takes one daemon, so that one must have every role; a PostgreSQL store \
+                           (`store: postgres://…` in pipewright.yaml) takes many that share them";
+            return Err(Fault::Usage(message.to_owned()));
+        }
+        let has = |role| roles.contains(&role);
         if let Some(world) = &app.sandbox {
             app.engine.parts().store.enter(world.id()).await?;
         }
         let (mut interrupts, mut hang_ups) = (Interrupts::listen()?, HangUps::listen()?);
-        let (bell, metrics, stop) = (Bell::default(), Arc::new(Metrics::default()), CancellationToken::new());
+        let (bell, stop) = (Bell::default(), CancellationToken::new());
+        let presence = app.presence(&roles);
+        let metrics = Arc::new(Metrics::of(&presence.roles));
         let hung = bell.hang_up(&app.root, app.engine.parts().access.rehearsal)?;
         let ready = Arc::new(AtomicBool::new(false));
         let store = app.engine.parts().store.clone();
@@ -100,6 +129,7 @@ impl Daemon {
             metrics: metrics.clone(),
             stop: stop.clone(),
         };
+        let hearing = hear(&store, &bell);
         let afters = Afters::new(&scheduler);
         let files = FileWatch::new(&scheduler);
         let limit = app.project.most_runs.and_then(|runs| usize::try_from(runs).ok());
@@ -126,16 +156,25 @@ impl Daemon {
             drain: self.drain_timeout,
         };
         let mut firing = JoinSet::new();
-        firing.spawn(scheduler.run());
-        firing.spawn(afters.run());
-        firing.spawn(files.run());
-        let mut working = tokio::spawn(worker.work());
+        if has(Role::Scheduler) {
+            firing.spawn(scheduler.run());
+            firing.spawn(afters.run());
+            firing.spawn(files.run());
+        } else {
+            let stop = stop.clone();
+            firing.spawn(async move { stop.cancelled().await });
+        }
+        let mut working = spawn_if(has(Role::Worker), &stop, worker.work());
         let mut keeping = tokio::spawn(keeper.keep());
         let mut inspecting = tokio::spawn(inspector.inspect());
+        let gone = CancellationToken::new();
+        let showing = presence::show(app.engine.clone(), presence, app.clock.clone(), gone.clone());
+        let showing = AbortOnDropHandle::new(tokio::spawn(showing));
         ready.store(true, Relaxed);
         supervisor::ready();
         let watchdog = supervisor::watch();
-        tracing::info!(%address, project = %app.root.display(), "the daemon works");
+        let named = roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(",");
+        tracing::info!(%address, project = %app.root.display(), roles = named, "the daemon works");
         loop {
             tokio::select! {
                 () = interrupts.next() => break,
@@ -158,12 +197,17 @@ impl Daemon {
         drop((reloader, following));
         // What it is just writing is written.
         while firing.join_next().await.is_some() {}
-        let _ = tokio::join!(keeping, inspecting);
+        // What these do can stop anywhere, and is done again another time.
+        keeping.abort();
+        inspecting.abort();
         let left = tokio::select! {
-            left = &mut working => left.unwrap_or_default(),
+            left = &mut working => left.ok().flatten().unwrap_or_default(),
             () = interrupts.next() => return Ok(Exit::Interrupted),
         };
-        drop((hung, watchdog));
+        // Until its last run has ended it is there.
+        gone.cancel();
+        let _ = showing.await;
+        drop((hung, watchdog, hearing));
         store.close().await?;
         if left > 0 {
             print::talk(&format!(
@@ -173,6 +217,44 @@ impl Daemon {
         }
         Ok(Exit::Well)
     }
+}
+
+impl From<Part> for Role {
+    fn from(part: Part) -> Self {
+        match part {
+            Part::Scheduler => Self::Scheduler,
+            Part::Worker => Self::Worker,
+        }
+    }
+}
+
+/// Rings the bell for what others announce by the store, for as long as what it returns is kept.
+fn hear(store: &Store, bell: &Bell) -> (AbortOnDropHandle<()>, AbortOnDropHandle<()>) {
+    let (mut notices, bell, store) = (store.notices(), bell.clone(), store.clone());
+    let listening = tokio::spawn(async move { store.listen().await });
+    let forwarding = tokio::spawn(async move {
+        while notices.changed().await.is_ok() {
+            bell.ring();
+        }
+    });
+    (AbortOnDropHandle::new(listening), AbortOnDropHandle::new(forwarding))
+}
+
+/// Does a part of the work where it is this daemon's; else nothing, until it is stopped.
+fn spawn_if<T: Send + 'static>(
+    own: bool,
+    stop: &CancellationToken,
+    work: impl Future<Output = T> + Send + 'static,
+) -> JoinHandle<Option<T>> {
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        if own {
+            return Some(work.await);
+        }
+        drop(work);
+        stop.cancelled().await;
+        None
+    })
 }
 
 /// Sees that an embedded store has one daemon; the lock lasts as long as what is returned.

@@ -156,7 +156,7 @@ async fn resolve(app: &App, effect: &EffectRecord, verdict: Verdict) -> Result<E
     }
     let id = effect.id.to_string();
     app.engine.signal(effect.run, &Signal::Resolve { effect: id, verdict }).await?;
-    if app.ring() {
+    if app.ring().await? {
         print::talk(&format!("the daemon goes on with run {}", effect.run));
         return Ok(Exit::Well);
     }

@@ -31,6 +31,7 @@ mod validate;
 mod watch;
 mod why;
 mod wire;
+mod workers;
 
 use clap::Parser;
 use clap::Subcommand;
@@ -100,6 +101,8 @@ enum Command {
     Graph(graph::Graph),
     /// Show what runs, waits, is late, or is in doubt.
     Status(status::Status),
+    /// List the daemons that work on this project.
+    Workers(workers::Workers),
     /// Say why a run, a step or a schedule is as it is.
     #[command(subcommand)]
     Why(why::Why),
@@ -191,7 +194,7 @@ pub fn main() -> Exit {
             return Exit::Wrong;
         }
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(threads()).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             print::error(&format!("cannot start: {error}"));
@@ -223,7 +226,7 @@ fn log_level(global: &Global, usual: tracing::Level) -> Result<tracing::Level, S
     }
 }
 
-fn workers() -> usize {
+fn threads() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16)
 }
 
@@ -238,6 +241,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Watch(command) => command.execute(&global).await,
         Command::Graph(command) => command.execute(&global).await,
         Command::Status(command) => command.execute(&global).await,
+        Command::Workers(command) => command.execute(&global).await,
         Command::Why(command) => command.execute(&global).await,
         Command::Runs(command) => command.execute(&global).await,
         Command::Approvals(command) => command.execute(&global).await,

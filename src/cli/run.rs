@@ -8,6 +8,7 @@ use clap::ValueHint;
 use clap_complete::engine::ArgValueCandidates;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Exit;
 use super::Global;
@@ -172,6 +173,10 @@ pub(super) async fn follow(
         observer: Some(observer),
         ..ExecuteOptions::default()
     };
+    // Where others execute a part of it, what they announce is heard.
+    let spread = pipeline.main.steps.iter().any(|step| step.spread);
+    let store = app.engine.parts().store.clone();
+    let _listening = spread.then(|| AbortOnDropHandle::new(tokio::spawn(async move { store.listen().await })));
     let work = async {
         match again {
             None => app.engine.execute(run, pipeline.clone(), options).await,
@@ -192,7 +197,7 @@ pub(super) async fn follow(
     let runs = program(app);
     if matches!(execution, Ok(Execution::Finished { .. })) {
         // Other pipelines may run after it.
-        app.ring();
+        app.ring().await?;
     }
     match execution.map_err(fault)? {
         Execution::Finished { state, outputs, error } => {
@@ -204,7 +209,7 @@ pub(super) async fn follow(
         }
         Execution::Waiting { until, reason, in_doubt } => {
             // Its time is the daemon's to know.
-            app.ring();
+            app.ring().await?;
             let until = until.map(|until| format!(" until {until}")).unwrap_or_default();
             print::talk(&format!("run {run} waits{until}: {}", print::clean(&reason)));
             let asks = ApprovalFilter { open: true, run: Some(run), ..ApprovalFilter::default() };

@@ -272,7 +272,7 @@ async fn cancel(app: &App, run: &RunRecord, undo: bool) -> Result<Exit, Fault> {
         return Err(Fault::Usage(format!("run `{}` is {} already", run.id, run.state.name())));
     }
     app.engine.signal(run.id, &Signal::Cancel { undo }).await?;
-    if app.ring() {
+    if app.ring().await? {
         print::talk(&format!("the daemon goes on with run {}", run.id));
         return Ok(Exit::Well);
     }

@@ -145,7 +145,7 @@ async fn switch(global: &Global, name: &str, trigger: Option<&str>, disabled: bo
         store.switch_schedule(pipeline, id, disabled).await?;
         print::talk(&format!("{pipeline}: {id} is {}", if disabled { "off" } else { "on" }));
     }
-    app.ring();
+    app.ring().await?;
     Ok(Exit::Well)
 }
 

@@ -18,8 +18,10 @@ use crate::model::Timestamp;
 use crate::model::Value;
 use crate::store::EffectFilter;
 use crate::store::EffectState;
+use crate::store::Presence;
 use crate::store::RunFilter;
 use crate::store::RunRecord;
+use crate::store::WorkerRow;
 
 /// A run that could have begun so long ago is late.
 const LATE: Duration = Duration::from_secs(10);
@@ -55,14 +57,16 @@ impl Status {
         let doubts = store.effects(&doubts).await?.len();
         let approvals = store.open_approvals().await?;
         // To ring is to ask whether somebody is there; that it looks at the queue then does no harm.
-        let daemon = app.ring();
+        let daemon = app.ring().await?;
+        let workers = store.workers().await?;
         // Files with faults are told by `validate`; here only what can be told counts.
         let active = Arc::new(quietly_all(global)?);
         let astray = astray_schedules(&active, &store.schedules().await?, now).len();
         if self.json {
-            print::line(&json(&lines, (doubts, approvals), daemon, astray).to_string());
+            let workers = workers.iter().map(|worker| super::workers::json(&app, worker)).collect();
+            print::line(&json(&lines, (doubts, approvals), daemon, (astray, workers)).to_string());
         } else {
-            self.show(&app, &lines, (doubts, approvals), daemon);
+            self.show(&app, &lines, (doubts, approvals), daemon, &workers);
             if astray > 0 {
                 let program = super::run::program(&app);
                 print::line(&format!("{astray} schedules have no next slot: `{program} schedules doctor` says why"));
@@ -72,7 +76,7 @@ impl Status {
         Ok(if doubts > 0 || late || (daemon && astray > 0) { Exit::Waiting } else { Exit::Well })
     }
 
-    fn show(&self, app: &App, lines: &[Line], (doubts, approvals): (usize, u64), daemon: bool) {
+    fn show(&self, app: &App, lines: &[Line], (doubts, approvals): (usize, u64), daemon: bool, workers: &[WorkerRow]) {
         let counts = ["running", "queued", "late", "waiting"].map(|word| {
             let count = lines.iter().filter(|line| line.word == word).count();
             format!("{count} {word}")
@@ -93,6 +97,11 @@ impl Status {
         if lines.len() > LISTED {
             print::talk(&format!("and {} more: `pipewright runs list`", lines.len() - LISTED));
         }
+        for worker in workers.iter().filter(|worker| app.engine.lives(worker)) {
+            let Presence { host, pid, roles, .. } = &worker.presence;
+            let (roles, holds) = (roles.join(", "), worker.holds);
+            print::talk(&format!("a daemon works on {host}, process {pid} ({roles}), with {holds} runs"));
+        }
         let program = super::run::program(app);
         if approvals > 0 {
             print::hint(&format!("`{program} approvals list` shows what waits for people to decide"));
@@ -101,7 +110,9 @@ impl Status {
             print::hint(&format!("`{program} effects list --state in_doubt` shows what is in doubt"));
         }
         if !daemon {
-            print::hint(&format!("no daemon works on this project: `{program} daemon` goes on with what waits"));
+            print::hint(&format!(
+                "no daemon executes runs of this project: `{program} daemon` goes on with what waits"
+            ));
         }
     }
 }
@@ -129,7 +140,12 @@ fn waits(run: &RunRecord, now: Timestamp) -> String {
     }
 }
 
-fn json(lines: &[Line], (doubts, approvals): (usize, u64), daemon: bool, astray: usize) -> Value {
+fn json(
+    lines: &[Line],
+    (doubts, approvals): (usize, u64),
+    daemon: bool,
+    (astray, workers): (usize, Vec<Value>),
+) -> Value {
     let runs = lines.iter().map(|line| {
         Value::map([
             ("run", Value::from(line.run.id.to_string())),
@@ -141,6 +157,7 @@ fn json(lines: &[Line], (doubts, approvals): (usize, u64), daemon: bool, astray:
     });
     Value::map([
         ("daemon", Value::Bool(daemon)),
+        ("daemons", Value::list(workers)),
         ("in_doubt", Value::Int(doubts as i128)),
         ("approvals", Value::Int(approvals.into())),
         ("schedules_astray", Value::Int(astray as i128)),

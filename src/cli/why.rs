@@ -58,7 +58,7 @@ impl Why {
             Self::Run { run, json } => {
                 let app = open_project(global).await?;
                 let run = find(&app, &run).await?;
-                (Vec::from_iter(asker(&app).run(run.id).await?), json)
+                (Vec::from_iter(asker(&app).await?.run(run.id).await?), json)
             }
             Self::Step { step, json } => (vec![of_step(global, &step).await?], json),
             Self::Schedule { schedule, json } => (of_schedule(global, &schedule).await?, json),
@@ -76,18 +76,18 @@ impl Why {
     }
 }
 
-fn asker(app: &App) -> Asker {
+async fn asker(app: &App) -> Result<Asker, Fault> {
     let parts = app.engine.parts();
-    Asker {
+    Ok(Asker {
         store: parts.store.clone(),
         registry: app.registry.clone(),
         now: parts.system.clock.now(),
         // To ring is to ask whether somebody is there; that it looks at the queue then does no harm.
-        daemon: app.ring(),
+        daemon: app.ring().await?,
         owner: parts.owner.clone(),
         owner_is_gone: parts.owner_is_gone,
         people: app.project.people.clone(),
-    }
+    })
 }
 
 async fn of_step(global: &Global, named: &str) -> Result<Cause, Fault> {
@@ -97,7 +97,7 @@ async fn of_step(global: &Global, named: &str) -> Result<Cause, Fault> {
     let path: StepPath = path.parse().map_err(Fault::Usage)?;
     let app = open_project(global).await?;
     let run = find(&app, run).await?;
-    let cause = asker(&app).step(run.id, &path).await?;
+    let cause = asker(&app).await?.step(run.id, &path).await?;
     cause.ok_or_else(|| {
         Fault::Usage(format!("run `{}` has no step `{path}`; `pipewright runs show {}` lists them", run.id, run.id))
     })
@@ -112,7 +112,7 @@ async fn of_schedule(global: &Global, named: &str) -> Result<Vec<Cause>, Fault> 
     let app = open_project(global).await?;
     let store = &app.engine.parts().store;
     let rows = store.schedules().await?;
-    let daemon = app.ring();
+    let daemon = app.ring().await?;
     let now = app.engine.parts().system.clock.now();
     let mut causes = Vec::new();
     for trigger in pipeline.triggers.iter().filter(|trigger| wanted.is_none_or(|wanted| *trigger.id == *wanted)) {

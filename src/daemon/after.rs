@@ -42,6 +42,8 @@ const BEHIND: Duration = Duration::from_secs(10);
 const STRIDE: Duration = Duration::from_secs(5 * 60);
 /// So many ends are taken at once.
 const AT_ONCE: u32 = 200;
+/// So many ends that fit no inputs are remembered, so that they are told once.
+const MOST_REFUSED: usize = 10_000;
 /// How long it is remembered what has fired: longer than a sender tries again, and than a daemon looks back.
 const REMEMBERED: Duration = Duration::from_secs(14 * 86_400);
 /// How long it is remembered what contents files had.
@@ -232,6 +234,9 @@ impl Afters {
             let full = found.len() == usize::try_from(AT_ONCE).unwrap_or(usize::MAX);
             let last = found.last().and_then(|run| run.ended_at);
             let refused = self.refused.entry((pipeline.name.clone(), trigger.id.clone())).or_default();
+            if refused.len() > MOST_REFUSED {
+                refused.clear();
+            }
             let fresh: Vec<RunRecord> = found.into_iter().filter(|run| !refused.contains(&run.id)).collect();
             let mut firings = Vec::with_capacity(fresh.len());
             for run in fresh {

@@ -82,6 +82,10 @@ impl Bell {
     #[cfg(unix)]
     pub fn hang_up(&self, root: &Path, rehearsal: bool) -> std::io::Result<Hung> {
         let path = socket(root, rehearsal);
+        // A project on PostgreSQL may have no folder of its own yet.
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
         // One that was left behind by a daemon that was killed; a living one is told from it by the lock.
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),

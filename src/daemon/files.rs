@@ -50,6 +50,8 @@ const MOST_LOOKS: usize = 8;
 /// So many files, and so many bytes, are read in one turn, so that others get theirs.
 const FILES: usize = 1_000;
 const BYTES: u64 = 512 << 20;
+/// So many paths are remembered of which something was said.
+const MOST_TOLD: usize = 10_000;
 
 /// Waits for files.
 #[derive(Debug)]
@@ -202,6 +204,9 @@ impl FileWatch {
             return Ok(Turned { next: None, more: false });
         }
         let looked = self.looked().await;
+        if self.told.len() > MOST_TOLD {
+            self.told.clear();
+        }
         for (path, why) in &looked.passed_over {
             if self.told.insert(path.clone()) {
                 tracing::warn!(path = %path.display(), why, "a file that a trigger waits for is passed over");

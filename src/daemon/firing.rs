@@ -90,13 +90,14 @@ impl Starter {
             let mut new = Vec::with_capacity(together.len());
             for (firing, not_before) in together.into_iter().zip(starts) {
                 let Firing { mark, run, file } = firing;
-                let outcome = if not_before.is_some() { Outcome::PutOff } else { Outcome::Fired };
-                self.metrics.trigger(kind, outcome);
-                tracing::info!(run = %run.id, pipeline = name, trigger = id, event = mark, "a trigger fires");
                 new.push(NewFiring { trigger: id.to_owned(), mark, run, not_before, file });
             }
             let requests: Vec<_> = new.iter().flat_map(|firing| firing.run.requests.clone()).collect();
             self.engine.parts().store.fire_events(&new, now).await?;
+            for NewFiring { run, mark, not_before, .. } in &new {
+                self.metrics.trigger(kind, if not_before.is_some() { Outcome::PutOff } else { Outcome::Fired });
+                tracing::info!(run = %run.id, pipeline = name, trigger = id, event = mark, "a trigger fires");
+            }
             self.engine.admit(&requests).await?;
             self.bell.ring();
         }

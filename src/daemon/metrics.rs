@@ -16,6 +16,8 @@ const BUCKETS: [u64; 8] = [5, 10, 25, 50, 100, 500, 5_000, 60_000];
 /// Counters of a daemon since it began.
 #[derive(Debug, Default)]
 pub struct Metrics {
+    /// What the daemon does, e.g. `scheduler,worker`.
+    roles: String,
     succeeded: AtomicU64,
     failed: AtomicU64,
     canceled: AtomicU64,
@@ -89,6 +91,12 @@ pub struct Keeping {
 }
 
 impl Metrics {
+    /// Makes those of a daemon with these roles.
+    #[must_use]
+    pub fn of(roles: &[String]) -> Self {
+        Self { roles: roles.join(","), ..Self::default() }
+    }
+
     /// Counts what became of something that came for a trigger of a kind.
     pub fn trigger(&self, kind: &'static str, outcome: Outcome) {
         *self.triggers.lock().unwrap_or_else(PoisonError::into_inner).entry((kind, outcome)).or_default() += 1;
@@ -125,6 +133,8 @@ impl Metrics {
                 let _ = writeln!(page, "pipewright_{name}{labels} {value}");
             }
         };
+        let about = format!("{{roles=\"{}\",version=\"{}\"}}", self.roles, env!("CARGO_PKG_VERSION"));
+        family("daemon", "gauge", "What this daemon does.", &[(about, "1".to_owned())]);
         let ended = [("succeeded", &self.succeeded), ("failed", &self.failed), ("canceled", &self.canceled)];
         let ended: Vec<_> = ended
             .iter()
@@ -202,8 +212,11 @@ impl Outcome {
     }
 }
 
+/// Writes a family of figures: its name, its type, what it is, and its rows of labels and values.
+type Family<'f> = dyn FnMut(&str, &str, &str, &[(String, String)]) + 'f;
+
 impl Keeping {
-    fn write(&self, family: &mut dyn FnMut(&str, &str, &str, &[(String, String)])) {
+    fn write(&self, family: &mut Family<'_>) {
         let removed = [
             ("runs", &self.runs),
             ("lines", &self.lines),

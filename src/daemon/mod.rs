@@ -20,6 +20,7 @@ pub mod invariant;
 pub mod keeper;
 pub mod metrics;
 pub mod page;
+pub mod presence;
 pub mod reload;
 pub mod scheduler;
 pub mod webhook;

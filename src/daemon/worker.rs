@@ -18,14 +18,16 @@ use crate::engine::Engine;
 use crate::engine::Error;
 use crate::engine::ExecuteOptions;
 use crate::engine::Execution;
-use crate::engine::LEASE;
+use crate::engine::lease::Observer;
 use crate::model::Duration;
 use crate::model::RunId;
+use crate::model::Timestamp;
 use crate::model::VersionId;
 use crate::node::Registry;
 use crate::pipeline;
 use crate::pipeline::Pipeline;
-use crate::store::Lease;
+use crate::store;
+use crate::system::Clock;
 
 /// How often the queue is looked at where nobody rings.
 const LOOK: Duration = Duration::from_secs(5);
@@ -63,8 +65,8 @@ struct State {
     own: HashMap<Id, RunId>,
     versions: HashMap<VersionId, Arc<Pipeline>>,
     active: HashMap<VersionId, Arc<Pipeline>>,
-    /// Leases of others, and since when they have not changed, by our own clock.
-    seen: HashMap<RunId, (Lease, Duration)>,
+    /// What was seen of the leases of others.
+    observer: Observer,
     watched: Option<Duration>,
 }
 
@@ -86,8 +88,7 @@ impl Worker {
                 }
             }
             let due = self.engine.parts().store.next_due().await.unwrap_or_default();
-            let look = clock.now().plus(rest);
-            let until = due.filter(|_| rest == LOOK).map_or(look, |due| due.min(look));
+            let due = due.filter(|_| rest == LOOK);
             tokio::select! {
                 Some(ended) = state.running.join_next_with_id(), if !state.running.is_empty() => {
                     self.ended(&mut state, ended).await;
@@ -98,7 +99,9 @@ impl Worker {
                 }
                 () = Bell::rung(&mut rung) => {}
                 () = self.engine.granted() => {}
-                () = clock.sleep_until(until) => {}
+                () = wait_until(&*clock, due) => {}
+                // By the length of time: a wall clock that is set back must not make it blind.
+                () = clock.sleep(rest) => {}
                 () = self.stop.cancelled() => {}
             }
         }
@@ -196,13 +199,15 @@ impl Worker {
                 self.metrics.parked.fetch_add(1, Relaxed);
                 tracing::info!(%run, until = until.map(|until| until.to_string()), reason, "a run sleeps");
             }
-            Ok(Execution::Stopped) => {
-                if let Err(error) = self.engine.parts().store.requeue(run).await {
-                    tracing::error!(%run, error = told(&error), "a run that was stopped could not be put back into the queue");
-                }
-            }
+            // It is in the queue again.
+            Ok(Execution::Stopped) => tracing::info!(%run, "a run is stopped"),
             // Somebody else is at it, or has been: it ends there.
-            Err(error @ (Error::LeaseLost(_) | Error::Taken(_) | Error::WrongState { .. })) => {
+            Err(
+                error @ (Error::LeaseLost(_)
+                | Error::Taken(_)
+                | Error::WrongState { .. }
+                | Error::Store(store::Error::LeaseLost { .. })),
+            ) => {
                 tracing::warn!(%run, %error, "a run goes on elsewhere");
             }
             Err(error) => {
@@ -213,34 +218,28 @@ impl Worker {
     }
 
     /// Looks at the leases of runs that somebody holds: whoever is gone, or has not beaten for a lease's length by our own
-    /// clock, loses his runs.
+    /// clock, loses his runs. Then tells what such processes have left untold.
     async fn watch(&self, state: &mut State, now: Duration) -> Result<(), Error> {
         let parts = self.engine.parts();
-        let held = parts.store.held().await?;
-        let mut seen = HashMap::new();
-        for (run, lease, version) in held {
-            if state.own.values().any(|own| *own == run) {
-                continue;
-            }
-            let owner = lease.owner.as_deref().unwrap_or_default();
-            // What is ours and is not executed was left by an execution that broke.
-            let gone = owner == parts.owner || (parts.owner_is_gone)(owner);
-            let since = match state.seen.get(&run) {
-                Some((before, since)) if *before == lease => *since,
-                _ => now,
-            };
-            let silent = now.micros().saturating_sub(since.micros()) >= LEASE.micros();
-            if !(gone || silent) || state.running.len() >= self.most {
-                seen.insert(run, (lease, since));
-                continue;
-            }
-            if self.engine.take_over(run, &lease).await? {
-                tracing::warn!(%run, owner, "a run is taken over: its owner is gone");
-                self.metrics.taken_over.fetch_add(1, Relaxed);
-                self.start(state, run, &version).await?;
+        let (mut versions, mut held) = (HashMap::new(), Vec::new());
+        for (run, lease, version) in parts.store.held().await? {
+            if !state.own.values().any(|own| *own == run) {
+                versions.insert(run, version);
+                held.push((run, lease));
             }
         }
-        state.seen = seen;
+        // What is ours and is not executed was left by an execution that broke.
+        let gone = |owner: &str| owner == parts.owner || (parts.owner_is_gone)(owner);
+        for (run, lease) in state.observer.look(held, now, gone) {
+            let Some(version) = versions.get(&run).filter(|_| state.running.len() < self.most) else { continue };
+            if self.engine.take_over(run, &lease).await? {
+                let owner = lease.owner.as_deref().unwrap_or_default();
+                tracing::warn!(%run, owner, "a run is taken over: its owner is gone");
+                self.metrics.taken_over.fetch_add(1, Relaxed);
+                self.start(state, run, version).await?;
+            }
+        }
+        parts.store.tell_parents(parts.system.clock.now()).await?;
         Ok(())
     }
 
@@ -259,5 +258,12 @@ impl Worker {
             tracing::warn!(left, "executions are given up; they go on from their journals");
         }
         left
+    }
+}
+
+async fn wait_until(clock: &dyn Clock, due: Option<Timestamp>) {
+    match due {
+        Some(due) => clock.sleep_until(due).await,
+        None => std::future::pending().await,
     }
 }

@@ -1,25 +1,39 @@
-//! Child runs of `pipeline.run`: executed in this process, each with a journal of its own.
+//! Child runs of `pipeline.run`, each with a journal of its own: executed in this process, or, where they are spread, by
+//! whoever claims them.
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use super::Error;
 use super::ExecuteOptions;
 use super::Execution;
+use super::Parent;
 use super::Signal;
 use super::driver;
 use super::driver::Driver;
 use super::finish::Done;
 use super::machine::Child;
 use super::machine::UnitKey;
+use crate::model::Duration;
 use crate::model::ErrorClass;
 use crate::model::Phase;
 use crate::model::RunId;
 use crate::model::RunState;
 use crate::model::Timestamp;
 use crate::model::Value;
+use crate::pipeline::Pipeline;
 use crate::pipeline::check_values;
+use crate::store::Fence;
+use crate::store::Gate;
+use crate::store::SILENT;
+use crate::store::WorkerRow;
+
+/// A child run that others may execute waits so long for somebody to take it, before whoever sits before its parent helps.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Driver {
     /// Starts the child run of a step run. Its id derives from the parent's, so a repeated start is harmless.
@@ -42,8 +56,8 @@ impl Driver {
         self.machine.start_child(key, child, self.now());
         self.machine.forget_rousing(key);
         self.flush();
-        let (engine, journal, run, options) =
-            (self.engine.clone(), self.journal.clone(), self.run, self.child_options());
+        let (engine, journal, run, fence) = (self.engine.clone(), self.journal.clone(), self.run, self.fence);
+        let (options, spread) = (self.child_options(), self.machine.definition(key).spread);
         let canceled = self.canceled.clone();
         self.jobs.spawn(async move {
             // A child run is visible outside: what led to it comes first.
@@ -51,20 +65,23 @@ impl Driver {
                 return (key, Done::Failed(error));
             }
             let result = async {
-                engine.create(&pipeline, child, inputs, Some((run, path))).await?;
+                engine.create(&pipeline, child, inputs, Parent { run, path, fence, spread }).await?;
                 // Whoever canceled the parent before this moment found no child to cancel.
                 if canceled.is_cancelled() && !options.stop.is_cancelled() {
-                    engine.signal_child(child, &Signal::Cancel { undo: false }).await?;
+                    engine.signal_child(child, run, fence, &Signal::Cancel { undo: false }).await?;
                 }
                 let mode = match engine.finished(child).await? {
                     None => driver::Mode::Forward,
-                    Some(done @ Execution::Finished { state: RunState::Succeeded, .. }) => return Ok(done),
+                    Some(done @ Execution::Finished { state: RunState::Succeeded, .. }) => return Ok(Some(done)),
                     // The step is tried again, so the child is: what succeeded in it stays.
                     Some(_) => driver::Mode::Retry { from: None },
                 };
-                execute(engine, child, pipeline, mode, options).await
+                if spread {
+                    return engine.spread(child, pipeline, mode, options).await;
+                }
+                execute(engine, child, pipeline, mode, options).await.map(Some)
             };
-            (key, Done::Child(started, result.await))
+            (key, Done::child(started, result.await))
         });
     }
 
@@ -72,22 +89,36 @@ impl Driver {
     pub(super) fn resume_child(&mut self, key: UnitKey) {
         let main = UnitKey { phase: Phase::Main, ..key };
         let started = self.now();
+        let undoes = key.phase == Phase::Undo;
         let pipeline = self.machine.definition(key).child.clone();
-        let (Some(child), Some(pipeline)) = (self.machine.child(main), pipeline) else {
+        let known = if undoes { self.machine.child(main) } else { self.machine.child(key) };
+        let (Some(child), Some(pipeline)) = (known, pipeline) else {
             let error = self.step_error(ErrorClass::Bug, "the child run is not known");
             return self.give_up(key, started, error);
         };
-        let mode = if key.phase == Phase::Undo { driver::Mode::Undo } else { driver::Mode::Forward };
+        let mode = if undoes { driver::Mode::Undo } else { driver::Mode::Forward };
         self.machine.forget_rousing(key);
         let (engine, options) = (self.engine.clone(), self.child_options());
+        let spread = self.machine.definition(key).spread && !undoes;
         self.jobs.spawn(async move {
             let result = match engine.finished(child).await {
-                Ok(Some(execution)) if matches!(mode, driver::Mode::Forward) => Ok(execution),
-                Ok(_) => execute(engine, child, pipeline, mode, options).await,
+                Ok(Some(execution)) if !undoes => Ok(Some(execution)),
+                Ok(_) if spread => engine.spread(child, pipeline, mode, options).await,
+                Ok(_) => execute(engine, child, pipeline, mode, options).await.map(Some),
+                // The process died between the journal and the child.
+                Err(Error::NoRun(_)) if !undoes => return (key, Done::Unmade),
                 Err(error) => Err(error),
             };
-            (key, Done::Child(started, result))
+            (key, Done::child(started, result))
         });
+    }
+
+    /// Looks whether child runs that others execute have ended.
+    pub(super) fn look_after_children(&mut self) {
+        self.children_seen = self.now();
+        for key in self.machine.recall() {
+            self.resume_child(key);
+        }
     }
 
     fn child_options(&self) -> ExecuteOptions {
@@ -97,7 +128,7 @@ impl Driver {
     /// Cancels child runs. One that sleeps is executed to its end here: nobody else would.
     pub(super) async fn cancel_children(&mut self, children: Vec<Child>, undo: bool) -> Result<(), Error> {
         for child in children {
-            match self.engine.signal_child(child.run, &Signal::Cancel { undo }).await {
+            match self.engine.signal_child(child.run, self.run, self.fence, &Signal::Cancel { undo }).await {
                 Ok(()) => {}
                 // It was not made yet. One that is just being made looks for itself, see `start_child`.
                 Err(Error::NoRun(_)) => continue,
@@ -107,8 +138,14 @@ impl Driver {
                 continue;
             };
             let options = ExecuteOptions { deadline: None, ..self.child_options() };
-            match execute(self.engine.clone(), child.run, pipeline, driver::Mode::Forward, options).await {
-                Ok(_) | Err(Error::WrongState { .. } | Error::Taken(_)) => {}
+            let executed = if child.away {
+                // Its end is told as every other one.
+                self.engine.spread(child.run, pipeline, driver::Mode::Forward, options).await.map(drop)
+            } else {
+                execute(self.engine.clone(), child.run, pipeline, driver::Mode::Forward, options).await.map(drop)
+            };
+            match executed {
+                Ok(()) | Err(Error::WrongState { .. } | Error::Taken(_)) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -123,13 +160,87 @@ impl Engine {
         let ended = record.state.is_final();
         Ok(ended.then(|| Execution::Finished { state: record.state, outputs: record.outputs, error: record.error }))
     }
+
+    /// Leaves a signal for a child run, as long as its parent is held by this fence.
+    async fn signal_child(&self, child: RunId, parent: RunId, fence: Fence, signal: &Signal) -> Result<(), Error> {
+        let (kind, payload) = signal.to_stored();
+        let now = self.parts().system.clock.now();
+        let told = self.parts().store.tell_child(child, parent, fence, (kind, &payload), now).await?;
+        if told { Ok(()) } else { Err(Error::NoRun(child)) }
+    }
+
+    /// Leaves a child run to whoever claims it; nothing then. Where nobody would, whoever sits before its parent executes
+    /// it, and gets what it came to.
+    async fn spread(
+        &self,
+        child: RunId,
+        pipeline: Arc<Pipeline>,
+        mode: driver::Mode,
+        options: ExecuteOptions,
+    ) -> Result<Option<Execution>, Error> {
+        let (store, retries) = (&self.parts().store, matches!(mode, driver::Mode::Retry { .. }));
+        let helps = options.foreground && !options.stop.is_cancelled() && self.is_left(child, retries).await?;
+        if !helps && !retries {
+            store.announce();
+            return Ok(None);
+        }
+        // Others may have been faster.
+        let Some(fence) = store.claim(child, &self.parts().owner).await? else { return Ok(None) };
+        self.hold(child, fence, None);
+        if helps {
+            return match execute(self.clone(), child, pipeline, mode, options).await {
+                // This process was too slow, and others go on with it.
+                Err(Error::LeaseLost(_) | Error::Store(crate::store::Error::LeaseLost { .. })) => Ok(None),
+                result => result.map(Some),
+            };
+        }
+        // Its journal says that it begins again; then it is left like any other.
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let options = ExecuteOptions { stop, foreground: false, ..options };
+        match execute(self.clone(), child, pipeline, mode, options).await? {
+            Execution::Stopped => Ok(None),
+            done => Ok(Some(done)),
+        }
+    }
+
+    /// Tells whether nobody else executes a child run: no daemon is there, or none has taken it for a while.
+    async fn is_left(&self, child: RunId, is_new: bool) -> Result<bool, Error> {
+        // One that waits for permits is nobody's yet.
+        let run = self.parts().store.run(child).await?.filter(|run| !run.owned && run.gate == Gate::Open);
+        let Some(run) = run else { return Ok(false) };
+        let alone = !self.has_workers().await?;
+        if alone || is_new {
+            return Ok(alone);
+        }
+        let now = self.parts().system.clock.now();
+        let due = if run.state == RunState::Waiting { run.waiting_until } else { Some(run.created_at) };
+        Ok(due.is_some_and(|due| due.plus(PATIENCE) <= now))
+    }
+
+    /// Tells whether a daemon that executes runs is there.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn has_workers(&self) -> Result<bool, Error> {
+        let workers = self.parts().store.workers().await?;
+        Ok(workers.iter().any(|worker| worker.has_role("worker") && self.lives(worker)))
+    }
+
+    /// Tells whether a daemon is to be counted on.
+    #[must_use]
+    pub fn lives(&self, worker: &WorkerRow) -> bool {
+        // One on this machine is known by its process; an embedded store has no others.
+        let shared = self.parts().store.is_shared();
+        !(self.parts().owner_is_gone)(&worker.presence.id) && (!shared || worker.silent < SILENT)
+    }
 }
 
 /// Breaks the circle of types: a run's future holds its children's.
 fn execute(
     engine: Engine,
     run: RunId,
-    pipeline: std::sync::Arc<crate::pipeline::Pipeline>,
+    pipeline: Arc<Pipeline>,
     mode: driver::Mode,
     options: ExecuteOptions,
 ) -> Pin<Box<dyn Future<Output = Result<Execution, Error>> + Send>> {

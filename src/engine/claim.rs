@@ -11,6 +11,7 @@ use crate::model::Value;
 use crate::node::NodeError;
 use crate::node::Reconciled;
 use crate::store::Error;
+use crate::store::Fence;
 use crate::store::Rivals;
 use crate::store::Store;
 
@@ -37,6 +38,7 @@ pub(super) enum Asked {
 pub(super) struct Claim<'a> {
     pub(super) store: &'a Store,
     pub(super) run: RunId,
+    pub(super) fence: Fence,
     pub(super) effect: &'a EffectId,
     /// What the remote's ids are unique within: the operation.
     pub(super) scope: &'a str,
@@ -84,7 +86,7 @@ impl Claim<'_> {
             return Asked::Ambiguous;
         }
         for candidate in free {
-            match self.store.claim_remote(self.effect, self.scope, &candidate.remote_id).await {
+            match self.store.claim_remote(self.run, self.fence, self.effect, self.scope, &candidate.remote_id).await {
                 Ok(true) => return Asked::Happened { output: candidate.output, remote_id: candidate.remote_id },
                 Ok(false) => {}
                 Err(error) => return Asked::Store(error),
@@ -170,7 +172,7 @@ mod tests {
 
     async fn claim(store: &Store, run: RunId, step: &str, seen: &[&str], now: Timestamp) -> String {
         let effect = effect(run, step);
-        let claim = Claim { store, run, effect: &effect, scope: "post", fingerprint: Some("equal") };
+        let claim = Claim { store, run, fence: Fence(1), effect: &effect, scope: "post", fingerprint: Some("equal") };
         let found = seen.iter().map(|id| Candidate { remote_id: (*id).to_owned(), output: Value::Null }).collect();
         match claim.of(Ok(Reconciled::Found(found)), now).await {
             Asked::Happened { remote_id, .. } => remote_id,

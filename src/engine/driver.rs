@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +20,8 @@ use super::Signal;
 use super::UnitKey;
 use super::finish::Done;
 use super::journal::Journal;
+use super::lease::Heart;
+use super::machine::Child;
 use super::permits::Permits;
 use super::scope::Published;
 use crate::model::Duration;
@@ -38,12 +41,12 @@ use crate::store::Record;
 use crate::store::Request;
 use crate::template::Scope;
 
-/// After this long without a changed beat an observer may take a run over.
-pub const LEASE: Duration = Duration::from_secs(15);
-/// How often the owner of a run changes its beat.
-const BEAT: Duration = Duration::from_secs(4);
 /// How often a waiting run looks for signals of other processes.
 pub(super) const INBOX: Duration = Duration::from_millis(500);
+/// How often it is looked whether child runs that others execute have ended, where nobody tells.
+const CHILDREN: Duration = Duration::from_secs(5);
+/// How long a run whose child runs others execute waits for the end of one before it sleeps.
+const LINGER: Duration = Duration::from_millis(250);
 /// A wait longer than this parks a run that is not waited for.
 const PARK: Duration = Duration::from_secs(60);
 /// How many steps run in one go before the journal and other tasks get their turn.
@@ -82,6 +85,10 @@ pub(super) struct Driver {
     /// When all must have ended, asleep or not.
     pub(super) deadline: Option<Timestamp>,
     pub(super) failure: Option<Error>,
+    /// Hears that somebody has announced something.
+    pub(super) notices: watch::Receiver<u64>,
+    /// When it was last looked whether child runs of others have ended.
+    pub(super) children_seen: Timestamp,
     /// Whether signals waited when the run was taken.
     pub(super) signaled: bool,
     /// What the run must hold before it begins.
@@ -132,6 +139,7 @@ pub(super) async fn execute(
     if !gates.is_empty() || locks {
         journal.holds_permits();
     }
+    let (foreground, spread) = (options.foreground, record.is_spread());
     let watch = options.observer.clone().map(|observer| Watch::start(run, &journal, observer));
     // What was secret to whoever ran it before is secret here, though nobody has read its source yet.
     parts.secrets.learn(&record.inputs);
@@ -157,6 +165,8 @@ pub(super) async fn execute(
         deadline: deadline.into_iter().flatten().min(),
         options,
         failure: None,
+        notices: parts.store.notices(),
+        children_seen: now,
         signaled: record.signaled,
         gates: gates.clone(),
         permits: HashMap::new(),
@@ -168,7 +178,6 @@ pub(super) async fn execute(
     driver.jobs.shutdown().await;
     // The journal is ended first: after the release somebody else may write.
     let closed = driver.journal.commit().await;
-    let foreground = driver.options.foreground;
     drop(driver);
     if let Some(watch) = watch {
         watch.end().await;
@@ -181,7 +190,7 @@ pub(super) async fn execute(
     let broken = closed.is_err() || matches!(execution, Err(Error::Store(_)));
     if !freed && !broken && !matches!(execution, Err(Error::LeaseLost(_))) {
         match execution {
-            Ok(Execution::Stopped) if !foreground => parts.store.release_to_queue(run, fence).await?,
+            Ok(Execution::Stopped) if spread || !foreground => parts.store.release_to_queue(run, fence).await?,
             _ => parts.store.release(run, fence).await?,
         };
     }
@@ -189,6 +198,12 @@ pub(super) async fn execute(
     engine.admit(&gates).await?;
     let execution = execution?;
     closed?;
+    if spread && matches!(execution, Execution::Finished { .. }) {
+        // What cannot be told now is told by whoever looks next.
+        if let Err(error) = parts.store.tell_parent(run, parts.system.clock.now()).await {
+            tracing::warn!(%run, %error, "the parent could not be told of the end of its child run");
+        }
+    }
     Ok(execution)
 }
 
@@ -218,6 +233,8 @@ impl Driver {
         if self.signaled {
             self.take_signals().await?;
         }
+        self.check_deadline().await?;
+        self.look_after_children();
         self.take_permits_over().await?;
         self.check_guards_before();
         loop {
@@ -292,10 +309,21 @@ impl Driver {
         let asks = self.pipeline.has_locks();
         let stop = self.options.stop.clone();
         let stopping = stop.is_cancelled();
+        let away = self.machine.away() > 0;
+        if away && self.children_seen.plus(CHILDREN) <= now {
+            self.look_after_children();
+        }
+        if away && !self.options.foreground {
+            due = due.min(self.children_seen.plus(LINGER));
+        }
         tokio::select! {
             Some(joined) = self.jobs.join_next() => self.joined(joined),
             () = stop.cancelled(), if !stopping => self.canceled.cancel(),
             () = heart.lost.cancelled() => return Err(Error::LeaseLost(self.run)),
+            // Somebody may have ended a child run.
+            Ok(()) = self.notices.changed(), if away => {
+                self.take_signals().await?;
+            }
             () = granted, if asks => {
                 self.take_signals().await?;
             }
@@ -324,9 +352,10 @@ impl Driver {
             self.machine.halt(StepError { class: ErrorClass::Timeout, message }, now);
             self.canceled.cancel();
             (self.work_ends, self.deadline) = (None, None);
-            // Those that run have the deadline themselves.
-            let asleep = children.into_iter().filter(|child| !child.flies).collect();
-            self.cancel_children(asleep, false).await?;
+            // Those that run in this process have the deadline themselves.
+            let spread = |child: &Child| self.machine.definition(child.key).spread;
+            let others = children.into_iter().filter(|child| !child.flies || spread(child)).collect();
+            self.cancel_children(others, false).await?;
         }
         Ok(())
     }
@@ -338,25 +367,35 @@ impl Driver {
             return Ok(None);
         }
         let now = self.now();
-        let until = self.machine.next_wake();
+        let wake = self.machine.next_wake();
         let in_doubt = !self.machine.held_doubts().is_empty();
+        // Whoever sits before a run waits for its child runs, whoever executes them. Elsewhere it does not sleep yet while
+        // they end one after the other: each time it would be read again.
+        let lingers = self.options.foreground || now < self.children_seen.plus(LINGER);
+        if self.machine.away() > 0 && lingers {
+            return Ok(None);
+        }
         let reason = if let Some(held) = self.machine.held() {
             held.to_owned()
-        } else if let (None, true) = (until, in_doubt) {
+        } else if let (None, true) = (wake, in_doubt) {
             self.describe_doubts()
-        } else if let Some(until) = until.filter(|until| !self.options.foreground && until.since(now) > PARK) {
+        } else if let Some(until) = wake.filter(|until| !self.options.foreground && until.since(now) > PARK) {
             self.machine.asking().unwrap_or_else(|| format!("waits until {until}"))
-        } else if until.is_none() {
-            match self.machine.asking() {
+        } else if wake.is_none() {
+            match (self.machine.asking(), self.machine.away()) {
                 // Whoever watches may be who answers, or waits for it.
-                Some(_) if self.options.foreground => return Ok(None),
-                Some(asking) => asking,
-                None => "waits for a signal".to_owned(),
+                (Some(_), _) if self.options.foreground => return Ok(None),
+                (Some(asking), _) => asking,
+                (None, 0) => "waits for a signal".to_owned(),
+                (None, 1) => "waits for a child run".to_owned(),
+                (None, away) => format!("waits for {away} child runs"),
             }
         } else {
             return Ok(None);
         };
-        let until = until.filter(|_| self.machine.held().is_none());
+        // The deadline wakes it, whatever it waits for.
+        let deadline = self.deadline.filter(|_| self.machine.phase() == Phase::Main && !self.machine.is_halting());
+        let until = [wake, deadline].into_iter().flatten().min().filter(|_| self.machine.held().is_none());
         // The inbox is looked at once more, so that a signal that came meanwhile is not slept over.
         if self.take_signals().await? {
             return Ok(None);
@@ -387,14 +426,11 @@ impl Driver {
                 Some(Signal::Cancel { undo }) => self.cancel(undo, None).await?,
                 Some(Signal::Replaced { reason }) => self.cancel(false, Some(reason.into())).await?,
                 Some(Signal::GiveWay { path, reason }) => self.give_way(&path, reason),
-                Some(Signal::Permitted { path }) => {
-                    if let Some(key) = self.machine.key(&path) {
-                        self.machine.awaken(key);
-                    }
-                }
+                Some(Signal::Permitted { path }) => self.has_locks(&path),
                 Some(Signal::Resolve { effect, verdict }) => self.resolve(&effect, verdict, now),
                 Some(Signal::Answer { ask, answer }) => self.answered(&ask, answer),
                 Some(Signal::Child { run }) => self.machine.rouse(run, now),
+                Some(Signal::Ended) => self.look_after_children(),
                 None => tracing::warn!(run = %self.run, kind = signal.kind, "unknown signal"),
             }
         }
@@ -458,38 +494,6 @@ impl Driver {
 
     pub(super) fn now(&self) -> Timestamp {
         self.parts().system.clock.now()
-    }
-}
-
-/// Keeps a lease alive while it exists.
-#[derive(Debug)]
-pub(super) struct Heart {
-    pub(super) lost: CancellationToken,
-    beating: tokio::task::JoinHandle<()>,
-}
-
-impl Heart {
-    fn start(engine: &Engine, run: RunId, fence: Fence) -> Self {
-        let lost = CancellationToken::new();
-        let (parts, told) = (engine.0.clone(), lost.clone());
-        let beating = tokio::spawn(async move {
-            loop {
-                let clock = &parts.system.clock;
-                clock.sleep_until(clock.now().plus(BEAT)).await;
-                match parts.store.beat(run, fence).await {
-                    Ok(true) => {}
-                    Ok(false) => return told.cancel(),
-                    Err(error) => tracing::warn!(%run, %error, "the lease could not be renewed"),
-                }
-            }
-        });
-        Self { lost, beating }
-    }
-}
-
-impl Drop for Heart {
-    fn drop(&mut self) {
-        self.beating.abort();
     }
 }
 

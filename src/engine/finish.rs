@@ -46,6 +46,10 @@ pub(super) enum Done {
     Stored(Timestamp, Result<Value, crate::store::Error>),
     Asked(Asked),
     Child(Timestamp, Result<Execution, super::Error>),
+    /// A child run is left to whoever claims it.
+    Away,
+    /// A child run that the journal names was never made.
+    Unmade,
     /// What is asked has lapsed, or (`false`) was answered before.
     Lapsed(AskId, Result<bool, crate::store::Error>),
     /// Whether the locks that were asked for are held now; which they are.
@@ -54,6 +58,16 @@ pub(super) enum Done {
     Room(OwnedSemaphorePermit),
     /// The store failed: the run cannot go on here.
     Failed(crate::store::Error),
+}
+
+impl Done {
+    /// What became of a child run; nothing where it is left to others.
+    pub(super) fn child(started: Timestamp, result: Result<Option<Execution>, super::Error>) -> Self {
+        match result.transpose() {
+            Some(result) => Self::Child(started, result),
+            None => Self::Away,
+        }
+    }
 }
 
 /// The end of an attempt.
@@ -100,6 +114,8 @@ impl Driver {
             Done::Stored(started, Ok(output)) => self.succeed(key, started, output),
             Done::Asked(asked) => self.asked(key, asked),
             Done::Child(started, result) => self.child_ended(key, started, result),
+            Done::Away => self.machine.leave(key),
+            Done::Unmade => self.make_child_again(key),
             Done::Lapsed(ask, Ok(lapsed)) => self.lapsed(key, &ask, lapsed),
             Done::Lapsed(_, Err(error)) => self.failure = Some(error.into()),
             Done::Locks(Ok(held), scopes) => self.locked(key, held, scopes),
@@ -370,6 +386,14 @@ impl Driver {
         }
     }
 
+    fn make_child_again(&mut self, key: UnitKey) {
+        if self.machine.is_halting() {
+            return self.machine.abandon(key, self.now());
+        }
+        self.machine.forget_child(key);
+        self.run(key);
+    }
+
     pub(super) fn child_ended(&mut self, key: UnitKey, started: Timestamp, result: Result<Execution, super::Error>) {
         let now = self.now();
         match result {
@@ -382,7 +406,14 @@ impl Driver {
             Ok(Execution::Finished { .. }) if key.phase == Phase::Undo => {
                 self.machine.succeed(key, started, Value::Null, None, now);
             }
-            Ok(Execution::Finished { state: RunState::Canceled, .. }) => self.machine.abandon(key, now),
+            Ok(Execution::Finished { state: RunState::Canceled, .. }) if self.machine.is_halting() => {
+                self.machine.abandon(key, now);
+            }
+            Ok(Execution::Finished { state: RunState::Canceled, .. }) => {
+                // Somebody has canceled the child alone.
+                let error = self.step_error(ErrorClass::Canceled, "the child run was canceled");
+                self.give_up(key, started, error);
+            }
             Ok(Execution::Finished { error, .. }) => {
                 let error =
                     error.unwrap_or(StepError { class: ErrorClass::Bug, message: "the child run failed".into() });

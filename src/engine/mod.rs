@@ -8,6 +8,7 @@ mod driver;
 mod finish;
 mod fired;
 mod journal;
+pub mod lease;
 mod ledger;
 mod machine;
 mod perform;
@@ -27,8 +28,8 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-pub use self::driver::LEASE;
 use self::fired::slot;
+pub use self::lease::LEASE;
 pub use self::machine::Machine;
 pub use self::machine::Task;
 pub use self::machine::UnitKey;
@@ -103,6 +104,16 @@ struct Held {
     run: Option<Box<RunRecord>>,
 }
 
+/// Whose child a run is.
+#[derive(Clone, Debug)]
+struct Parent {
+    run: RunId,
+    path: StepPath,
+    fence: Fence,
+    /// Whether any worker may execute the child.
+    spread: bool,
+}
+
 /// How a run is executed.
 #[derive(Clone, Debug)]
 pub struct ExecuteOptions {
@@ -160,6 +171,8 @@ pub enum Signal {
     Child {
         run: RunId,
     },
+    /// Child runs that others execute have ended; whoever ends them says so.
+    Ended,
 }
 
 /// Why a run cannot be executed.
@@ -270,8 +283,7 @@ impl Engine {
     /// # Errors
     /// The store's.
     pub async fn hold_back(&self, run: RunId, reason: &str) -> Result<(), Error> {
-        let held = self.1.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
-        if let Some(held) = held {
+        if let Some(held) = self.held(run) {
             self.0.store.hold_back(run, held.fence, reason).await?;
         }
         Ok(())
@@ -282,22 +294,18 @@ impl Engine {
         self.1.held.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Held { fence, run });
     }
 
-    async fn create(
-        &self,
-        pipeline: &Pipeline,
-        id: RunId,
-        inputs: Value,
-        parent: Option<(RunId, StepPath)>,
-    ) -> Result<(), Error> {
-        let mut run = self.new_run(pipeline, id, inputs).await?;
-        if let (Some((parent, path)), false) = (&parent, run.requests.is_empty()) {
+    /// Makes a child run for the holder of its parent; repeating is harmless.
+    async fn create(&self, pipeline: &Pipeline, id: RunId, inputs: Value, parent: Parent) -> Result<(), Error> {
+        let Parent { run, path, fence, spread } = parent;
+        let mut child = self.new_run(pipeline, id, inputs).await?;
+        if !child.requests.is_empty() {
             // What those above it hold it need not wait for, and could not.
-            let above = self.held_above(*parent, Some(path)).await?;
-            run.requests.retain(|request| !above.contains(&request.scope));
+            let above = self.held_above(run, Some(&path)).await?;
+            child.requests.retain(|request| !above.contains(&request.scope));
         }
-        let run = NewRun { parent, ..run };
-        self.0.store.create_run(&run).await?;
-        Ok(())
+        let child = NewRun { parent: Some((run, path)), spread, ..child };
+        self.0.store.create_child(&child, run, fence).await?;
+        self.admit(&child.requests).await
     }
 
     /// Makes the row of a run; its version is kept.
@@ -387,29 +395,9 @@ impl Engine {
         if self.0.store.inbox_send(run, kind, &payload, now).await? { Ok(()) } else { Err(Error::NoRun(run)) }
     }
 
-    /// Leaves a signal for a child run whose parent this process executes, and has no need to hear of it.
-    async fn signal_child(&self, run: RunId, signal: &Signal) -> Result<(), Error> {
-        let (kind, payload) = signal.to_stored();
-        let now = self.0.system.clock.now();
-        if self.0.store.inbox_put(run, kind, &payload, now).await? { Ok(()) } else { Err(Error::NoRun(run)) }
-    }
-
-    async fn claim(&self, run: RunId) -> Result<Held, Error> {
-        let store = &self.0.store;
-        if let Some(held) = self.1.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&run) {
-            return Ok(held);
-        }
-        if let Some(fence) = store.claim(run, &self.0.owner).await? {
-            return Ok(Held { fence, run: None });
-        }
-        let Some(seen) = store.lease(run).await? else { return Err(Error::NoRun(run)) };
-        // Whoever lives beats: see whether the beat changes for the lease's length by our own clock.
-        if !seen.owner.as_deref().is_some_and(self.0.owner_is_gone) {
-            let clock = &self.0.system.clock;
-            clock.sleep_until(clock.now().plus(driver::LEASE)).await;
-        }
-        let fence = store.steal(run, &self.0.owner, &seen).await?.ok_or(Error::Taken(run))?;
-        Ok(Held { fence, run: None })
+    /// Takes out the claim that was noted for an execution.
+    fn held(&self, run: RunId) -> Option<Held> {
+        self.1.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&run)
     }
 }
 
@@ -434,6 +422,7 @@ impl Signal {
                 ("resolve", Value::map(entries))
             }
             Self::Answer { ask, answer } => (Ask::ANSWERED, Ask::answered(ask, answer)),
+            Self::Ended => (store::CHILD_ENDED, Value::Null),
             Self::Child { run } => (store::CHILD_TOLD, Value::map([("run", Value::from(run.to_string()))])),
         }
     }
@@ -460,6 +449,7 @@ impl Signal {
                 Some(Self::Resolve { effect: payload.get("effect")?.as_str()?.to_owned(), verdict })
             }
             Ask::ANSWERED => Ask::read_answered(payload).map(|(ask, answer)| Self::Answer { ask, answer }),
+            store::CHILD_ENDED => Some(Self::Ended),
             store::CHILD_TOLD => Some(Self::Child { run: payload.get("run")?.as_str()?.parse().ok()? }),
             _ => None,
         }

@@ -358,6 +358,7 @@ impl Driver {
     }
 
     fn run_write(&mut self, key: UnitKey, started: Timestamp, attempt: Attempt, send_within: crate::model::Duration) {
+        let send_before = started.plus(self.parts().send_window);
         self.flush();
         let journal = self.journal.clone();
         let clock = self.parts().system.clock.clone();
@@ -366,8 +367,8 @@ impl Driver {
                 return (key, Done::Failed(error));
             }
             // Checked on the monotonic clock, right before the first byte: later, somebody may already be asking
-            // whether it happened.
-            if clock.monotonic() > send_within {
+            // whether it happened. On the wall clock, too: the other one stands still while a machine sleeps.
+            if clock.monotonic() > send_within || clock.now() > send_before {
                 return (key, Done::Attempt(started, AttemptEnd::Expired));
             }
             attempt.parts.probe.tell(|| Point::Sending(attempt.path.clone()));
@@ -454,7 +455,7 @@ impl Driver {
             log: self.log_sink(key),
             into: None,
         };
-        let (store, journal, run) = (self.parts().store.clone(), self.journal.clone(), self.run);
+        let (store, journal, run, fence) = (self.parts().store.clone(), self.journal.clone(), self.run, self.fence);
         let (effect, fingerprint) = (intent.id.clone(), intent.fingerprint.clone());
         self.jobs.spawn(async move {
             // The remote objects of effects that were answered meanwhile must be known as theirs.
@@ -463,8 +464,8 @@ impl Driver {
             }
             let scope = attempt.doing.node().name().to_owned();
             let clock = attempt.parts.system.clock.clone();
-            let claim =
-                Claim { store: &store, run, effect: &effect, scope: &scope, fingerprint: fingerprint.as_deref() };
+            let fingerprint = fingerprint.as_deref();
+            let claim = Claim { store: &store, run, fence, effect: &effect, scope: &scope, fingerprint };
             let answer = attempt.reconcile().await;
             (key, Done::Asked(claim.of(answer, clock.now()).await))
         });

@@ -10,10 +10,10 @@ use super::Error;
 use super::Execution;
 use super::NoSecrets;
 use super::driver::Driver;
-use super::driver::Heart;
 use super::driver::INBOX;
 use super::finish::Done;
 use super::finish::hash;
+use super::lease::Heart;
 use super::machine::UnitKey;
 use crate::model::Effect;
 use crate::model::ErrorClass;
@@ -36,6 +36,8 @@ use crate::template::Template;
 #[derive(Debug, Default)]
 pub(super) struct Permits {
     locks: Option<Vec<Arc<str>>>,
+    /// A word about its locks came while it was still being asked whether it has them.
+    told: bool,
     room: Option<OwnedSemaphorePermit>,
 }
 
@@ -246,12 +248,16 @@ impl Driver {
     }
 
     pub(super) fn locked(&mut self, key: UnitKey, held: bool, scopes: Vec<Arc<str>>) {
-        if held {
-            self.permits.entry(key).or_default().locks = Some(scopes);
-            return self.go_on(key);
-        }
         let names: Vec<_> = scopes.iter().map(|scope| describe(scope)).collect();
         let reason = format!("waits for {}", names.join(" and "));
+        let permits = self.permits.entry(key).or_default();
+        let told = std::mem::take(&mut permits.told);
+        if held {
+            permits.locks = Some(scopes);
+        }
+        if held || told {
+            return self.go_on(key);
+        }
         self.machine.sleep(key, None, &reason, None, self.now());
     }
 
@@ -267,10 +273,23 @@ impl Driver {
         self.run(key);
     }
 
+    /// A step run has got its locks.
+    pub(super) fn has_locks(&mut self, path: &StepPath) {
+        let Some(key) = self.machine.key(path) else { return };
+        if self.machine.flies(key) {
+            // It does not sleep yet, and is not to.
+            self.permits.entry(key).or_default().told = true;
+        } else {
+            self.machine.awaken(key);
+        }
+    }
+
     /// A step run that sleeps for its locks fails with class `locked`: others wait for what its run holds.
     pub(super) fn give_way(&mut self, path: &StepPath, reason: String) {
-        let key = self.machine.key(path).filter(|key| self.machine.without_time().contains(key));
-        if let Some(key) = key {
+        let Some(key) = self.machine.key(path) else { return };
+        if self.machine.flies(key) {
+            self.permits.entry(key).or_default().told = true;
+        } else if self.machine.without_time().contains(&key) {
             let error = self.step_error(ErrorClass::Locked, reason);
             // Tried again it would wait again: what the others wait for is free only when the run ends.
             self.give_up(key, self.now(), error);

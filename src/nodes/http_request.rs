@@ -483,3 +483,21 @@ fn host(url: &str) -> &str {
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     authority.rsplit_once('@').map_or(authority, |(_, host)| host)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Timestamp;
+    use crate::model::parse_json;
+
+    #[test]
+    fn a_body_that_is_asked_for_is_what_the_other_side_has_read() {
+        let slot = Value::Time(Timestamp(1_700_000_000_000_000));
+        let money = Value::Money("1.50 USD".parse().unwrap());
+        let body = Value::map([("slot", slot), ("all", Value::list(vec![money, Value::from(7)]))]);
+        let mut sent = String::new();
+        write_json(&body, &mut sent);
+        assert_eq!(as_sent(&body), parse_json(&sent).unwrap());
+        assert!(as_sent(&Value::from("x").tainted()).is_tainted());
+    }
+}

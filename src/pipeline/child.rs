@@ -7,6 +7,7 @@ use super::compile::Compiler;
 use super::compile::first_line;
 use crate::diag::Code;
 use crate::diag::Span;
+use crate::node::Node;
 use crate::yaml::Entry;
 use crate::yaml::Tree;
 
@@ -72,4 +73,21 @@ fn inputs(compiler: &mut Compiler<'_>, pipeline: &super::Pipeline, given: Option
             compiler.error(Code::MissingKey, span, message).help = Some(format!("add `{}:` to `inputs`", input.name));
         }
     }
+}
+
+/// Sees that what is spread makes child runs, one for each item.
+pub(super) fn check_spread(compiler: &mut Compiler<'_>, tree: &Tree, node: &Arc<dyn Node>) {
+    let Some(entry) = tree.entry("spread") else { return };
+    let (message, help) = if tree.get("for_each").is_none() {
+        ("`spread` is for the items of a `for_each`, and there is none".to_owned(), "take it away")
+    } else if node.composite().is_none() && node.name() != "pipeline.run" {
+        let message = format!("`spread` makes a child run of each item, and `{}` makes none", node.name());
+        (message, "put what is done for an item into a pipeline of its own, and run that with `pipeline.run`")
+    } else if tree.get("locks").is_some() {
+        let message = "the locks of a step are not held while others execute its child runs".to_owned();
+        (message, "name them under `locks` of the pipeline that the step runs")
+    } else {
+        return;
+    };
+    compiler.error(Code::NothingToSpread, &entry.key_span, message).help = Some(help.to_owned());
 }

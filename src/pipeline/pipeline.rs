@@ -74,6 +74,8 @@ pub struct Step {
     pub expressions: Vec<(&'static str, Template)>,
     /// The child of a `pipeline.run`.
     pub child: Option<Arc<Pipeline>>,
+    /// Whether any worker may execute the child runs of its items.
+    pub spread: bool,
     /// Indexes in `Graph::steps`, ascending, without repetition.
     pub needs: Vec<usize>,
     pub when: Option<Template>,

@@ -153,9 +153,7 @@ pub(super) fn compile(
         Some("drop") => InDoubt::Drop,
         _ => InDoubt::Hold,
     };
-    if let Some(true) = reader.flag("spread") {
-        compiler.not_yet.push(format!("`spread` of step `{id}` waits for many workers"));
-    }
+    let spread = reader.flag("spread").unwrap_or(false);
     let each = tree.get("for_each").is_some();
     let item_roots: &[&'static str] = if each { &["item", "index", "previous"] } else { &[] };
     let repeats = tree.get("until").is_some();
@@ -196,6 +194,9 @@ pub(super) fn compile(
         Some(composite) => composite::child(compiler, &composite, uses.1),
         None => (node.name() == "pipeline.run").then(|| child::compile(compiler, tree)).flatten(),
     };
+    if spread {
+        child::check_spread(compiler, tree, &node);
+    }
     let retry =
         tree.get("retry").map(|tree| read_retry(compiler, tree, &defaults.retry.clone().unwrap_or_else(three_tries)));
     let retry = retry.or_else(|| defaults.retry.clone()).unwrap_or_else(|| by_itself(&node));
@@ -231,6 +232,7 @@ pub(super) fn compile(
         with: body.tree,
         expressions: body.expressions,
         child,
+        spread,
         needs: Vec::new(),
         when: when.map(|(template, _)| template),
         for_each,

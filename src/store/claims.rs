@@ -169,6 +169,6 @@ impl Store {
     /// # Errors
     /// The store's.
     pub async fn answers(&self) -> Result<(), Error> {
-        self.fetch("SELECT 1 FROM runs LIMIT 1", args![]).await.map(drop)
+        self.fetch("SELECT id FROM runs LIMIT 1", args![]).await.map(drop)
     }
 }

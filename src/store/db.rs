@@ -181,7 +181,8 @@ impl Db {
     }
 
     /// Executes one statement that writes; returns how many rows it touched.
-    pub(super) async fn execute(&self, sql: &'static str, args: Vec<Arg>) -> Result<u64, sqlx::Error> {
+    pub(super) async fn execute(&self, sql: impl Into<String>, args: Vec<Arg>) -> Result<u64, sqlx::Error> {
+        let sql = AssertSqlSafe(sql.into());
         let args = self.clean(args);
         on_writer!(self, connection => Ok(bound!(sql, args, true).execute(connection).await?.rows_affected()))
     }
@@ -378,6 +379,9 @@ macro_rules! source {
                         Cell::Null
                     } else if matches!(raw.type_info().name(), "INTEGER" | "INT8") {
                         Cell::Int(self.try_get(index)?)
+                    } else if raw.type_info().name() == "INT4" {
+                        // What a number written out is to PostgreSQL, `SELECT 1`; no column of ours.
+                        Cell::Int(self.try_get::<i32, _>(index)?.into())
                     } else {
                         Cell::Text(self.try_get(index)?)
                     };

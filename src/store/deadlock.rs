@@ -82,7 +82,7 @@ impl Store {
     /// The store's.
     pub async fn break_deadlock(&self, now: Timestamp) -> Result<bool, Error> {
         // Only who holds something can be waited for while he waits.
-        const ANY: &str = "SELECT 1 FROM requests WHERE EXISTS (SELECT 1 FROM permits WHERE permits.scope = requests.scope) \
+        const ANY: &str = "SELECT scope FROM requests WHERE EXISTS (SELECT 1 FROM permits WHERE permits.scope = requests.scope) \
                            AND (path <> '' OR EXISTS (SELECT 1 FROM runs WHERE id = requests.run_id AND gate = 2)) LIMIT 1";
         const LEAVE: &str = "DELETE FROM requests WHERE run_id = $1 AND path = $2";
         if self.fetch(ANY, args![]).await?.is_empty() {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Arg;
 use super::Error;
+use super::Fence;
 use super::Row;
 use super::Store;
 use super::db::args;
@@ -129,10 +130,27 @@ impl Store {
         Ok(Some(effect))
     }
 
-    /// Claims a remote object for an effect. Returns whether it is this effect's: a remote object settles one at most.
-    pub async fn claim_remote(&self, effect: &EffectId, scope: &str, remote_id: &str) -> Result<bool, Error> {
-        self.execute(CLAIM_REMOTE, args![scope, remote_id, &*effect.0]).await?;
-        Ok(self.remote_owner(scope, remote_id).await?.as_ref() == Some(effect))
+    /// Claims a remote object for an effect of a run that the caller holds. Returns whether it is this effect's: a remote
+    /// object settles one at most.
+    pub async fn claim_remote(
+        &self,
+        run: RunId,
+        fence: Fence,
+        effect: &EffectId,
+        scope: &str,
+        remote_id: &str,
+    ) -> Result<bool, Error> {
+        // Whoever has lost the run must not take an object for it that its new owner does not know of.
+        let claim = format!(
+            "INSERT INTO remote_objects (scope, remote_id, effect_id) SELECT $1, $2, $3 FROM runs \
+             WHERE id = $4 AND fence = $5{} ON CONFLICT DO NOTHING",
+            self.0.shared.db.share_lock()
+        );
+        self.execute(claim, args![scope, remote_id, &*effect.0, run.to_string(), fence.0]).await?;
+        match self.remote_owner(scope, remote_id).await? {
+            Some(owner) => Ok(owner == *effect),
+            None => Err(Error::LeaseLost { run }),
+        }
     }
 
     /// Counts the other effects with an equal fingerprint.

@@ -98,7 +98,9 @@ impl Store {
     pub async fn create_runs(&self, runs: &[NewRun]) -> Result<(), Error> {
         let mut batch = Batch::default();
         self.add_runs(&mut batch, runs).await?;
-        self.apply(batch).await?.map_err(|error| self.place().error(error))
+        self.apply(batch).await?.map_err(|error| self.place().error(error))?;
+        self.announce();
+        Ok(())
     }
 
     async fn create(&self, run: &NewRun, owner: Option<&str>) -> Result<bool, Error> {
@@ -109,7 +111,11 @@ impl Store {
                                created_at, state, owner, fence, beat, signals, last_signal, turn, gate, started_by) \
                                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) \
                                ON CONFLICT DO NOTHING";
-            return Ok(self.execute(ONE, columns).await? > 0);
+            let made = self.execute(ONE, columns).await? > 0;
+            if made && owner.is_none() {
+                self.announce();
+            }
+            return Ok(made);
         }
         if self.lease(run.id).await?.is_some() {
             return Ok(false);

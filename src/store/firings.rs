@@ -120,7 +120,9 @@ impl Store {
                 batch.push(LAST, args![pipeline, trigger.as_str(), now.micros()]);
             }
         }
-        self.apply(batch).await?.map_err(|error| self.place().error(error))
+        self.apply(batch).await?.map_err(|error| self.place().error(error))?;
+        self.announce();
+        Ok(())
     }
 
     /// Returns the run of what fired; the run itself may have been forgotten since.

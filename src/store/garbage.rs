@@ -56,6 +56,7 @@ const HOLDERS: &[Holder] = &[
     Holder { table: "cache", key: "cache_key", number: None, values: &["output"] },
     Holder { table: "streams", key: "stream_key", number: None, values: &["state"] },
     Holder { table: "dataset_pages", key: "dataset_id", number: Some("first_row"), values: &["page"] },
+    Holder { table: "votes", key: "approval", number: None, values: &["form"] },
     Holder { table: "inbox", key: "run_id", number: Some("number"), values: &["payload"] },
     Holder { table: "runs", key: "id", number: None, values: &["inputs", "outputs"] },
     Holder { table: "journal", key: "run_id", number: Some("seq"), values: &["events"] },
@@ -143,7 +144,9 @@ impl Store {
                 let keys = format!("{}, {number}", holder.key);
                 (keys.clone(), keys.clone(), format!("({keys}) > ($1, $2)"))
             }
-            None => (format!("{}, 0", holder.key), holder.key.to_owned(), format!("{} > $1", holder.key)),
+            None => {
+                (format!("{}, CAST(0 AS BIGINT)", holder.key), holder.key.to_owned(), format!("{} > $1", holder.key))
+            }
         };
         let args = |more: &[Arg]| {
             let mut args = args![key.as_str()];

@@ -34,7 +34,7 @@ pub(super) struct Letters {
 }
 
 #[derive(Debug)]
-struct Letter {
+pub(super) struct Letter {
     run: RunId,
     kind: String,
     payload: String,
@@ -46,8 +46,9 @@ impl Store {
         if self.lease(run).await?.is_none() {
             return Ok(false);
         }
-        let letter = Letter { run, kind: kind.to_owned(), payload: self.encode(payload).await? };
+        let letter = self.letter(run, kind, payload).await?;
         self.deliver(&Letters { letters: vec![letter], at }).await?;
+        self.announce();
         Ok(true)
     }
 
@@ -73,7 +74,13 @@ impl Store {
         }
         let letters = self.letters(run, kind, payload, at).await?;
         self.deliver(&letters).await?;
+        self.announce();
         Ok(true)
+    }
+
+    /// Makes a signal to one run.
+    pub(super) async fn letter(&self, run: RunId, kind: &str, payload: &Value) -> Result<Letter, Error> {
+        Ok(Letter { run, kind: kind.to_owned(), payload: self.encode(payload).await? })
     }
 
     async fn deliver(&self, letters: &Letters) -> Result<(), Error> {
@@ -96,7 +103,7 @@ impl Store {
     ) -> Result<Letters, Error> {
         // One that any worker may execute needs no parent for it.
         const PARENT: &str = "SELECT parent_run FROM runs WHERE id = $1 AND gate = 2";
-        let mut letters = vec![Letter { run, kind: kind.to_owned(), payload: self.encode(payload).await? }];
+        let mut letters = vec![self.letter(run, kind, payload).await?];
         let mut child = run;
         loop {
             let rows = self.fetch(PARENT, args![child.to_string()]).await?;
@@ -146,19 +153,23 @@ impl Letters {
     /// Adds them to a transaction, before what else it changes: rows of runs are taken first, as journals do.
     pub(super) fn add_to(&self, batch: &mut Batch) {
         for letter in &self.letters {
-            push_signal(batch, &letter.run.to_string(), &letter.kind, &letter.payload, self.at);
+            letter.push(batch, self.at);
         }
     }
 }
 
-fn push_signal(batch: &mut Batch, run: &str, kind: &str, payload: &str, at: Timestamp) {
-    // The count in the run's row is what going to sleep looks at: both meet on that row, so no wake-up is lost.
-    const WAKE: &str = "UPDATE runs SET signals = signals + 1, last_signal = last_signal + 1, \
-                        state = CASE WHEN state = 'waiting' THEN 'queued' ELSE state END WHERE id = $1";
-    const PUT: &str = "INSERT INTO inbox (run_id, number, kind, payload, sent_at) \
-                       SELECT id, last_signal, $2, $3, $4 FROM runs WHERE id = $1";
-    batch.push(WAKE, args![run]);
-    batch.push(PUT, args![run, kind, payload, at.micros()]);
+impl Letter {
+    pub(super) fn push(&self, batch: &mut Batch, at: Timestamp) {
+        // The count in the run's row is what going to sleep looks at: both meet on that row, so no wake-up is lost.
+        // One that was stopped and that nobody holds is queued as well: whoever is told something goes on.
+        const WAKE: &str = "UPDATE runs SET signals = signals + 1, last_signal = last_signal + 1, \
+                            state = CASE WHEN state = 'waiting' OR (state = 'running' AND owner IS NULL) THEN 'queued' \
+                            ELSE state END WHERE id = $1";
+        const PUT: &str = "INSERT INTO inbox (run_id, number, kind, payload, sent_at) \
+                           SELECT id, last_signal, $2, $3, $4 FROM runs WHERE id = $1";
+        batch.push(WAKE, args![self.run.to_string()]);
+        batch.push(PUT, args![self.run.to_string(), self.kind.as_str(), self.payload.as_str(), at.micros()]);
+    }
 }
 
 /// Tells whether two transactions of PostgreSQL stood in each other's way.

@@ -119,13 +119,15 @@ impl Store {
         self.fetch(sql, args).await?.iter().map(ended).collect()
     }
 
-    /// Says which of some runs must stay: a run below them has not ended, or an effect of theirs is not settled.
+    /// Says which of some runs must stay: a run below them has not ended, an effect of theirs is not settled, or a person
+    /// is asked.
     pub async fn must_stay(&self, runs: &[RunId]) -> Result<HashSet<RunId>, Error> {
         let sql = format!(
             "WITH RECURSIVE tree (root, id) AS (SELECT id, id FROM runs WHERE id IN ({}) \
              UNION ALL SELECT tree.root, runs.id FROM tree JOIN runs ON runs.parent_run = tree.id) \
              SELECT DISTINCT root FROM tree JOIN runs ON runs.id = tree.id WHERE runs.ended_at IS NULL OR EXISTS \
-             (SELECT 1 FROM effects WHERE effects.run_id = tree.id AND state IN ('open', 'in_doubt'))",
+             (SELECT 1 FROM effects WHERE effects.run_id = tree.id AND state IN ('open', 'in_doubt')) OR EXISTS \
+             (SELECT 1 FROM approvals WHERE approvals.run_id = tree.id AND state = 'open')",
             list(runs)
         );
         let rows = self.fetch_varied(sql).await?;
@@ -154,7 +156,7 @@ impl Store {
 
     /// Removes some of what belonged to runs that were removed. Returns whether there is more.
     pub async fn sweep(&self) -> Result<bool, Error> {
-        const ANY: &str = "SELECT 1 FROM removals LIMIT 1";
+        const ANY: &str = "SELECT run_id FROM removals LIMIT 1";
         if self.fetch(ANY, args![]).await?.is_empty() {
             return Ok(false);
         }
@@ -173,6 +175,13 @@ impl Store {
         // Whoever has ended holds nothing and waits for nothing; but nothing may be left either.
         push(format!("DELETE FROM permits WHERE run_id IN {FIRST}"));
         push(format!("DELETE FROM requests WHERE run_id IN {FIRST}"));
+        push(format!(
+            "DELETE FROM votes WHERE approval IN (SELECT id FROM approvals WHERE run_id IN {FIRST} LIMIT 200)"
+        ));
+        push(format!(
+            "DELETE FROM approvals WHERE id IN (SELECT id FROM approvals WHERE run_id IN {FIRST} AND NOT EXISTS \
+             (SELECT 1 FROM votes WHERE votes.approval = approvals.id) LIMIT 200)"
+        ));
         push(format!(
             "DELETE FROM effects WHERE (run_id, id) IN (SELECT run_id, id FROM effects WHERE run_id IN {FIRST} \
              AND NOT {REMEMBERED} LIMIT 500)"
@@ -193,7 +202,7 @@ impl Store {
              effects.run_id = removals.run_id AND NOT {REMEMBERED}) "
         );
         done.push_str(&gone("runs", "parent_run"));
-        for table in ["journal", "inbox", "logs", "wire", "datasets"] {
+        for table in ["journal", "inbox", "logs", "wire", "datasets", "approvals"] {
             done.push_str(&gone(table, "run_id"));
         }
         push(done);
@@ -229,9 +238,9 @@ impl Store {
 
     /// Lists up to `most` versions behind `after`, and whether a run needs each.
     pub async fn versions_after(&self, after: &str, most: u32) -> Result<Vec<(VersionId, bool)>, Error> {
-        const NEEDED: &str = "SELECT id, CASE WHEN EXISTS (SELECT 1 FROM runs WHERE runs.pipeline = versions.pipeline \
-                              AND runs.version = versions.id) THEN 1 ELSE 0 END FROM versions WHERE id > $1 \
-                              ORDER BY id LIMIT $2";
+        const NEEDED: &str = "SELECT id, CAST(CASE WHEN EXISTS (SELECT 1 FROM runs WHERE runs.pipeline = \
+                              versions.pipeline AND runs.version = versions.id) THEN 1 ELSE 0 END AS BIGINT) \
+                              FROM versions WHERE id > $1 ORDER BY id LIMIT $2";
         let rows = self.fetch(NEEDED, args![after, i64::from(most)]).await?;
         rows.iter().map(|row| Ok((VersionId(row.text(0)?.into()), row.int(1)? != 0))).collect()
     }

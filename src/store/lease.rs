@@ -62,7 +62,11 @@ impl Store {
         const RELEASE: &str = "UPDATE runs SET owner = NULL, beat = beat + 1, \
                                state = CASE WHEN state = 'running' THEN 'queued' ELSE state END \
                                WHERE id = $1 AND fence = $2 AND owner IS NOT NULL";
-        Ok(self.execute(RELEASE, args![id.to_string(), fence.0]).await? > 0)
+        let freed = self.execute(RELEASE, args![id.to_string(), fence.0]).await? > 0;
+        if freed {
+            self.announce();
+        }
+        Ok(freed)
     }
 }
 

@@ -20,6 +20,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (6, include_str!("../../migrations/0006_turns.sql")),
     (7, include_str!("../../migrations/0007_triggers.sql")),
     (8, include_str!("../../migrations/0008_approvals.sql")),
+    (9, include_str!("../../migrations/0009_workers.sql")),
     (10, include_str!("../../migrations/0010_keep.sql")),
 ];
 

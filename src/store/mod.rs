@@ -6,6 +6,7 @@ mod approvals;
 mod blobs;
 mod budgets;
 mod cache;
+mod children;
 mod claims;
 mod connect;
 mod datasets;
@@ -24,6 +25,7 @@ mod keep;
 mod lease;
 mod logs;
 mod migrate;
+mod notices;
 mod permits;
 mod project;
 mod queue;
@@ -32,6 +34,7 @@ mod schedules;
 mod tokens;
 mod upkeep;
 mod vault;
+mod workers;
 mod world;
 mod writer;
 
@@ -44,6 +47,7 @@ pub use self::approvals::ApprovalRecord;
 pub use self::approvals::ApprovalState;
 pub use self::approvals::Vote;
 pub use self::budgets::BudgetRow;
+pub use self::children::CHILD_ENDED;
 pub use self::claims::Claimed;
 pub use self::datasets::DatasetRecord;
 use self::db::Arg;
@@ -74,6 +78,7 @@ pub use self::lease::Fence;
 pub use self::lease::Lease;
 pub use self::logs::LogLine;
 pub use self::logs::WireLine;
+use self::notices::Notices;
 pub use self::permits::CANCEL;
 pub use self::permits::PERMITTED;
 pub use self::permits::Permit;
@@ -94,6 +99,9 @@ pub use self::tokens::TokenRow;
 pub use self::tokens::TokenState;
 pub use self::upkeep::Size;
 pub use self::upkeep::Tended;
+pub use self::workers::Presence;
+pub use self::workers::SILENT;
+pub use self::workers::WorkerRow;
 use crate::model::Duration;
 use crate::model::Value;
 
@@ -108,6 +116,7 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     shared: Arc<Shared>,
     queue: Arc<QueueHandle>,
+    notices: Notices,
     writer: std::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
     /// When it was looked last whose time has come: microseconds since 1970.
     woken: std::sync::atomic::AtomicI64,
@@ -153,9 +162,11 @@ impl Store {
         let codec = Codec { blobs: opened.blobs, sealer: options.sealer, read_only: options.read_only };
         let shared = Arc::new(Shared { db: opened.db, place: opened.place, codec });
         let (queue, task) = writer::start(shared.clone());
+        let notices = notices::start(&shared);
         Ok(Self(Arc::new(Inner {
             shared,
             queue,
+            notices,
             writer: std::sync::Mutex::new(Some(task)),
             woken: Default::default(),
         })))
@@ -169,6 +180,7 @@ impl Store {
             // The task ends by itself; a panic in it has been reported to all that waited.
             let _ = task.await;
         }
+        self.announced().await;
         let closed = self.0.shared.db.close().await;
         closed.map_err(|error| self.0.shared.place.error(error))
     }
@@ -189,7 +201,7 @@ impl Store {
         self.0.shared.db.fetch_write(sql, args).await.map_err(|error| self.0.shared.place.error(error))
     }
 
-    async fn execute(&self, sql: &'static str, args: Vec<Arg>) -> Result<u64, Error> {
+    async fn execute(&self, sql: impl Into<String>, args: Vec<Arg>) -> Result<u64, Error> {
         self.0.shared.db.execute(sql, args).await.map_err(|error| self.0.shared.place.error(error))
     }
 

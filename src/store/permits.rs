@@ -179,6 +179,10 @@ impl Store {
             let (waiters, held, holders) = self.waiters(scopes).await?;
             let decisions = decide(&waiters, &held);
             if decisions.is_empty() {
+                if any {
+                    // Somebody can be claimed now.
+                    self.announce();
+                }
                 return Ok(any);
             }
             for decision in decisions {

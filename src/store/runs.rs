@@ -82,6 +82,14 @@ pub(super) const COLUMNS: &str = "id, pipeline, version, inputs, slot, priority,
                        outputs, started_at, ended_at, waiting_until, reason, owner, started_by, turn, gate, \
                                   signals";
 
+impl RunRecord {
+    /// Tells whether it is a child run that any worker may execute.
+    #[must_use]
+    pub fn is_spread(&self) -> bool {
+        self.parent.is_some() && self.gate != Gate::Parent
+    }
+}
+
 impl Gate {
     pub(super) const fn number(self) -> i64 {
         match self {

@@ -108,7 +108,11 @@ impl Store {
             let fired = one.fired_at.map(Timestamp::micros);
             batch.push(SEEN, args![pipeline, trigger, one.seen.micros(), one.full_at.micros(), fired]);
         }
-        self.apply(batch).await?.map_err(|error| self.place().error(error))
+        self.apply(batch).await?.map_err(|error| self.place().error(error))?;
+        if !runs.is_empty() {
+            self.announce();
+        }
+        Ok(())
     }
 
     /// Switches a trigger off or on. Returns false where it was never looked at.
@@ -117,7 +121,11 @@ impl Store {
     /// The store's.
     pub async fn switch_schedule(&self, pipeline: &str, trigger: &str, disabled: bool) -> Result<bool, Error> {
         const SWITCH: &str = "UPDATE schedules SET disabled = $3 WHERE pipeline = $1 AND trigger_id = $2";
-        Ok(self.execute(SWITCH, args![pipeline, trigger, i64::from(disabled)]).await? > 0)
+        let switched = self.execute(SWITCH, args![pipeline, trigger, i64::from(disabled)]).await? > 0;
+        if switched {
+            self.announce();
+        }
+        Ok(switched)
     }
 
     /// Finds the runs of some slots, and their states.

@@ -1,11 +1,14 @@
 //! What a computation needs from outside and a test must be able to move: clock and randomness.
 
+mod agreed;
+
 use std::sync::Arc;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+pub use self::agreed::AgreedClock;
 use crate::model::Duration;
 use crate::model::RunId;
 use crate::model::Timestamp;
@@ -21,6 +24,11 @@ pub trait Clock: Send + Sync + std::fmt::Debug {
 
     /// Returns when `due` has come.
     async fn sleep_until(&self, due: Timestamp);
+
+    /// Returns when so much time has passed, whatever becomes of the wall clock meanwhile.
+    async fn sleep(&self, length: Duration) {
+        self.sleep_until(self.now().plus(length)).await;
+    }
 }
 
 /// Clock and random source, handed to everything that needs them.
@@ -38,6 +46,8 @@ pub struct Random(Arc<Mutex<fastrand::Rng>>);
 #[derive(Debug)]
 pub struct SystemClock {
     start: std::time::Instant,
+    /// Microseconds by which it goes wrong on purpose; see `wrong_by`.
+    wrong_by: i64,
 }
 
 /// A clock that stands still until it is moved.
@@ -96,7 +106,14 @@ impl SystemClock {
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the machine's clock")]
     pub fn new() -> Self {
-        Self { start: std::time::Instant::now() }
+        Self { start: std::time::Instant::now(), wrong_by: 0 }
+    }
+
+    /// Makes one whose wall clock is wrong by so many microseconds: what several machines do whose clocks differ can be
+    /// tested on one.
+    #[must_use]
+    pub fn wrong_by(micros: i64) -> Self {
+        Self { wrong_by: micros, ..Self::new() }
     }
 }
 
@@ -109,7 +126,8 @@ impl Default for SystemClock {
 #[async_trait]
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_jiff(jiff::Timestamp::now())
+        let now = Timestamp::from_jiff(jiff::Timestamp::now());
+        Timestamp(now.micros().saturating_add(self.wrong_by))
     }
 
     fn monotonic(&self) -> Duration {
@@ -127,6 +145,11 @@ impl Clock for SystemClock {
             }
             tokio::time::sleep(left.min(longest).to_std()).await;
         }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that sleeps on the machine's clock")]
+    async fn sleep(&self, length: Duration) {
+        tokio::time::sleep(length.to_std()).await;
     }
 }
 

@@ -353,7 +353,7 @@ fn the_pipelines_in_the_documents_are_valid() {
             }
         }
     }
-    assert_eq!(found, 2);
+    assert_eq!(found, 3);
 }
 
 #[test]

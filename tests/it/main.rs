@@ -15,6 +15,7 @@ mod foreign;
 mod hostile;
 mod http;
 mod limits;
+mod many;
 mod nodes;
 mod odoo;
 mod paging;

@@ -14,6 +14,7 @@ mod permits;
 mod rehearsal;
 mod requests;
 mod scheduler;
+mod spread;
 mod time;
 mod triggers;
 mod why;

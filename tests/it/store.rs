@@ -4,7 +4,6 @@ mod cases;
 mod damage;
 mod external;
 mod keep;
-mod postgres;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -23,6 +22,8 @@ use pipewright::store::OpenOptions;
 use pipewright::store::Record;
 use pipewright::store::Sealer;
 use pipewright::store::Store;
+
+use crate::support::postgres;
 
 /// An empty database for one case.
 #[derive(Clone, Debug)]

@@ -28,7 +28,7 @@ pub(super) async fn doctor(global: &Global) -> Result<Exit, Fault> {
     let now = app.engine.parts().system.clock.now();
     let rows = app.engine.parts().store.schedules().await?;
     let (mut ill, mut known) = (false, Vec::new());
-    let daemon = app.ring();
+    let daemon = app.ring().await?;
     for pipeline in &pipelines {
         for trigger in &pipeline.triggers {
             let name = &*pipeline.name;

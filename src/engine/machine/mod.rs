@@ -58,6 +58,8 @@ pub struct Machine {
     timers: BTreeMap<(Timestamp, u64), UnitKey>,
     timer_count: u64,
     flying: usize,
+    /// How many of those that fly are executed elsewhere.
+    away: usize,
     /// Steps that can no longer run, to be canceled by events.
     blocked: VecDeque<(Phase, usize)>,
     /// Steps that have ended since `take_ended` was called.
@@ -117,6 +119,7 @@ impl Machine {
             timers: BTreeMap::new(),
             timer_count: 0,
             flying: 0,
+            away: 0,
             blocked: VecDeque::new(),
             ended: Vec::new(),
             events: Vec::new(),
@@ -408,6 +411,36 @@ impl Machine {
         }
     }
 
+    /// The step run's child run is left to whoever claims it.
+    pub fn leave(&mut self, key: UnitKey) {
+        if let Some(unit) = self.unit_mut(key).filter(|unit| unit.state == UnitState::Flying) {
+            unit.state = UnitState::Away;
+            self.away += 1;
+        }
+    }
+
+    /// Takes back the step runs whose child runs others execute: somebody looks now whether they have ended.
+    pub fn recall(&mut self) -> Vec<UnitKey> {
+        if self.away == 0 {
+            return Vec::new();
+        }
+        self.away = 0;
+        let away = self.children().into_iter().filter(|child| child.away).map(|child| child.key).collect::<Vec<_>>();
+        for key in &away {
+            if let Some(unit) = self.unit_mut(*key) {
+                unit.state = UnitState::Flying;
+            }
+        }
+        away
+    }
+
+    /// The child run that the journal names was never made.
+    pub fn forget_child(&mut self, key: UnitKey) {
+        if let Some(rare) = self.unit_mut(key).and_then(|unit| unit.rare.as_mut()) {
+            rare.child = None;
+        }
+    }
+
     /// Asks for the end of the run.
     pub fn cancel(&mut self, undo: bool, reason: Option<Arc<str>>, now: Timestamp) {
         if self.finished.is_none() && self.outcome.is_none() {
@@ -568,11 +601,13 @@ impl Machine {
     /// Gives back the place of a step run that was under way.
     fn land(&mut self, key: UnitKey) {
         let Some(unit) = self.unit_mut(key) else { return };
-        if unit.state != UnitState::Flying {
+        let away = unit.state == UnitState::Away;
+        if !away && unit.state != UnitState::Flying {
             return;
         }
         unit.state = UnitState::Ready;
         self.flying -= 1;
+        self.away -= usize::from(away);
         let priority = self.priority(key);
         let mut waiting = None;
         if let Some(Work::Items(items)) = self.work_of(key) {
@@ -605,7 +640,7 @@ impl Machine {
         let Some(unit) = self.unit_mut(key) else { return };
         let task = match unit.state {
             UnitState::InDoubt { .. } => Task::Settle(key),
-            UnitState::Done(_) | UnitState::Flying => return,
+            UnitState::Done(_) | UnitState::Flying | UnitState::Away => return,
             _ => {
                 unit.state = UnitState::Ready;
                 Task::Run(key)

@@ -151,7 +151,8 @@ impl Machine {
             if record.state.is_final() {
                 continue;
             }
-            let busy = |unit: &Unit| matches!(unit.state, UnitState::Flying | UnitState::InDoubt { .. });
+            let busy =
+                |unit: &Unit| matches!(unit.state, UnitState::Flying | UnitState::Away | UnitState::InDoubt { .. });
             let idle = match &record.work {
                 Work::None => true,
                 Work::Single(unit) => !busy(unit),
@@ -217,8 +218,28 @@ impl Machine {
         if let UnitState::InDoubt { held } = &mut unit.state {
             *held = false;
         }
-        if !matches!(unit.state, UnitState::Asleep { .. }) {
+        let has_child = unit.rare.as_ref().is_some_and(|rare| rare.child.is_some());
+        let asleep = matches!(unit.state, UnitState::Asleep { .. });
+        let for_long = matches!(unit.state, UnitState::Asleep { until: None, then: None });
+        if has_child && !asleep && self.step(key).spread && key.phase != Phase::Undo {
+            return self.send_away(key);
+        }
+        // Of a child run that waits for a person or a signal only a look can tell whether it has come.
+        let undoes_child = key.phase == Phase::Undo && self.step(key).child.is_some();
+        if !asleep || (for_long && (has_child || undoes_child)) {
             self.make_ready(key);
+        }
+    }
+
+    /// Takes a step run up again whose child run others may execute: it has its place as before.
+    fn send_away(&mut self, key: UnitKey) {
+        if let Some(unit) = self.unit_mut(key) {
+            unit.state = UnitState::Away;
+        }
+        self.flying += 1;
+        self.away += 1;
+        if let Some(Work::Items(items)) = self.part_mut(key.phase).steps.get_mut(key.step).map(|step| &mut step.work) {
+            items.flying += 1;
         }
     }
 }

@@ -44,6 +44,8 @@ pub(super) enum UnitState {
     Ready,
     /// An attempt or a settlement is under way in this process.
     Flying,
+    /// Its child run is executed by whoever has claimed it. It keeps its place of `max_parallel`.
+    Away,
     /// It sleeps; on waking it ends with `then`, or is ready.
     Asleep { until: Option<Timestamp>, then: Option<Value> },
     /// A write's answer was lost; `held` when only a person can say more.
@@ -101,6 +103,8 @@ pub(in crate::engine) struct Child {
     pub(in crate::engine) run: RunId,
     /// Whether it is executed at this moment.
     pub(in crate::engine) flies: bool,
+    /// Whether others execute it.
+    pub(in crate::engine) away: bool,
 }
 
 /// The step runs of a step.

@@ -102,6 +102,7 @@ fn step(index: usize, plan: &Plan) -> Step {
         with: TemplateTree::Literal(Value::Null),
         expressions: Vec::new(),
         child: None,
+        spread: false,
         needs: plan.needs.clone(),
         when: None,
         for_each: None,

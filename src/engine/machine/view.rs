@@ -107,7 +107,8 @@ impl Machine {
         let mut children = Vec::new();
         let mut add = |key: UnitKey, unit: &Unit| {
             if let Some(run) = unit.rare.as_ref().and_then(|rare| rare.child).filter(|_| !unit.is_done()) {
-                children.push(Child { key, run, flies: unit.state == UnitState::Flying });
+                let (flies, away) = (unit.state == UnitState::Flying, unit.state == UnitState::Away);
+                children.push(Child { key, run, flies, away });
             }
         };
         for phase in [Phase::Main, Phase::OnFailure, Phase::Finally] {
@@ -218,10 +219,16 @@ impl Machine {
         self.phase
     }
 
-    /// Returns how many step runs are under way.
+    /// Returns how many step runs are under way in this process.
     #[must_use]
     pub fn flying(&self) -> usize {
-        self.flying
+        self.flying - self.away
+    }
+
+    /// Returns how many step runs have left their child runs to others.
+    #[must_use]
+    pub fn away(&self) -> usize {
+        self.away
     }
 
     /// Tells whether the run is being ended before its time.

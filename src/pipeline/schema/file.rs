@@ -80,7 +80,7 @@ struct StepFile {
     /// How many items at once; 16 by default.
     #[schemars(range(min = 1, max = 10000))]
     max_parallel: Option<u32>,
-    /// Items as child runs over many workers; working with a later version.
+    /// Makes a child run of each item, which any worker may execute; with `pipeline.run` and operations made of steps.
     spread: Option<bool>,
     /// The step starts no earlier than this moment.
     at: Option<Template>,

@@ -38,7 +38,7 @@ pub(super) struct ProjectFile {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct LimitsFile {
-    /// So many runs of a daemon; 32 by default.
+    /// So many runs of a daemon; 128 by default.
     #[schemars(range(min = 1, max = 10_000))]
     runs: Option<u32>,
     /// So many steps that look or work outside, of all runs; without a limit by default.

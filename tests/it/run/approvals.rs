@@ -525,6 +525,33 @@ async fn who_watches_a_run_waits_with_it() {
     }
 }
 
+/// Whoever watched has stopped it by Ctrl-C; the answer has the daemon go on with it.
+#[tokio::test]
+async fn a_run_that_was_stopped_goes_on_when_it_is_answered() {
+    let stage = stage();
+    let engine = stage.engine().await;
+    let pipeline = stage.pipeline(ASKS);
+    let run = engine.start(&pipeline, Value::map::<&str>([])).await.unwrap();
+    let options = ExecuteOptions::default();
+    let stop = options.stop.clone();
+    let executing = tokio::spawn({
+        let (engine, pipeline) = (engine.clone(), pipeline.clone());
+        async move { engine.execute(run, pipeline, options).await.unwrap() }
+    });
+    let found = tokio::time::timeout(std::time::Duration::from_secs(60), async {
+        while asked(&engine).await.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    });
+    found.await.expect("somebody is asked");
+    stop.cancel();
+    assert_eq!(executing.await.unwrap(), Execution::Stopped);
+    say(&engine, &only(&engine).await, ballot("anna", true, &[])).await.unwrap();
+    let at = stage.worker(&engine);
+    stage.until(&engine, run, RunState::Succeeded, Duration::from_millis(100)).await;
+    assert_eq!(at.end().await, 0);
+}
+
 #[tokio::test]
 async fn defaults_may_be_computed_and_those_that_do_not_fit_fail_the_step() {
     let stage = Stage::new().read("test.one", |_, _| give(7)).read("test.word", |_, _| give("seven"));

@@ -421,6 +421,29 @@ async fn an_operation_of_steps_keeps_what_it_has_done() {
 }
 
 #[tokio::test]
+async fn operations_of_steps_are_spread_over_workers_too() {
+    let things = Arc::new(Things::default());
+    let server = {
+        let things = things.clone();
+        Server::start(move |seen| match seen.method.as_str() {
+            "POST" => Reply::json(201, &things.add(seen)),
+            _ => Reply::json(200, &things.list()),
+        })
+    };
+    let stage = Stage::new().shop(&server);
+    let text = "steps:\n  a: { for_each: [[one, two], [three]], spread: true, uses: shop.chain, with: { names: \"{{ item }}\" } }\noutputs: { made: \"{{ steps.a.output | map(attribute='ids') | map('length') | list }}\" }\n";
+    let (engine, pipeline) = (stage.engine().await, stage.pipeline(text));
+    let run = engine.enqueue(&pipeline, Value::map::<&str>([]), None).await.unwrap().unwrap();
+    // Whoever takes a child knows nothing of it but what the store has.
+    let _working = stage.works(&engine);
+    let record = stage.ended(&engine, run, Duration::from_millis(200)).await;
+    assert_eq!(record.outputs.to_string(), r#"{"made":[2,1]}"#, "{record:?}");
+    let mut made = things.0.lock().unwrap().clone();
+    made.sort();
+    assert_eq!(made, ["one", "three", "two"]);
+}
+
+#[tokio::test]
 async fn a_run_keeps_the_manifest_with_which_it_began() {
     let server = Server::start(|_| Reply::json(200, r#"{"data":[]}"#));
     let stage = Stage::new().shop(&server);

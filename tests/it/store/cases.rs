@@ -37,6 +37,7 @@ use pipewright::store::FileRow;
 use pipewright::store::NewFiring;
 use pipewright::store::NewRun;
 use pipewright::store::OpenOptions;
+use pipewright::store::Presence;
 use pipewright::store::Record;
 use pipewright::store::Request;
 use pipewright::store::RunFilter;
@@ -81,6 +82,11 @@ cases![
     effects_follow_the_journal,
     a_remote_object_settles_one_effect,
     a_signal_wakes_a_sleeping_run_and_is_not_lost,
+    a_run_that_is_put_back_is_in_the_queue,
+    a_child_run_is_made_by_the_holder_of_its_parent_only,
+    a_parent_is_told_of_every_end_of_a_spread_child_even_when_its_worker_dies,
+    daemons_join_show_up_and_leave,
+    an_announcement_reaches_the_other_processes_of_this_store_only,
     an_approval_begins_with_its_event_and_ends_with_its_step,
     a_vote_that_decides_wakes_the_run_and_those_above_it,
     a_vote_counts_only_on_what_was_read,
@@ -510,10 +516,15 @@ async fn effects_follow_the_journal(ground: Ground) {
 async fn a_remote_object_settles_one_effect(ground: Ground) {
     let store = ground.open().await;
     let (one, two) = (EffectId("1".into()), EffectId("2".into()));
-    assert!(store.claim_remote(&one, "x", "7").await.unwrap());
-    assert!(store.claim_remote(&one, "x", "7").await.unwrap());
-    assert!(!store.claim_remote(&two, "x", "7").await.unwrap());
-    assert!(store.claim_remote(&two, "y", "7").await.unwrap());
+    let (holder, held) = claimed(&store, 7).await;
+    assert!(store.claim_remote(holder.id, held, &one, "x", "7").await.unwrap());
+    assert!(store.claim_remote(holder.id, held, &one, "x", "7").await.unwrap());
+    assert!(!store.claim_remote(holder.id, held, &two, "x", "7").await.unwrap());
+    assert!(store.claim_remote(holder.id, held, &two, "y", "7").await.unwrap());
+    // Whoever has lost the run takes nothing for it any more.
+    let lost = store.claim_remote(holder.id, Fence(held.0 - 1), &two, "w", "1").await;
+    assert!(matches!(lost, Err(Error::LeaseLost { .. })), "{lost:?}");
+    assert_eq!(store.remote_owner("w", "1").await.unwrap(), None);
     let (run, fence) = claimed(&store, 1).await;
     let writer = store.writer(run.id, fence, 1, []);
     let remote = |effect: &EffectId, id: &str| Record::Remote {
@@ -529,7 +540,11 @@ async fn a_remote_object_settles_one_effect(ground: Ground) {
     // Many at once: one wins.
     let claims = (0..20).map(|number| {
         let store = store.clone();
-        tokio::spawn(async move { store.claim_remote(&EffectId(format!("{number}").into()), "z", "1").await.unwrap() })
+        let run = holder.id;
+        tokio::spawn(async move {
+            let effect = EffectId(format!("{number}").into());
+            store.claim_remote(run, held, &effect, "z", "1").await.unwrap()
+        })
     });
     let mut winners = 0;
     for claim in claims.collect::<Vec<_>>() {
@@ -1175,6 +1190,144 @@ async fn permits_of_steps_are_for_the_owner_of_the_fence(ground: Ground) {
     store.give_back(run_id(1), first, &step).await.unwrap();
     assert!(store.admit(None, NOW).await.unwrap());
     assert_eq!(store.holders("lock:x").await.unwrap()[0].run, run_id(2));
+}
+
+async fn parented(store: &Store, number: u128, spread: bool) -> (NewRun, Fence, NewRun) {
+    let (parent, fence) = claimed(store, number).await;
+    let parent_path = Some((parent.id, path("call")));
+    let child = NewRun { parent: parent_path, spread, ..new_run(run_id(number + 1)) };
+    store.create_child(&child, parent.id, fence).await.unwrap();
+    (parent, fence, child)
+}
+
+async fn finish(store: &Store, run: RunId, fence: Fence, next_seq: u64) {
+    let writer = store.writer(run, fence, next_seq, []);
+    let (state, outputs) = (RunState::Succeeded, Value::Null);
+    writer.append([Record::Event(RunEvent::Finished { at: NOW, state, outputs, error: None })]);
+    writer.commit().await.unwrap();
+}
+
+async fn a_run_that_is_put_back_is_in_the_queue(ground: Ground) {
+    let store = ground.open().await;
+    let (run, fence) = claimed(&store, 1).await;
+    let writer = store.writer(run.id, fence, 1, []);
+    writer.append([Record::Event(RunEvent::Started { at: NOW })]);
+    writer.commit().await.unwrap();
+    assert!(!store.release_to_queue(run.id, Fence(fence.0 - 1)).await.unwrap());
+    assert!(store.release_to_queue(run.id, fence).await.unwrap());
+    let record = store.run(run.id).await.unwrap().unwrap();
+    assert!(record.state == RunState::Queued && !record.owned, "{record:?}");
+    assert_eq!(store.claim_due("w", NOW, 5).await.unwrap().len(), 1);
+}
+
+async fn a_child_run_is_made_by_the_holder_of_its_parent_only(ground: Ground) {
+    let store = ground.open().await;
+    let (parent, fence, child) = parented(&store, 1, true).await;
+    // Repeating is harmless.
+    store.create_child(&child, parent.id, fence).await.unwrap();
+    assert!(store.run(child.id).await.unwrap().unwrap().is_spread());
+    let seen = store.lease(parent.id).await.unwrap().unwrap();
+    let stolen = store.steal(parent.id, "other", &seen).await.unwrap().unwrap();
+    let late = NewRun { id: run_id(5), ..child.clone() };
+    let refused = store.create_child(&late, parent.id, fence).await;
+    assert!(matches!(refused, Err(Error::LeaseLost { .. })), "{refused:?}");
+    assert_eq!(store.run(late.id).await.unwrap(), None);
+    store.create_child(&late, parent.id, stolen).await.unwrap();
+    // Nor does it cancel what the new owner goes on with.
+    let cancel = ("cancel", &Value::Null);
+    let refused = store.tell_child(child.id, parent.id, fence, cancel, NOW).await;
+    assert!(matches!(refused, Err(Error::LeaseLost { .. })), "{refused:?}");
+    assert!(store.inbox(child.id).await.unwrap().is_empty());
+    assert!(store.tell_child(child.id, parent.id, stolen, cancel, NOW).await.unwrap());
+    assert_eq!(store.inbox(child.id).await.unwrap().len(), 1);
+    assert!(!store.tell_child(run_id(77), parent.id, stolen, cancel, NOW).await.unwrap());
+}
+
+async fn a_parent_is_told_of_every_end_of_a_spread_child_even_when_its_worker_dies(ground: Ground) {
+    let store = ground.open().await;
+    let (parent, _, child) = parented(&store, 1, true).await;
+    assert_eq!(store.tell_parents(NOW).await.unwrap(), 0, "it has not ended");
+    let fence = store.claim(child.id, "dies").await.unwrap().unwrap();
+    finish(&store, child.id, fence, 1).await;
+    // Its worker is gone; anybody tells.
+    assert_eq!(store.tell_parents(NOW).await.unwrap(), 1);
+    assert_eq!(store.inbox(parent.id).await.unwrap().len(), 1);
+    assert_eq!(store.tell_parents(NOW).await.unwrap(), 0, "once is enough");
+    // It is tried again, and ends again.
+    let fence = store.claim(child.id, "again").await.unwrap().unwrap();
+    let writer = store.writer(child.id, fence, 2, []);
+    writer.append([Record::Event(RunEvent::Retried { at: NOW, from: None })]);
+    writer.commit().await.unwrap();
+    assert_eq!(store.tell_parents(NOW).await.unwrap(), 0);
+    finish(&store, child.id, fence, 3).await;
+    assert_eq!(store.tell_parents(NOW).await.unwrap(), 1);
+    // Those that their parents execute are none of this.
+    let (_, _, own) = parented(&store, 11, false).await;
+    let fence = store.claim(own.id, "w").await.unwrap().unwrap();
+    finish(&store, own.id, fence, 1).await;
+    assert_eq!(store.tell_parents(NOW).await.unwrap(), 0);
+}
+
+async fn daemons_join_show_up_and_leave(ground: Ground) {
+    let (store, other) = (ground.open().await, ground.open().await);
+    let presence = |id: &str, roles: &[&str]| Presence {
+        id: id.to_owned(),
+        host: "there".to_owned(),
+        pid: 7,
+        roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+        version: "1".to_owned(),
+    };
+    store.join_workers(&presence("worker-1", &["scheduler", "worker"])).await.unwrap();
+    other.join_workers(&presence("worker-2", &["worker"])).await.unwrap();
+    claimed(&store, 1).await;
+    let listed = other.workers().await.unwrap();
+    let ids: Vec<_> = listed.iter().map(|worker| (worker.presence.id.as_str(), worker.holds)).collect();
+    assert_eq!(ids, [("worker-1", 1), ("worker-2", 0)]);
+    assert!(listed[1].has_role("worker") && !listed[1].has_role("scheduler"));
+    assert!(listed[0].silent < Duration::from_secs(60) && listed[0].started_at.micros() > 1_600_000_000_000_000);
+    assert!(store.show_up("worker-1").await.unwrap());
+    let beat = other.workers().await.unwrap()[0].beat;
+    assert!(beat > listed[0].beat);
+    assert!(!other.forget_worker("worker-1", listed[0].beat).await.unwrap(), "it has beaten meanwhile");
+    assert!(other.forget_worker("worker-1", beat).await.unwrap());
+    assert!(!store.show_up("worker-1").await.unwrap(), "it is told, and joins again");
+    other.leave_workers("worker-2").await.unwrap();
+    assert!(store.workers().await.unwrap().is_empty());
+}
+
+async fn an_announcement_reaches_the_other_processes_of_this_store_only(ground: Ground) {
+    let (store, other) = (ground.open().await, ground.open().await);
+    let mut own = store.notices();
+    store.announce();
+    assert!(own.has_changed().unwrap(), "this process hears it at once");
+    own.mark_unchanged();
+    if !store.is_shared() {
+        return;
+    }
+    let mut heard = other.notices();
+    let listening = tokio::spawn({
+        let other = other.clone();
+        async move { other.listen().await }
+    });
+    let soon = std::time::Duration::from_secs(20);
+    tokio::time::timeout(soon, heard.changed()).await.expect("it rings when it begins to listen").unwrap();
+    heard.mark_unchanged();
+    for number in 0..50 {
+        store.create_run(&new_run(run_id(number))).await.unwrap();
+    }
+    store.announced().await;
+    tokio::time::timeout(soon, heard.changed()).await.expect("it hears of new runs").unwrap();
+    // A cut connection is made again, and then it is looked once more.
+    let mut connection = sqlx::PgConnection::connect(&ground.url).await.unwrap();
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT CAST(current_schema()%' \
+               AND pid <> pg_backend_pid()";
+    heard.mark_unchanged();
+    connection.execute(cut).await.unwrap();
+    tokio::time::timeout(soon, heard.changed()).await.expect("it listens again").unwrap();
+    heard.mark_unchanged();
+    store.inbox_put(run_id(1), "cancel", &Value::Null, NOW).await.unwrap();
+    tokio::time::timeout(soon, heard.changed()).await.expect("it hears of signals").unwrap();
+    listening.abort();
 }
 
 fn firing(run: NewRun, mark: &str) -> NewFiring {

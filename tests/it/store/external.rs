@@ -10,7 +10,7 @@ use pipewright::store::external::Databases;
 use pipewright::store::external::SqlError;
 
 use super::NOW;
-use super::postgres::Server;
+use crate::support::postgres::Server;
 
 const TIME: Duration = Duration::from_secs(20);
 

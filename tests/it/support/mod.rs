@@ -3,5 +3,6 @@
 pub(crate) mod bench;
 pub(crate) mod clients;
 pub(crate) mod daemon;
+pub(crate) mod postgres;
 pub(crate) mod server;
 pub(crate) mod shell;

@@ -12,7 +12,7 @@ use sqlx::Executor;
 use sqlx::PgConnection;
 use tempfile::TempDir;
 
-pub(super) struct Server {
+pub(crate) struct Server {
     url: String,
     own: Option<Own>,
 }
@@ -29,14 +29,15 @@ const MISSING: &str = "these tests need PostgreSQL: set TEST_POSTGRES_URL to a s
 
 impl Server {
     #[expect(clippy::disallowed_methods, reason = "the test is told by the environment which server to use")]
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         match std::env::var("TEST_POSTGRES_URL") {
             Ok(url) => Self { url, own: None },
             Err(_) => Self::start_own(),
         }
     }
 
-    fn start_own() -> Self {
+    /// Starts one of its own, which can be restarted.
+    pub(crate) fn start_own() -> Self {
         let programs = programs().expect(MISSING);
         let folder = tempfile::Builder::new().prefix("pipewright-pg-").tempdir().unwrap();
         let own = Own { programs, folder, user: other_user() };
@@ -56,8 +57,19 @@ impl Server {
         Self { url: format!("postgres://pipewright@127.0.0.1:{port}/postgres"), own: Some(own) }
     }
 
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Ends the server at once, as a crash does, and starts it again.
+    pub(crate) fn restart(&self) {
+        let own = self.own.as_ref().expect("a server of its own");
+        let data = own.folder.path().join("data");
+        run(own.command("pg_ctl").args(["restart", "-w", "-m", "immediate", "-D"]).arg(data).arg("-l").arg(own.log()));
+    }
+
     /// Makes an empty schema and returns the URL whose connections live in it.
-    pub(super) fn schema(&self, index: usize) -> String {
+    pub(crate) fn schema(&self, index: usize) -> String {
         let name = format!("test_{}_{index}", std::process::id());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
