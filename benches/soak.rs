@@ -25,6 +25,12 @@ const MEASURES: [(&str, &str, f64, f64); 6] = [
     ("threads", "", 0.0, 3.0),
 ];
 
+/// What was measured at one moment, in the order of [`MEASURES`].
+type Levels = [f64; 6];
+
+/// A moment in seconds, and what was measured then.
+type Sample = (f64, Levels);
+
 /// Processes that end with this one.
 struct Running(Child);
 
@@ -49,7 +55,7 @@ fn main() -> ExitCode {
     let (start, length) = (Instant::now(), Duration::from_secs(minutes * 60));
     // Memory, caches and the first housekeeping come to rest.
     let warm = Duration::from_secs((minutes * 60 / 3).clamp(60, 600));
-    let mut samples: Vec<(f64, [f64; 6])> = Vec::new();
+    let mut samples: Vec<Sample> = Vec::new();
     print!("{:<7}", "minute");
     MEASURES.iter().for_each(|(name, unit, ..)| print!(" {:>14}", format!("{name} {unit}")));
     println!(" {:>10}", "runs");
@@ -93,12 +99,13 @@ fn served(root: &Path) -> String {
     panic!("the sandbox does not start")
 }
 
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a soak does not last for ever")]
 fn whole_minutes(seconds: f64) -> u64 {
     (seconds / 60.0) as u64
 }
 
 /// Fits a line through what was measured after the warm-up, and says whether it rises by more than it may.
-fn verdict(samples: &[(f64, [f64; 6])], warm: f64) -> ExitCode {
+fn verdict(samples: &[Sample], warm: f64) -> ExitCode {
     let of: Vec<_> = samples.iter().filter(|(at, _)| *at >= warm).collect();
     let (Some(first), Some(last)) = (of.first(), of.last()) else { return ExitCode::FAILURE };
     let length = last.0 - first.0;
@@ -106,7 +113,7 @@ fn verdict(samples: &[(f64, [f64; 6])], warm: f64) -> ExitCode {
     let mut grows = false;
     for (place, (name, unit, part, rest)) in MEASURES.iter().enumerate() {
         let count = of.len() as f64;
-        let mean = |value: &dyn Fn(&(f64, [f64; 6])) -> f64| of.iter().map(|sample| value(sample)).sum::<f64>() / count;
+        let mean = |value: &dyn Fn(&Sample) -> f64| of.iter().map(|sample| value(sample)).sum::<f64>() / count;
         let (time, level) = (mean(&|sample| sample.0), mean(&|sample| sample.1[place]));
         let above = mean(&|sample| (sample.0 - time) * (sample.1[place] - level));
         let below = mean(&|sample| (sample.0 - time).powi(2));
@@ -128,7 +135,7 @@ fn program(root: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-fn measured(root: &Path, daemon: &Child) -> [f64; 6] {
+fn measured(root: &Path, daemon: &Child) -> Levels {
     let status = fs::read_to_string(format!("/proc/{}/status", daemon.id())).unwrap_or_default();
     let value = |name: &str| {
         let line = status.lines().find(|line| line.starts_with(name)).unwrap_or_default();

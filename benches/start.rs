@@ -36,7 +36,7 @@ async fn main() {
         if runs > 0 {
             fill(folder.path(), runs).await;
         }
-        let mut took: Vec<Duration> = (0..STARTS).map(|_| start(folder.path()).0).collect();
+        let mut took: Vec<Duration> = (0..STARTS).map(|_| start(folder.path())).collect();
         took.sort_unstable();
         let name = format!("ready with {pipelines} pipelines and {runs} finished runs");
         println!("{name:<60} {:>10.1?} {:>10.1?}   {goal}", took[took.len() / 2], took[took.len() - 1]);
@@ -51,17 +51,18 @@ async fn main() {
         let name = format!("500 idle pipelines, {part}");
         println!("{name:<60} {:>10} KiB   20 MiB in all", memory(&daemon, part));
     }
-    println!("{:<60} {:>9.3} %   0.05 %", "500 idle pipelines, of one core in a minute", used * 100.0 / 60.0);
+    let name = "500 idle pipelines, of one core in a minute";
+    println!("{name:<60} {:>9.3} %   0.05 %", used * 100.0 / 60.0);
     daemon.kill().unwrap();
     daemon.wait().unwrap();
 }
 
 /// Starts a daemon and measures until it is ready, then ends it.
-fn start(root: &Path) -> (Duration, ()) {
+fn start(root: &Path) -> Duration {
     let (took, mut daemon) = idle(root);
     daemon.kill().unwrap();
     daemon.wait().unwrap();
-    (took, ())
+    took
 }
 
 fn idle(root: &Path) -> (Duration, Child) {
