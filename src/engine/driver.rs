@@ -89,6 +89,8 @@ pub(super) struct Driver {
     pub(super) notices: watch::Receiver<u64>,
     /// When it was last looked whether child runs of others have ended.
     pub(super) children_seen: Timestamp,
+    /// Whether a child run ended while it, or another, was just being looked after.
+    ends_heard: bool,
     /// Whether signals waited when the run was taken.
     pub(super) signaled: bool,
     /// What the run must hold before it begins.
@@ -167,6 +169,7 @@ pub(super) async fn execute(
         failure: None,
         notices: parts.store.notices(),
         children_seen: now,
+        ends_heard: false,
         signaled: record.signaled,
         gates: gates.clone(),
         permits: HashMap::new(),
@@ -366,6 +369,12 @@ impl Driver {
         if self.machine.flying() > 0 || !self.jobs.is_empty() {
             return Ok(None);
         }
+        if std::mem::take(&mut self.ends_heard) {
+            self.look_after_children();
+            if self.machine.flying() > 0 {
+                return Ok(None);
+            }
+        }
         let now = self.now();
         let wake = self.machine.next_wake();
         let in_doubt = !self.machine.held_doubts().is_empty();
@@ -430,7 +439,11 @@ impl Driver {
                 Some(Signal::Resolve { effect, verdict }) => self.resolve(&effect, verdict, now),
                 Some(Signal::Answer { ask, answer }) => self.answered(&ask, answer),
                 Some(Signal::Child { run }) => self.machine.rouse(run, now),
-                Some(Signal::Ended) => self.look_after_children(),
+                Some(Signal::Ended) => {
+                    // Whoever is just being looked after may have ended behind the look.
+                    self.ends_heard = self.machine.flying() > 0;
+                    self.look_after_children();
+                }
                 None => tracing::warn!(run = %self.run, kind = signal.kind, "unknown signal"),
             }
         }
