@@ -1,6 +1,7 @@
 //! The figures of the queue: runs that are enqueued and executed, one step each. `cargo bench --bench queue` prints them.
 //!
-//! Nothing here passes or fails. `TEST_POSTGRES_URL` names a server for the rows of PostgreSQL.
+//! Nothing here passes or fails. `TEST_POSTGRES_URL` names a server for the rows of PostgreSQL. Where
+//! `npm install --prefix benches/graphile` was called, graphile-worker does as many empty jobs beside them.
 
 #![expect(clippy::print_stdout, reason = "the table is what this program is for")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the machine's clock")]
@@ -190,7 +191,28 @@ async fn postgres(server: &str, workers: usize) {
     }
     rates.sort_by(f64::total_cmp);
     let name = format!("20,000 one-step runs, PostgreSQL, {workers} processes");
-    println!("{name:<52} {:>14} {:>14}", format!("{:.0} runs/s", rates[rates.len() / 2]), "15,000 runs/s");
+    let beside = graphile(server, workers).await.unwrap_or_else(|| "graphile-worker is not installed".to_owned());
+    let rate = format!("{:.0} runs/s", rates[rates.len() / 2]);
+    println!("{name:<52} {rate:>14} {:>14}   {beside}", "15,000 runs/s");
+}
+
+/// Has graphile-worker do as many jobs that do nothing, in so many processes.
+async fn graphile(server: &str, workers: usize) -> Option<String> {
+    use sqlx::Connection;
+    use sqlx::Executor;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/graphile");
+    if !folder.join("node_modules").exists() {
+        return None;
+    }
+    let name = format!("bench_graphile_{}_{workers}", std::process::id());
+    let mut admin = sqlx::PgConnection::connect(server).await.unwrap();
+    admin.execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
+    let mut command = std::process::Command::new("node");
+    command.arg(folder.join("measure.mjs")).arg(workers.to_string());
+    command.env("DATABASE_URL", format!("{}/{name}", server.rsplit_once('/').unwrap().0));
+    let told = command.output().unwrap();
+    admin.execute(sqlx::AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"))).await.unwrap();
+    Some(format!("graphile-worker {} jobs/s", String::from_utf8_lossy(&told.stdout).trim()))
 }
 
 fn ms(duration: Duration) -> f64 {

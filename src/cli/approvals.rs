@@ -121,6 +121,7 @@ fn field(text: &str) -> Result<(String, Given), Fault> {
 
 /// Finds the one approval whose id begins so.
 pub(super) async fn named(app: &App, prefix: &str) -> Result<ApprovalRecord, Fault> {
+    super::runs::is_given(prefix)?;
     let filter = ApprovalFilter { id_prefix: Some(prefix.to_owned()), limit: Some(2), ..ApprovalFilter::default() };
     let mut found = app.engine.parts().store.approvals(&filter).await?;
     match (found.pop(), found.pop()) {

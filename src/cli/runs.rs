@@ -129,6 +129,7 @@ impl Runs {
 
 /// Finds the one run whose id begins so.
 pub(super) async fn find(app: &App, prefix: &str) -> Result<RunRecord, Fault> {
+    is_given(prefix)?;
     let filter = match prefix {
         "last" => RunFilter { limit: Some(1), ..RunFilter::default() },
         prefix => RunFilter { id_prefix: Some(prefix.to_uppercase()), limit: Some(2), ..RunFilter::default() },
@@ -139,6 +140,11 @@ pub(super) async fn find(app: &App, prefix: &str) -> Result<RunRecord, Fault> {
         (None, _) => Err(Fault::Usage(format!("there is no run `{prefix}`; `pipewright runs list` shows them"))),
         (Some(_), Some(_)) => Err(Fault::Usage(format!("several runs begin with `{prefix}`; give more of the id"))),
     }
+}
+
+/// Refuses the id that a script has lost: every id begins with it, and the only one there is would be taken.
+pub(super) fn is_given(prefix: &str) -> Result<(), Fault> {
+    if prefix.trim().is_empty() { Err(Fault::Usage("the id is empty".to_owned())) } else { Ok(()) }
 }
 
 async fn list(app: &App, filter: &RunFilter, json: bool) -> Result<Exit, Fault> {

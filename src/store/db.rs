@@ -77,6 +77,8 @@ enum Statement {
 
 /// A statement takes no more arguments than this; the databases' own limits are higher.
 const MOST_ARGS: usize = 8_000;
+/// Of PostgreSQL's statements with rows those that have so many go in one: see `project::add_all` for why not more.
+const MOST_ROWS: usize = 50;
 
 /// Runs a body once for each driver, with a connection for reading.
 macro_rules! on_pool {
@@ -200,7 +202,8 @@ impl Db {
             Self::Postgres(pool) => {
                 let mut connection = pool.acquire().await?;
                 let varied = batch.varied;
-                let mut statements = batch.statements.into_iter().map(Statement::numbered);
+                let statements: Vec<_> = batch.statements.into_iter().flat_map(Statement::split).collect();
+                let mut statements = statements.into_iter().map(Statement::numbered);
                 if statements.len() == 1 {
                     for (sql, args) in statements {
                         bound!(AssertSqlSafe(sql), self.clean(args), !varied).execute(&mut *connection).await?;
@@ -321,6 +324,17 @@ impl Statement {
         match self {
             Self::One { .. } => 0,
             Self::Rows { rows, .. } => rows.iter().map(Vec::len).sum(),
+        }
+    }
+
+    /// Cuts one with many rows into several.
+    fn split(self) -> Vec<Self> {
+        match self {
+            Self::Rows { head, rows, tail } if rows.len() > MOST_ROWS => {
+                let parts = rows.chunks(MOST_ROWS).map(|rows| Self::Rows { head, rows: rows.to_vec(), tail });
+                parts.collect()
+            }
+            whole => vec![whole],
         }
     }
 

@@ -112,6 +112,8 @@ fn wrong_usage_ends_with_2_and_names_what_is_near() {
         (&["run", "hello", "-i", "name"], "expected `key=value`"),
         (&["run", "nowhere/x.yaml"], "there is no file"),
         (&["runs", "show", "01ZZ"], "there is no run"),
+        (&["runs", "cancel", ""], "the id is empty"),
+        (&["approvals", "approve", " "], "the id is empty"),
         (&["runs", "list", "--state", "done"], "succeeded"),
         (&["effects", "show", "x"], "there is no effect"),
         (&["explain", "unknown-stp"], "did you mean `unknown-step`?"),
