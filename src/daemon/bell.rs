@@ -14,6 +14,9 @@ use tokio::sync::watch;
 /// Where the socket is, below the project's folder; a rehearsal has a daemon of its own.
 const SOCKET: &str = ".pipewright/daemon.sock";
 const REHEARSED: &str = ".pipewright/sandbox.sock";
+/// So often it is tried to take the place of another socket.
+#[cfg(unix)]
+const SEVERAL: u32 = 32;
 
 /// Is rung by other processes, and by this one.
 #[derive(Clone, Debug, Default)]
@@ -86,12 +89,22 @@ impl Bell {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
-        // One that was left behind by a daemon that was killed; a living one is told from it by the lock.
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        let bind = || {
+            // One that was left behind by a daemon that was killed; a living one is told from it by the lock.
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            tokio::net::UnixDatagram::bind(&path)
+        };
+        // Daemons of one PostgreSQL may begin in one folder at the same moment; the last one has the socket.
+        let mut socket = bind();
+        for _ in 0..SEVERAL {
+            if socket.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse) {
+                socket = bind();
+            }
         }
-        let socket = tokio::net::UnixDatagram::bind(&path)?;
+        let socket = socket?;
         let bell = self.clone();
         let listening = tokio::spawn(async move {
             let mut buffer = [0; 8];
