@@ -17,13 +17,12 @@ CREATE INDEX runs_held ON runs (owner) WHERE owner IS NOT NULL AND gate < 2;
 CREATE INDEX runs_ended ON runs (pipeline, ended_at) WHERE ended_at IS NOT NULL;
 
 -- What runs and steps hold: a place of a `concurrency` group or a lock. A scope with a limit of n has the numbers 1 to n.
--- A run's own have an empty path. Those of steps name the fence of the claim that took them.
+-- A run's own have an empty path.
 CREATE TABLE permits (
     scope TEXT NOT NULL,
     number BIGINT NOT NULL,
     run_id TEXT NOT NULL,
     path TEXT NOT NULL,
-    fence BIGINT NOT NULL,
     PRIMARY KEY (scope, number)
 );
 CREATE UNIQUE INDEX permits_by_run ON permits (run_id, path, scope);
@@ -36,7 +35,6 @@ CREATE TABLE requests (
     -- How many may hold it at a time.
     most BIGINT NOT NULL,
     turn BIGINT NOT NULL,
-    fence BIGINT NOT NULL,
     -- `queue`, `skip` or `replace`.
     when_full TEXT NOT NULL,
     PRIMARY KEY (run_id, path, scope)

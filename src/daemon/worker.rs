@@ -87,8 +87,12 @@ impl Worker {
                     rest = REST;
                 }
             }
-            let due = self.engine.parts().store.next_due().await.unwrap_or_default();
-            let due = due.filter(|_| rest == LOOK);
+            // Where there is no room, an execution that ends is waited for, and not whose time has come.
+            let due = if rest == LOOK && state.running.len() < self.most {
+                self.engine.parts().store.next_due().await.unwrap_or_default()
+            } else {
+                None
+            };
             tokio::select! {
                 Some(ended) = state.running.join_next_with_id(), if !state.running.is_empty() => {
                     self.ended(&mut state, ended).await;

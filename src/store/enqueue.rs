@@ -42,8 +42,16 @@ pub struct NewRun {
     pub created_at: Timestamp,
 }
 
-const INSERT: &str = "INSERT INTO runs (id, pipeline, version, inputs, slot, priority, parent_run, parent_path, created_at, \
-                      state, owner, fence, beat, signals, last_signal, turn, gate, started_by) VALUES ";
+macro_rules! insert_into_runs {
+    ($rest:literal) => {
+        concat!(
+            "INSERT INTO runs (id, pipeline, version, inputs, slot, priority, parent_run, parent_path, created_at, state, ",
+            "owner, fence, beat, signals, last_signal, turn, gate, started_by) VALUES ",
+            $rest
+        )
+    };
+}
+const INSERT: &str = insert_into_runs!("");
 const ONCE: &str = " ON CONFLICT DO NOTHING";
 
 /// How much longer a run must have waited to go before one whose priority is higher by one.
@@ -65,8 +73,8 @@ pub fn turn_of(created: Timestamp, priority: u8, last: Option<Timestamp>) -> Tim
 
 fn add_requests(batch: &mut Batch, run: &NewRun, turn: Timestamp) {
     // Only for a run that was made.
-    const ASK: &str = "INSERT INTO requests (run_id, path, scope, most, turn, fence, when_full) \
-                       SELECT id, '', $2, $3, $4, 0, $5 FROM runs WHERE id = $1 ON CONFLICT DO NOTHING";
+    const ASK: &str = "INSERT INTO requests (run_id, path, scope, most, turn, when_full) \
+                       SELECT id, '', $2, $3, $4, $5 FROM runs WHERE id = $1 ON CONFLICT DO NOTHING";
     for request in &run.requests {
         let full = request.when_full.name();
         batch.push(ASK, args![run.id.to_string(), &*request.scope, i64::from(request.most), turn.micros(), full]);
@@ -107,10 +115,9 @@ impl Store {
         let turn = self.turns(std::slice::from_ref(run)).await?.pop().unwrap_or_default();
         let columns = self.columns(run, owner, turn).await?;
         if run.requests.is_empty() {
-            const ONE: &str = "INSERT INTO runs (id, pipeline, version, inputs, slot, priority, parent_run, parent_path, \
-                               created_at, state, owner, fence, beat, signals, last_signal, turn, gate, started_by) \
-                               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) \
-                               ON CONFLICT DO NOTHING";
+            const ONE: &str = insert_into_runs!(
+                "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) ON CONFLICT DO NOTHING"
+            );
             let made = self.execute(ONE, columns).await? > 0;
             if made && owner.is_none() {
                 self.announce();

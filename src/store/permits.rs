@@ -267,7 +267,7 @@ impl Store {
         holders: &HashMap<String, Vec<String>>,
         now: Timestamp,
     ) -> Result<Batch, Error> {
-        const GIVE: &str = "INSERT INTO permits (scope, number, run_id, path, fence) SELECT scope, $4, run_id, path, fence \
+        const GIVE: &str = "INSERT INTO permits (scope, number, run_id, path) SELECT scope, $4, run_id, path \
                             FROM requests WHERE run_id = $1 AND path = $2 AND scope = $3";
         const PATIENT: &str = "UPDATE requests SET when_full = 'queue' WHERE run_id = $1 AND path = $2";
         let mut batch = Batch::default();
@@ -332,7 +332,7 @@ impl Store {
     /// The store's.
     pub async fn request(&self, run: RunId, fence: Fence, path: &StepPath, requests: &[Request]) -> Result<(), Error> {
         let ask = format!(
-            "INSERT INTO requests (run_id, path, scope, most, turn, fence, when_full) SELECT id, $3, $4, $5, turn, fence, \
+            "INSERT INTO requests (run_id, path, scope, most, turn, when_full) SELECT id, $3, $4, $5, turn, \
              'queue' FROM runs WHERE id = $1 AND fence = $2 AND NOT EXISTS (SELECT 1 FROM permits WHERE run_id = $1 AND \
              path = $3){} ON CONFLICT DO NOTHING",
             self.0.shared.db.share_lock()
