@@ -44,12 +44,6 @@ const STRIDE: Duration = Duration::from_secs(5 * 60);
 const AT_ONCE: u32 = 200;
 /// So many ends that fit no inputs are remembered, so that they are told once.
 const MOST_REFUSED: usize = 10_000;
-/// How long it is remembered what has fired: longer than a sender tries again, and than a daemon looks back.
-const REMEMBERED: Duration = Duration::from_secs(14 * 86_400);
-/// How long it is remembered what contents files had.
-const CONTENTS: Duration = Duration::from_secs(90 * 86_400);
-/// How often is forgotten what is older.
-const FORGET: Duration = Duration::from_secs(3_600);
 
 /// Waits for the ends of runs.
 #[derive(Debug)]
@@ -60,7 +54,6 @@ pub struct Afters {
     waiting: Vec<Waiting>,
     /// Ends whose inputs could not be made, by trigger; tried again when the daemon begins anew.
     refused: HashMap<(Arc<str>, Arc<str>), HashSet<RunId>>,
-    forgotten: Option<Duration>,
 }
 
 /// A trigger that waits.
@@ -78,8 +71,10 @@ struct Waiting {
 
 /// What is looked at.
 enum Look {
-    /// Every trigger, as the rows say.
+    /// Every trigger, as the rows say, and as far back as clocks may differ.
     All,
+    /// Every trigger, as the rows say, for what has ended just now: somebody rang.
+    Rung,
     /// Those that wait for these pipelines, of which runs have just ended here.
     Some(BTreeSet<Arc<str>>),
 }
@@ -89,7 +84,7 @@ impl Afters {
     #[must_use]
     pub fn new(scheduler: &Scheduler) -> Self {
         let (active, stop, starter) = (scheduler.active.clone(), scheduler.stop.clone(), Starter::new(scheduler));
-        Self { active, stop, starter, waiting: Vec::new(), refused: HashMap::new(), forgotten: None }
+        Self { active, stop, starter, waiting: Vec::new(), refused: HashMap::new() }
     }
 
     /// Waits until it is stopped.
@@ -101,19 +96,20 @@ impl Afters {
         let (mut last, mut until, mut heard) = (clock.now(), clock.now(), false);
         while !self.stop.is_cancelled() {
             if let Some(look) = look.take() {
-                let all = matches!(look, Look::All);
+                let (all, some) = (matches!(look, Look::All), matches!(look, Look::Some(_)));
                 let mut rest = LOOK;
                 if let Err(error) = self.turn(look).await {
                     tracing::error!(%error, "ended runs could not be looked at; trying again");
                     rest = REST;
                 }
-                if all {
+                if !some {
                     (last, heard) = (clock.now(), false);
                 }
-                until = clock.now().plus(rest);
+                // However often somebody rings, all is looked at in its time.
+                until = if all { clock.now().plus(rest) } else { until.min(clock.now().plus(rest)) };
             }
             // The bell rings for much else: not every time is worth a look of its own.
-            let wake = if heard { until.min(last.plus(PAUSE)) } else { until };
+            let early = last.plus(PAUSE);
             look = tokio::select! {
                 changed = self.active.changed() => {
                     // Without a sender nothing changes any more.
@@ -127,7 +123,8 @@ impl Afters {
                     heard = true;
                     None
                 }
-                () = clock.sleep_until(wake) => Some(Look::All),
+                () = clock.sleep_until(early), if heard && early < until => Some(Look::Rung),
+                () = clock.sleep_until(until) => Some(Look::All),
                 () = self.stop.cancelled() => return,
             };
         }
@@ -135,13 +132,13 @@ impl Afters {
 
     async fn turn(&mut self, look: Look) -> Result<(), Error> {
         let now = self.starter.engine.parts().system.clock.now();
-        if matches!(look, Look::All) {
+        if !matches!(look, Look::Some(_)) {
             self.arm(now).await?;
         }
         let mut moved = Vec::new();
         for mut waiting in std::mem::take(&mut self.waiting) {
             let wanted = match &look {
-                Look::All => true,
+                Look::All | Look::Rung => true,
                 Look::Some(ended) => ended.contains(&waiting.after.pipeline),
             };
             let looked = if wanted { self.look(&mut waiting, &look, now, &mut moved).await } else { Ok(()) };
@@ -152,13 +149,6 @@ impl Afters {
         if !moved.is_empty() {
             store.fire(&[], &moved).await?;
         }
-        let monotonic = self.starter.engine.parts().system.clock.monotonic();
-        let due = self.forgotten.is_none_or(|last| monotonic.micros().saturating_sub(last.micros()) >= FORGET.micros());
-        if matches!(look, Look::All) && due {
-            self.forgotten = Some(monotonic);
-            let before = |age: Duration| Timestamp(now.micros().saturating_sub_unsigned(age.micros()));
-            store.forget_firings(before(REMEMBERED), before(CONTENTS)).await?;
-        }
         Ok(())
     }
 
@@ -168,7 +158,13 @@ impl Afters {
         let store = &self.starter.engine.parts().store;
         let waits =
             |pipeline: &Pipeline| pipeline.triggers.iter().any(|trigger| matches!(trigger.kind, TriggerKind::After(_)));
-        self.waiting.clear();
+        let before: HashMap<_, _> = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .filter_map(|waiting| {
+                let trigger = waiting.pipeline.triggers.get(waiting.trigger)?.id.clone();
+                Some(((waiting.pipeline.name.clone(), trigger), waiting.seen))
+            })
+            .collect();
         if !active.iter().any(|pipeline| waits(pipeline)) {
             self.starter.bell.await_ends(BTreeSet::new());
             return Ok(());
@@ -195,7 +191,9 @@ impl Afters {
                 }
                 let begun = if begun == Timestamp(0) { now } else { begun };
                 let stored = row.map_or(now, |row| row.seen);
-                let (pipeline, after, seen) = (pipeline.clone(), after.clone(), stored.max(begun));
+                // How far it has looked is written down rarely.
+                let looked = before.get(&(pipeline.name.clone(), trigger.id.clone())).copied().unwrap_or(stored);
+                let (pipeline, after, seen) = (pipeline.clone(), after.clone(), stored.max(begun).max(looked));
                 self.waiting.push(Waiting { pipeline, trigger: place, after, begun, seen, stored });
             }
         }

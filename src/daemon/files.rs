@@ -119,7 +119,7 @@ impl FileWatch {
         let bell = self.starter.bell.clone();
         let mut rung = bell.listen();
         let mut turn = Some(Arm::Anew);
-        let (mut until, mut asked) = (clock.now(), clock.now());
+        let (mut until, mut asked, mut ask) = (clock.now(), clock.now(), None);
         while !self.stop.is_cancelled() {
             if let Some(arm) = turn {
                 let mut rest = if self.notices.is_deaf() { DEAF_ROUND } else { ROUND };
@@ -157,16 +157,13 @@ impl FileWatch {
                     Some(Arm::Kept)
                 }
                 // Somebody may have switched one on or off; it rings for much else, too.
-                () = Bell::rung(&mut rung) => {
-                    let early = clock.now().since(asked) < PAUSE;
-                    asked = if early { asked } else { clock.now() };
-                    match early {
-                        true => {
-                            until = until.min(asked.plus(PAUSE));
-                            None
-                        }
-                        false => self.switched().await.then_some(Arm::Anew),
-                    }
+                () = Bell::rung(&mut rung), if ask.is_none() => {
+                    ask = Some(asked.plus(PAUSE));
+                    None
+                }
+                () = clock.sleep_until(ask.unwrap_or(until)), if ask.is_some_and(|ask| ask < until) => {
+                    (ask, asked) = (None, clock.now());
+                    self.switched().await.then_some(Arm::Anew)
                 }
                 () = clock.sleep_until(until) => Some(Arm::Anew),
                 () = self.stop.cancelled() => return,
@@ -177,13 +174,13 @@ impl FileWatch {
     /// Tells whether a trigger has been switched on or off.
     async fn switched(&self) -> bool {
         let active = self.active.borrow().clone();
-        let store = &self.starter.engine.parts().store;
+        let Ok(rows) = self.starter.engine.parts().store.schedules().await else { return true };
         for pipeline in active.iter() {
             for (place, trigger) in pipeline.triggers.iter().enumerate() {
                 if !trigger.enabled || !matches!(trigger.kind, TriggerKind::Files(_)) {
                     continue;
                 }
-                let Ok(row) = store.trigger(&pipeline.name, &trigger.id).await else { return true };
+                let row = rows.iter().find(|row| row.pipeline == *pipeline.name && row.trigger == *trigger.id);
                 let on = row.is_some_and(|row| !row.disabled);
                 let own = |watched: &Watched| watched.pipeline.name == pipeline.name && watched.trigger == place;
                 if self.watched.iter().any(own) != on {

@@ -80,7 +80,6 @@ impl Starter {
         if firings.is_empty() {
             return Ok(());
         }
-        // Housekeeping removes versions that no run names.
         self.engine.keep_version(pipeline).await?;
         let (name, id, kind) = (&*pipeline.name, &*trigger.id, trigger.kind.name());
         let mut firings = firings.into_iter().peekable();

@@ -38,6 +38,10 @@ pub const YOUNG: Duration = Duration::from_secs(86_400);
 const IDLE: Duration = Duration::from_secs(86_400);
 /// Where a schedule stands is forgotten when no file has had it for so long.
 const GONE: Duration = Duration::from_secs(30 * 86_400);
+/// How long it is remembered what has fired: longer than a sender tries again, and than a daemon looks back.
+const FIRED: Duration = Duration::from_secs(14 * 86_400);
+/// How long it is remembered what contents files had that have others now.
+const CONTENTS: Duration = Duration::from_secs(90 * 86_400);
 /// So many runs are removed by one transaction.
 const BATCH: u32 = 100;
 /// So many versions are looked at in a round.
@@ -138,6 +142,7 @@ impl Keeper {
         let versions = self.retire_versions(now).await?;
         let schedules = self.retire_schedules(now).await?;
         let claims = self.claims(&retention, now).await?;
+        let firings = self.firings(now).await?;
         let keeping = &self.metrics.keeping;
         let counts = [
             (&keeping.runs, runs),
@@ -146,13 +151,23 @@ impl Keeper {
             (&keeping.versions, versions),
             (&keeping.schedules, schedules),
             (&keeping.claims, claims),
+            (&keeping.firings, firings),
         ];
         let any = counts.iter().any(|(_, count)| *count > 0);
         for (counter, count) in counts {
             AtomicU64::fetch_add(counter, count, Relaxed);
         }
         if any {
-            tracing::info!(runs, lines, cached, versions, schedules, claims, "what is no longer kept is removed");
+            tracing::info!(
+                runs,
+                lines,
+                cached,
+                versions,
+                schedules,
+                claims,
+                firings,
+                "what is no longer kept is removed"
+            );
         }
         Ok(())
     }
@@ -200,6 +215,20 @@ impl Keeper {
             rest(&self.system, began).await;
         }
         Ok(removed)
+    }
+
+    async fn firings(&self, now: Timestamp) -> Result<u64, Error> {
+        let mut forgotten = 0;
+        while !self.stop.is_cancelled() {
+            let began = self.system.clock.monotonic();
+            let some = self.store.forget_firings(before(now, FIRED), before(now, CONTENTS)).await?;
+            forgotten += some;
+            if some == 0 {
+                break;
+            }
+            rest(&self.system, began).await;
+        }
+        Ok(forgotten)
     }
 
     /// Looks at some versions a round, all of them in turn.

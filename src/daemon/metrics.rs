@@ -78,6 +78,8 @@ pub struct Keeping {
     pub versions: AtomicU64,
     pub schedules: AtomicU64,
     pub claims: AtomicU64,
+    /// What has fired, and contents that files had.
+    pub firings: AtomicU64,
     pub blobs: AtomicU64,
     pub failures: AtomicU64,
     /// When the last round ended, in seconds since 1970.
@@ -224,6 +226,7 @@ impl Keeping {
             ("versions", &self.versions),
             ("schedules", &self.schedules),
             ("claims", &self.claims),
+            ("firings", &self.firings),
             ("blobs", &self.blobs),
         ];
         let removed = removed.map(|(what, count)| (format!("{{what=\"{what}\"}}"), count.load(Relaxed).to_string()));

@@ -20,7 +20,6 @@ use crate::engine::Error;
 use crate::model::Duration;
 use crate::model::Timestamp;
 use crate::model::Value;
-use crate::model::VersionId;
 use crate::pipeline::Pipeline;
 use crate::pipeline::Trigger;
 use crate::schedule::Schedule;
@@ -33,9 +32,6 @@ use crate::store::Progress;
 const LOOK: Duration = Duration::from_secs(60);
 /// Wait so long after a fault of the store before asking it again.
 const REST: Duration = Duration::from_secs(1);
-
-/// A version is put into the store again after so long: housekeeping removes what nothing has needed for a day.
-const KEPT: Duration = Duration::from_secs(3_600);
 
 /// The pipelines whose triggers fire.
 pub type Active = Arc<Vec<Arc<Pipeline>>>;
@@ -67,8 +63,6 @@ struct Armed {
 #[derive(Debug, Default)]
 struct State {
     armed: Vec<Armed>,
-    /// Versions that the store keeps, and when they were put there last.
-    kept: HashMap<VersionId, Timestamp>,
 }
 
 /// What a turn has to write.
@@ -211,13 +205,9 @@ impl Scheduler {
         if firing.progress.is_empty() {
             return Ok(());
         }
-        let now = self.engine.parts().system.clock.now();
         for armed in &state.armed {
-            let version = &armed.pipeline.version;
-            let fresh = state.kept.get(version).is_some_and(|put| now.since(*put) < KEPT);
-            if firing.runs.iter().any(|(run, _)| run.version == *version) && !fresh {
+            if firing.runs.iter().any(|(run, _)| run.version == armed.pipeline.version) {
                 self.engine.keep_version(&armed.pipeline).await?;
-                state.kept.insert(version.clone(), now);
             }
         }
         self.engine.parts().store.fire(&firing.runs, &firing.progress).await?;
@@ -244,6 +234,6 @@ pub(super) fn run_of_slot(
     let event = [("slot", Value::Time(slot.logical)), ("local", Value::from(slot.local.to_string()))];
     let inputs = engine.inputs_of_event(pipeline, trigger, event, Value::Time(slot.logical));
     let run = engine.row(pipeline, inputs.map_err(|reasons| reasons.join("; "))?);
-    let run = run.map_err(|error| engine.parts().secrets.mask(error.to_string()))?;
+    let run = run.map_err(|error| error.to_string())?;
     Ok(NewRun { slot: Some(slot.key(id)), started_by: Some(format!("trigger {id}").into()), ..run })
 }

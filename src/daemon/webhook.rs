@@ -202,7 +202,7 @@ impl Hooks {
         let large = Refused::Status(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large");
         let (head, body) = request.into_parts();
         let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-        if length.is_some_and(|length| length > READ_AWAY) {
+        if length.is_some_and(|length| length > READ_AWAY.max(most)) {
             return Err(large);
         }
         let slow = Refused::Status(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time");
@@ -365,7 +365,6 @@ impl Hooks {
         run: NewRun,
         now: Timestamp,
     ) -> Result<RunId, Error> {
-        // Housekeeping removes versions that no run names.
         self.engine.keep_version(pipeline).await?;
         let (id, requests, store) = (run.id, run.requests.clone(), &self.engine.parts().store);
         let (trigger, own) = (trigger.id.to_string(), trigger.id.clone());

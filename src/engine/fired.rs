@@ -68,7 +68,7 @@ impl Engine {
             locals: Vec::new(),
             now: parts.system.clock.now(),
         };
-        template.eval(&scope).map(|value| value.revealed().to_text()).map_err(|error| error.message)
+        template.eval(&scope).map(|value| value.revealed().to_text()).map_err(|error| parts.secrets.mask(error.message))
     }
 }
 

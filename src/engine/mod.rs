@@ -49,6 +49,7 @@ use crate::model::StepError;
 use crate::model::StepPath;
 use crate::model::Timestamp;
 use crate::model::Value;
+use crate::model::VersionId;
 use crate::node::Access;
 use crate::node::Services;
 use crate::pipeline::Pipeline;
@@ -86,11 +87,16 @@ pub struct Parts {
 #[derive(Clone, Debug)]
 pub struct Engine(Arc<Parts>, Arc<Shared>);
 
+/// A version is put into the store again after so long: housekeeping removes what nothing has needed for a day.
+const KEPT: Duration = Duration::from_secs(3_600);
+
 /// What the executions of a process share.
 #[derive(Debug, Default)]
 struct Shared {
     /// Claims of this process for executions to come.
     held: Mutex<HashMap<RunId, Held>>,
+    /// Versions that the store keeps, and when they were put there.
+    kept: Mutex<HashMap<VersionId, Timestamp>>,
     /// Told when permits were given out here.
     granted: Notify,
     /// How many steps may do something outside at the same time.
@@ -315,17 +321,25 @@ impl Engine {
         Ok(run)
     }
 
-    /// Has the store keep a pipeline's version, which its runs name; repeating is harmless.
+    /// Has the store keep a pipeline's version, which its runs name; repeating is harmless, and soon costs nothing.
     ///
     /// # Errors
     /// The store's.
     pub async fn keep_version(&self, pipeline: &Pipeline) -> Result<(), Error> {
+        let now = self.0.system.clock.now();
+        let kept = |put: &Timestamp| now.micros().abs_diff(put.micros()) < KEPT.micros();
+        if self.1.kept.lock().unwrap_or_else(PoisonError::into_inner).get(&pipeline.version).is_some_and(kept) {
+            return Ok(());
+        }
         let version = VersionRecord {
             id: pipeline.version.clone(),
             pipeline: pipeline.name.clone(),
             definition: pipeline.definition.clone(),
         };
         self.0.store.put_version(&version).await?;
+        let mut all = self.1.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, put| kept(put));
+        all.insert(pipeline.version.clone(), now);
         Ok(())
     }
 

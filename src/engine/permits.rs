@@ -46,8 +46,8 @@ impl Engine {
     pub(super) fn requests(&self, pipeline: &Pipeline, inputs: &Value) -> Result<Vec<Request>, Error> {
         let mut requests = Vec::new();
         let no_key = |key: &'static str| {
-            let pipeline = pipeline.name.clone();
-            move |error: EvalError| Error::NoKey { pipeline, key, message: error.message }
+            let (pipeline, secrets) = (pipeline.name.clone(), self.0.secrets.clone());
+            move |error: EvalError| Error::NoKey { pipeline, key, message: secrets.mask(error.message) }
         };
         let scope = || Scope {
             lookup: Arc::new(InputsOnly),

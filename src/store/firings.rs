@@ -241,16 +241,19 @@ impl Store {
         self.apply(batch).await?.map_err(|error| self.place().error(error))
     }
 
-    /// Forgets what fired before a moment, and contents that files have no more since another.
+    /// Forgets some of what fired before a moment, and of the contents that files have no more since another. Returns how
+    /// many that were.
     ///
     /// # Errors
     /// The store's.
-    pub async fn forget_firings(&self, fired: Timestamp, left: Timestamp) -> Result<(), Error> {
-        const FIRED: &str = "DELETE FROM firings WHERE fired_at < $1";
-        const LEFT: &str = "DELETE FROM trigger_files WHERE left_at IS NOT NULL AND left_at < $1";
-        self.execute(FIRED, args![fired.micros()]).await?;
-        self.execute(LEFT, args![left.micros()]).await?;
-        Ok(())
+    pub async fn forget_firings(&self, fired: Timestamp, left: Timestamp) -> Result<u64, Error> {
+        const FIRED: &str = "DELETE FROM firings WHERE (pipeline, trigger_id, mark) IN \
+                             (SELECT pipeline, trigger_id, mark FROM firings WHERE fired_at < $1 LIMIT 1000)";
+        const LEFT: &str = "DELETE FROM trigger_files WHERE (pipeline, trigger_id, path, hash) IN \
+                            (SELECT pipeline, trigger_id, path, hash FROM trigger_files \
+                            WHERE left_at IS NOT NULL AND left_at < $1 LIMIT 1000)";
+        let fired = self.execute(FIRED, args![fired.micros()]).await?;
+        Ok(fired + self.execute(LEFT, args![left.micros()]).await?)
     }
 }
 

@@ -272,6 +272,8 @@ impl Store {
     ) -> Result<u64, Error> {
         const ALL: &str = "SELECT pipeline, trigger_id, gone_since FROM schedules";
         const NOTE: &str = "UPDATE schedules SET gone_since = $3 WHERE pipeline = $1 AND trigger_id = $2";
+        const FILES: &str = "DELETE FROM trigger_files WHERE pipeline = $1 AND trigger_id = $2 AND EXISTS (SELECT 1 \
+                             FROM schedules WHERE pipeline = $1 AND trigger_id = $2 AND gone_since <= $3)";
         const REMOVE: &str = "DELETE FROM schedules WHERE pipeline = $1 AND trigger_id = $2 AND gone_since <= $3";
         let mut removed = 0;
         for row in self.fetch(ALL, args![]).await? {
@@ -280,6 +282,8 @@ impl Store {
                 (true, Some(_)) => drop(self.execute(NOTE, args![pipeline, trigger, None::<i64>]).await?),
                 (false, None) => drop(self.execute(NOTE, args![pipeline, trigger, now.micros()]).await?),
                 (false, Some(since)) if since <= before.micros() => {
+                    // Its files first: where only they are gone, the rest is gone on with.
+                    self.execute(FILES, args![pipeline, trigger, before.micros()]).await?;
                     removed += self.execute(REMOVE, args![pipeline, trigger, before.micros()]).await?;
                 }
                 _ => {}

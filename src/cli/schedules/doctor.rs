@@ -18,6 +18,9 @@ use crate::schedule::Schedule;
 use crate::store::Ends;
 use crate::store::ScheduleRow;
 
+const OFF_IN_FILE: &str = "off: its file says `enabled: false`";
+const SWITCHED_OFF: &str = "off: `pipewright schedules enable` switches it on";
+
 /// What is said of a trigger, and whether it is well.
 type Words = (bool, String);
 
@@ -35,11 +38,9 @@ pub(super) async fn doctor(global: &Global) -> Result<Exit, Fault> {
             let row = rows.iter().find(|row| row.pipeline == name && row.trigger == *trigger.id);
             known.push((name, &*trigger.id));
             let (well, words) = match (trigger.schedule(name), row) {
-                _ if !trigger.enabled => (true, "off: its file says `enabled: false`".to_owned()),
-                (_, Some(row)) if row.disabled => {
-                    (true, "off: `pipewright schedules enable` switches it on".to_owned())
-                }
                 (Some(schedule), row) => by_time(trigger, &schedule, row, now, daemon),
+                _ if !trigger.enabled => (true, OFF_IN_FILE.to_owned()),
+                (_, Some(row)) if row.disabled => (true, SWITCHED_OFF.to_owned()),
                 (None, row) => by_event(&app, pipeline, trigger, row, now, daemon).await?,
             };
             ill |= !well;
@@ -60,8 +61,8 @@ pub(super) async fn doctor(global: &Global) -> Result<Exit, Fault> {
 
 fn by_time(trigger: &Trigger, schedule: &Schedule, row: Option<&ScheduleRow>, now: Timestamp, daemon: bool) -> Words {
     match standing(trigger, schedule, row, now) {
-        Standing::OffInFile => (true, "off: its file says `enabled: false`".to_owned()),
-        Standing::SwitchedOff => (true, "off: `pipewright schedules enable` switches it on".to_owned()),
+        Standing::OffInFile => (true, OFF_IN_FILE.to_owned()),
+        Standing::SwitchedOff => (true, SWITCHED_OFF.to_owned()),
         Standing::Over => (true, "never due again".to_owned()),
         Standing::Unmet => (daemon, "no daemon has looked at it yet".to_owned()),
         Standing::Late(slot, by) => {
