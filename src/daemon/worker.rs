@@ -102,7 +102,6 @@ impl Worker {
                     }
                 }
                 () = Bell::rung(&mut rung) => {}
-                () = self.engine.granted() => {}
                 () = wait_until(&*clock, due) => {}
                 // By the length of time: a wall clock that is set back must not make it blind.
                 () = clock.sleep(rest) => {}

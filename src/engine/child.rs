@@ -181,7 +181,6 @@ impl Engine {
         let (store, retries) = (&self.parts().store, matches!(mode, driver::Mode::Retry { .. }));
         let helps = options.foreground && !options.stop.is_cancelled() && self.is_left(child, retries).await?;
         if !helps && !retries {
-            store.announce();
             return Ok(None);
         }
         // Others may have been faster.

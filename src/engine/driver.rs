@@ -31,6 +31,7 @@ use crate::model::RunEvent;
 use crate::model::RunId;
 use crate::model::RunState;
 use crate::model::StepError;
+use crate::model::StepPath;
 use crate::model::Timestamp;
 use crate::model::Value;
 use crate::model::Verdict;
@@ -75,6 +76,7 @@ pub(super) struct Driver {
     pub(super) published: Arc<Published>,
     pub(super) globals: Arc<Vec<(Arc<str>, Value)>>,
     pub(super) inputs: Value,
+    pub(super) parent: Option<(RunId, StepPath)>,
     pub(super) slot: Value,
     pub(super) jobs: JoinSet<(UnitKey, Done)>,
     pub(super) options: ExecuteOptions,
@@ -160,6 +162,7 @@ pub(super) async fn execute(
         published,
         globals: Arc::default(),
         inputs: record.inputs,
+        parent: record.parent,
         slot: record.slot.as_deref().map_or(Value::Null, super::slot),
         jobs: JoinSet::new(),
         canceled: CancellationToken::new(),
@@ -194,6 +197,8 @@ pub(super) async fn execute(
     if !freed && !broken && !matches!(execution, Err(Error::LeaseLost(_))) {
         match execution {
             Ok(Execution::Stopped) if spread || !foreground => parts.store.release_to_queue(run, fence).await?,
+            // One that begins again, and waits for its turn.
+            Ok(Execution::Waiting { .. }) => parts.store.release_to_queue(run, fence).await?,
             _ => parts.store.release(run, fence).await?,
         };
     }
@@ -230,6 +235,7 @@ fn learn(event: &RunEvent, secrets: &dyn SecretSource) {
 impl Driver {
     async fn drive(&mut self, heart: &Heart) -> Result<Execution, Error> {
         self.machine.resume(self.now());
+        self.ask_again().await?;
         if let Some(execution) = self.wait_for_permits(heart).await? {
             return Ok(execution);
         }
@@ -316,8 +322,10 @@ impl Driver {
         if away && self.children_seen.plus(CHILDREN) <= now {
             self.look_after_children();
         }
-        if away && !self.options.foreground {
-            due = due.min(self.children_seen.plus(LINGER));
+        // It lingers for the end of one; afterwards something else keeps it awake.
+        let lingers = self.children_seen.plus(LINGER);
+        if away && !self.options.foreground && lingers > now {
+            due = due.min(lingers);
         }
         tokio::select! {
             Some(joined) = self.jobs.join_next() => self.joined(joined),

@@ -109,11 +109,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Returns when permits are given out by this process the next time.
-    pub async fn granted(&self) {
-        self.1.granted.notified().await;
-    }
-
     /// Returns what a run holds, or the step run of it that has this path, and what those above it do: whoever is below them
     /// need not ask for it.
     pub(super) async fn held_above(&self, run: RunId, path: Option<&StepPath>) -> Result<HashSet<Arc<str>>, Error> {
@@ -131,6 +126,24 @@ impl Engine {
 }
 
 impl Driver {
+    /// Has a run that begins again ask for what it gave back when it ended. One that has it, or waits for it, asks for
+    /// nothing.
+    pub(super) async fn ask_again(&mut self) -> Result<(), Error> {
+        // A new one was made together with its requests, and one that is turned away has none.
+        if self.gates.is_empty() || self.fence.0 == 1 || self.signaled {
+            return Ok(());
+        }
+        // Ended it would lose what it gets.
+        self.flush();
+        self.journal.commit().await?;
+        let above = match &self.parent {
+            Some((parent, path)) => self.engine.held_above(*parent, Some(path)).await?,
+            None => HashSet::new(),
+        };
+        let requests: Vec<_> = self.gates.iter().filter(|gate| !above.contains(&gate.scope)).cloned().collect();
+        Ok(self.parts().store.request(self.run, self.fence, None, &requests).await?)
+    }
+
     /// Waits for what the run must hold before its first step. Returns how it ends here where it does.
     pub(super) async fn wait_for_permits(&mut self, heart: &Heart) -> Result<Option<Execution>, Error> {
         if self.gates.is_empty() {
@@ -237,7 +250,7 @@ impl Driver {
                 journal.commit().await?;
                 let above = engine.held_above(run, None).await?;
                 requests.retain(|request| !above.contains(&request.scope));
-                engine.0.store.request(run, fence, &path, &requests).await?;
+                engine.0.store.request(run, fence, Some(&path), &requests).await?;
                 engine.admit(&requests).await?;
                 let waiting = engine.0.store.requests_of(run).await?;
                 Ok(waiting.iter().all(|waiting| waiting.path.as_ref() != Some(&path)))

@@ -28,7 +28,12 @@ impl Store {
         let mut batch = guarded(parent, fence);
         self.add_runs(&mut batch, std::slice::from_ref(run)).await?;
         let applied = self.apply(batch).await?;
-        self.judge(applied, parent)
+        self.judge(applied, parent)?;
+        if run.spread {
+            // Whoever has room takes it.
+            self.announce();
+        }
+        Ok(())
     }
 
     /// Leaves a signal for a child run, for the holder of its parent. Returns false when there is no such run.

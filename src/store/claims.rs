@@ -39,7 +39,7 @@ impl Store {
         const SELECT: &str =
             "SELECT id FROM runs WHERE owner IS NULL AND gate = 0 AND state = 'queued' ORDER BY turn LIMIT $2";
         // Of rows that another process is just taking there is no waiting for.
-        let skip = if self.is_postgres() { " FOR UPDATE SKIP LOCKED" } else { "" };
+        let skip = self.0.shared.db.take_lock();
         let sql = format!(
             "UPDATE runs SET owner = $1, fence = fence + 1, beat = beat + 1 WHERE id IN ({SELECT}{skip}) \
              RETURNING {COLUMNS}, fence"

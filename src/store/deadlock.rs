@@ -83,7 +83,7 @@ impl Store {
     pub async fn break_deadlock(&self, now: Timestamp) -> Result<bool, Error> {
         // Only who holds something can be waited for while he waits.
         const ANY: &str = "SELECT scope FROM requests WHERE EXISTS (SELECT 1 FROM permits WHERE permits.scope = requests.scope) \
-                           AND (path <> '' OR EXISTS (SELECT 1 FROM runs WHERE id = requests.run_id AND gate = 2)) LIMIT 1";
+                           AND (path <> '' OR EXISTS (SELECT 1 FROM runs WHERE id = requests.run_id AND parent_run IS NOT NULL)) LIMIT 1";
         const LEAVE: &str = "DELETE FROM requests WHERE run_id = $1 AND path = $2";
         if self.fetch(ANY, args![]).await?.is_empty() {
             return Ok(false);
@@ -106,6 +106,8 @@ impl Store {
         batch.push(LEAVE, args![victim.run.as_str(), victim.path.as_str()]);
         self.add_signal(&mut batch, about, kind, &payload, now).await?;
         self.apply(batch).await?.map_err(|error| self.place().error(error))?;
+        // Another process may execute whoever gives way.
+        self.announce();
         Ok(true)
     }
 

@@ -173,7 +173,7 @@ impl Letter {
 }
 
 /// Tells whether two transactions of PostgreSQL stood in each other's way.
-fn is_in_the_way(error: &sqlx::Error) -> bool {
+pub(super) fn is_in_the_way(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     matches!(code.as_deref(), Some("40P01" | "40001"))
 }

@@ -215,8 +215,10 @@ impl Store {
         const HELD: &str = "SELECT number, run_id, path FROM permits WHERE scope = $1 ORDER BY run_id";
         const FIRST: &str = "SELECT run_id, path FROM requests WHERE scope = $1 ORDER BY turn, run_id, path LIMIT $2";
         const IMPATIENT: &str = "SELECT run_id, path FROM requests WHERE scope = $1 AND when_full <> 'queue'";
-        const HOLDING: &str = "SELECT run_id, path FROM requests WHERE scope = $1 AND path <> '' \
-                               AND EXISTS (SELECT 1 FROM permits WHERE run_id = requests.run_id)";
+        const HOLDING: &str = "SELECT run_id, path FROM requests WHERE scope = $1 AND EXISTS (WITH RECURSIVE above (id) \
+                               AS (SELECT requests.run_id UNION ALL SELECT runs.parent_run FROM runs JOIN above \
+                               ON runs.id = above.id WHERE runs.parent_run IS NOT NULL) \
+                               SELECT 1 FROM permits WHERE permits.run_id IN (SELECT id FROM above))";
         const HOLDS: &str = "WITH RECURSIVE above (id) AS (SELECT id FROM runs WHERE id = $1 UNION ALL \
                              SELECT runs.parent_run FROM runs JOIN above ON runs.id = above.id \
                              WHERE runs.parent_run IS NOT NULL) \
@@ -326,22 +328,33 @@ impl Store {
         }
     }
 
-    /// Asks for the permits of a step run, for the owner of this fence; repeating is harmless.
+    /// Asks for the permits of a step run, or of the run as a whole, for the owner of this fence; repeating is harmless.
     ///
     /// # Errors
     /// The store's.
-    pub async fn request(&self, run: RunId, fence: Fence, path: &StepPath, requests: &[Request]) -> Result<(), Error> {
+    pub async fn request(
+        &self,
+        run: RunId,
+        fence: Fence,
+        path: Option<&StepPath>,
+        requests: &[Request],
+    ) -> Result<(), Error> {
+        const SHUT: &str = "UPDATE runs SET gate = 1 WHERE id = $1 AND fence = $2 AND gate = 0 AND EXISTS \
+                            (SELECT 1 FROM requests WHERE run_id = $1 AND path = '')";
         let ask = format!(
             "INSERT INTO requests (run_id, path, scope, most, turn, when_full) SELECT id, $3, $4, $5, turn, \
              'queue' FROM runs WHERE id = $1 AND fence = $2 AND NOT EXISTS (SELECT 1 FROM permits WHERE run_id = $1 AND \
              path = $3){} ON CONFLICT DO NOTHING",
             self.0.shared.db.share_lock()
         );
-        let (run, path) = (run.to_string(), path.to_string());
+        let (run, path) = (run.to_string(), path.map(ToString::to_string).unwrap_or_default());
         let mut batch = Batch::default();
         for request in requests {
             let args = args![run.as_str(), fence.0, path.as_str(), &*request.scope, i64::from(request.most)];
             batch.push(ask.as_str(), args);
+        }
+        if path.is_empty() {
+            batch.push(SHUT, args![run.as_str(), fence.0]);
         }
         self.apply(batch).await?.map_err(|error| self.place().error(error))
     }

@@ -12,6 +12,7 @@ use super::Shared;
 use super::datasets::is_guard;
 use super::db::Batch;
 use super::db::args;
+use super::inbox::is_in_the_way;
 use super::project::Chunk;
 use super::project::add_all;
 use super::project::add_cache;
@@ -147,8 +148,7 @@ fn committed(chunk: Chunk) {
 
 /// Tells whether one run's guard has failed, or two workers stood in each other's way, and not the database.
 fn is_one_of(error: &sqlx::Error) -> bool {
-    let Some(error) = error.as_database_error() else { return false };
-    is_guard(&error.kind()) || matches!(error.code().as_deref(), Some("40P01" | "40001"))
+    is_in_the_way(error) || error.as_database_error().is_some_and(|error| is_guard(&error.kind()))
 }
 
 /// Finds out why a chunk was refused.

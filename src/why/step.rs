@@ -11,6 +11,7 @@ use crate::approval;
 use crate::approval::Request;
 use crate::approval::Standing;
 use crate::model::Ask;
+use crate::model::ErrorClass;
 use crate::model::Phase;
 use crate::model::RunId;
 use crate::model::StepError;
@@ -255,7 +256,9 @@ impl Asker {
         let mut causes = Vec::new();
         let Some(step) = step else { return causes };
         let retry = &step.retry;
-        let text = if !retry.on.contains(&error.class) {
+        let text = if error.class == ErrorClass::Locked && error.message.starts_with("a deadlock") {
+            "a step that gives way is not tried again: what others wait for is free when its run ends".to_owned()
+        } else if !retry.on.contains(&error.class) {
             let classes = retry.on.iter().map(|class| class.name()).collect::<Vec<_>>().join(", ");
             format!("errors of class `{}` are not retried: `retry.on` is {classes}", error.class.name())
         } else if run.attempt >= retry.attempts && retry.attempts > 1 {

@@ -90,7 +90,7 @@ async fn play(seed: u64) -> usize {
             }
             (4, Some(place)) if !holdings[place].ended => {
                 let Holding { run, fence, .. } = holdings[place];
-                store.request(run, fence, &path, &requests(&mut random)).await.unwrap();
+                store.request(run, fence, Some(&path), &requests(&mut random)).await.unwrap();
                 waited += store.requests_of(run).await.unwrap().len();
             }
             (5, Some(place)) => {

@@ -12,6 +12,7 @@ use pipewright::engine::Parts;
 use pipewright::engine::Signal;
 use pipewright::model::Duration;
 use pipewright::model::Effect;
+use pipewright::model::ErrorClass;
 use pipewright::model::RunId;
 use pipewright::model::RunState;
 use pipewright::model::Settlement;
@@ -25,6 +26,7 @@ use pipewright::node::StepContext;
 use pipewright::pipeline::Pipeline;
 use pipewright::store::RunRecord;
 
+use super::Act;
 use super::Stage;
 use super::give;
 
@@ -204,6 +206,40 @@ async fn the_newest_run_replaces_those_before_it() {
     }
     let (first, third) = (record(&engine, first).await, record(&engine, third).await);
     assert!(!overlap(&first, &third));
+    at.end().await;
+}
+
+#[tokio::test]
+async fn a_run_that_is_retried_waits_for_its_turn_as_a_new_one_does() {
+    let mut stage = stage().0;
+    stage = stage.read("test.late", |count, _| if count == 0 { Act::Fail(ErrorClass::Rejected) } else { give(7) });
+    let engine = stage.engine().await;
+    let text = "concurrency: { limit: 1 }\nsteps:\n  a: { uses: test.late, with: {} }\n  \
+                b: { uses: time.wait, needs: [a], with: { for: 2h } }\n";
+    let pipeline = stage.pipeline(text);
+    let mut runs = Vec::new();
+    let at = stage.worker(&engine);
+    for state in [RunState::Failed, RunState::Waiting] {
+        let run = engine.enqueue(&pipeline, Value::map::<&str>([]), None).await.unwrap().unwrap();
+        at.bell.ring();
+        stage.until(&engine, run, state, SECOND).await;
+        runs.push(run);
+    }
+    // The second holds the group while the first begins again.
+    let options = ExecuteOptions { foreground: false, ..ExecuteOptions::default() };
+    let waits = engine.retry(runs[0], pipeline.clone(), None, options).await.unwrap();
+    let Execution::Waiting { reason, .. } = waits else { panic!("{waits:?}") };
+    assert!(reason.starts_with("waits for `concurrency`"), "{reason}");
+    let store = &engine.parts().store;
+    assert_eq!(store.requests_of(runs[0]).await.unwrap().len(), 1);
+    stage.until(&engine, runs[0], RunState::Succeeded, Duration::from_secs(30)).await;
+    let (first, second) = (record(&engine, runs[0]).await, record(&engine, runs[1]).await);
+    assert_eq!(second.state, RunState::Succeeded);
+    assert!(second.ended_at < first.ended_at);
+    let waited = first.ended_at.unwrap().since(second.ended_at.unwrap());
+    assert!(waited >= Duration::from_secs(2 * 3600), "the first slept after the second had ended: {waited}");
+    assert_eq!(store.requests_of(runs[0]).await.unwrap(), []);
+    assert_eq!(store.permits_of(runs[0]).await.unwrap(), []);
     at.end().await;
 }
 

@@ -1170,21 +1170,21 @@ async fn permits_of_steps_are_for_the_owner_of_the_fence(ground: Ground) {
     let first = store.claim(run_id(1), "w").await.unwrap().unwrap();
     let second = store.claim(run_id(2), "w").await.unwrap().unwrap();
     let step = path("write[3]");
-    store.request(run_id(1), first, &step, &lock).await.unwrap();
-    store.request(run_id(1), first, &step, &lock).await.unwrap();
+    store.request(run_id(1), first, Some(&step), &lock).await.unwrap();
+    store.request(run_id(1), first, Some(&step), &lock).await.unwrap();
     assert!(store.admit(Some(&["lock:x".into()]), NOW).await.unwrap());
     // What is held is not asked for once more.
-    store.request(run_id(1), first, &step, &lock).await.unwrap();
+    store.request(run_id(1), first, Some(&step), &lock).await.unwrap();
     assert_eq!(store.requests_of(run_id(1)).await.unwrap(), []);
     assert_eq!(store.permits_of(run_id(1)).await.unwrap()[0].path, Some(step.clone()));
     let signals = store.inbox(run_id(1)).await.unwrap();
     assert_eq!((signals.len(), signals[0].kind.as_str()), (1, "permitted"));
 
-    store.request(run_id(2), second, &path("write"), &lock).await.unwrap();
+    store.request(run_id(2), second, Some(&path("write")), &lock).await.unwrap();
     assert!(!store.admit(None, NOW).await.unwrap());
     // Who has lost the run can neither give back nor ask.
     store.give_back(run_id(1), Fence(first.0 - 1), &step).await.unwrap();
-    store.request(run_id(1), Fence(first.0 - 1), &path("other"), &lock).await.unwrap();
+    store.request(run_id(1), Fence(first.0 - 1), Some(&path("other")), &lock).await.unwrap();
     assert_eq!(store.line_for("lock:x").await.unwrap().len(), 1);
     assert!(!store.admit(None, NOW).await.unwrap());
     store.give_back(run_id(1), first, &step).await.unwrap();
