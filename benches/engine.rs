@@ -19,6 +19,9 @@ use pipewright::engine::ExecuteOptions;
 use pipewright::engine::Execution;
 use pipewright::engine::NoSecrets;
 use pipewright::engine::Parts;
+use pipewright::engine::plan::Circumstances;
+use pipewright::engine::plan::PlanFile;
+use pipewright::engine::plan::PlanOptions;
 use pipewright::http::Request;
 use pipewright::http::ReqwestTransport;
 use pipewright::http::Response;
@@ -56,6 +59,7 @@ async fn main() {
     bench.http().await;
     bench.effects_in_parallel().await;
     bench.effects_in_a_chain().await;
+    bench.plan().await;
     bench.validate();
 }
 
@@ -333,6 +337,30 @@ impl Bench {
         let address = slow_server(Duration::ZERO).await;
         let took = World::new().await.run(&pipeline(&address.to_string())).await;
         row("  the same over loopback HTTP", &format!("{:.0} ms", milliseconds(took)), "", "");
+    }
+
+    async fn plan(&self) {
+        let name = "W9 plan of 1,000 predicted effects";
+        if !self.wants(name) {
+            return;
+        }
+        let pipeline = compile(
+            "steps:\n  rows: { uses: data.map, with: { items: \"{{ range(1000) | list }}\", to: \"{{ item }}\" } }\n  \
+             each: { for_each: \"{{ steps.rows.output }}\", uses: http.request, with: { method: POST, \
+             url: \"https://example.com/orders\", json: { number: \"{{ item }}\", of: \"{{ steps.rows.output | length }}\" } } }\n",
+        );
+        let world = World::new().await;
+        let mut rounds = Vec::new();
+        for _ in 0..ROUNDS {
+            let begin = Instant::now();
+            let inputs = Value::map::<&str>([]);
+            let plan = world.engine.plan(&pipeline, inputs, PlanOptions::default()).await.unwrap();
+            let file = PlanFile::new(&plan, &Circumstances::default()).to_text();
+            rounds.push(begin.elapsed());
+            assert_eq!((plan.effects.len(), plan.failure), (1_000, None));
+            assert!(file.len() > 1_000);
+        }
+        row(name, &format!("{:.1} ms", milliseconds(median(rounds))), "100 ms", "");
     }
 
     fn validate(&self) {

@@ -179,6 +179,11 @@ impl Told {
         }
     }
 
+    /// Returns the plan that an approval is bound to: what happens behind it.
+    fn plan(&self) -> Option<&Value> {
+        self.record.ask.as_ref()?.request.get("plan")
+    }
+
     fn json(&self) -> Value {
         let time = |time: Option<crate::model::Timestamp>| time.map_or(Value::Null, Value::Time);
         let record = &self.record;
@@ -203,6 +208,7 @@ impl Told {
             ("title", request.map(|request| request.title.clone()).unwrap_or_default()),
             ("show", request.map(|request| request.show.clone()).unwrap_or_default()),
             ("form", request.map(|request| request.form.clone()).unwrap_or_default()),
+            ("plan", self.plan().cloned().unwrap_or_default()),
             ("approvers", Value::list(approvers.into_iter().map(Value::from).collect())),
             ("quorum", count(request.map(|request| request.quorum))),
             ("rejections", count(request.map(|request| request.rejections))),
@@ -282,6 +288,9 @@ async fn show(app: &App, record: ApprovalRecord, json: bool) -> Result<Exit, Fau
         }
         fields(&request.form);
     }
+    if let Some(plan) = told.plan() {
+        planned(plan);
+    }
     let votes = told.votes.iter().map(|vote| {
         let word = if vote.approves { "approves" } else { "rejects" };
         let form =
@@ -295,6 +304,21 @@ async fn show(app: &App, record: ApprovalRecord, json: bool) -> Result<Exit, Fau
         print::table(&["person", "says", "at", "note"], &votes);
     }
     Ok(Exit::Well)
+}
+
+/// Shows what happens behind an approval that is bound to its plan.
+fn planned(plan: &Value) {
+    let text = |value: Option<&Value>| value.map(Value::to_text).unwrap_or_default();
+    let effects = plan.get("effects").and_then(Value::as_list).unwrap_or_default();
+    print::line(&format!("\nwhat happens then, and nothing else (plan {}):", text(plan.get("hash"))));
+    if effects.is_empty() {
+        print::line("  nothing outside will change");
+    }
+    for effect in effects {
+        let [step, kind, operation] = ["step", "kind", "operation"].map(|key| text(effect.get(key)));
+        let input = effect.get("input").map(ToString::to_string).unwrap_or_default();
+        print::line(&print::clip(&format!("  {kind} {step}  {operation}  {input}"), 160));
+    }
 }
 
 /// Names the people who are asked, where it is roles that are.

@@ -16,6 +16,7 @@ mod init;
 mod interrupts;
 mod nodes;
 mod person;
+mod plan;
 mod print;
 mod progress;
 mod prune;
@@ -91,6 +92,10 @@ enum Command {
     Init(init::Init),
     /// Run a pipeline, by file or by name.
     Run(run::Run),
+    /// Show what a run would do to the world, before it does it.
+    Plan(plan::Planning),
+    /// Do exactly what a plan says, as long as it holds.
+    Apply(plan::Apply),
     /// Execute what is queued or waits, until it is told to end.
     Daemon(daemon::Daemon),
     /// Check pipeline files, all faults of all files in one go.
@@ -152,6 +157,8 @@ pub enum Exit {
     Wrong,
     /// Something is in doubt, or waits for a person.
     Waiting,
+    /// A plan no longer holds.
+    Stale,
     /// The user stopped it.
     Interrupted,
 }
@@ -165,6 +172,7 @@ impl Exit {
             Self::Failed => 1,
             Self::Wrong => 2,
             Self::Waiting => 3,
+            Self::Stale => 4,
             Self::Interrupted => 130,
         }
     }
@@ -236,6 +244,8 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, Fault> {
     match arguments.command {
         Command::Init(command) => command.execute(),
         Command::Run(command) => command.execute(&global).await,
+        Command::Plan(command) => command.execute(&global).await,
+        Command::Apply(command) => command.execute(&global).await,
         Command::Daemon(command) => command.execute(&global).await,
         Command::Validate(command) => command.execute(&global).await,
         Command::Watch(command) => command.execute(&global).await,

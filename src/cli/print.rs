@@ -68,6 +68,15 @@ pub(super) fn paint(code: &str, text: &str, color: bool) -> String {
     if color { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
 }
 
+/// Asks whoever sits at the terminal; only `y` or `yes` is a yes.
+pub(super) fn ask(question: &str) -> bool {
+    let mut out = std::io::stderr().lock();
+    let _ = write!(out, "{question} [y/N] ").and_then(|()| out.flush());
+    let mut answer = String::new();
+    let read = std::io::stdin().read_line(&mut answer);
+    read.is_ok() && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
+}
+
 /// Tells why a command could not do its work.
 pub(super) fn fault(fault: &Fault) {
     match fault {

@@ -27,6 +27,7 @@ use crate::engine::Engine;
 use crate::engine::Error;
 use crate::engine::ExecuteOptions;
 use crate::engine::Execution;
+use crate::engine::plan::Bond;
 use crate::model::Phase;
 use crate::model::RunId;
 use crate::model::RunState;
@@ -58,6 +59,9 @@ pub(super) struct Run {
     /// Leave the run waiting when it has to wait longer than a minute, and end with code 3.
     #[arg(long)]
     detach: bool,
+    /// Show what it would do to the world, ask, and do exactly that.
+    #[arg(long, conflicts_with = "json")]
+    plan_first: bool,
 }
 
 /// What a pipeline is given, and by whom.
@@ -77,6 +81,11 @@ impl Run {
     pub(super) async fn execute(self, global: &Global) -> Result<Exit, Fault> {
         let rehearsal = self.troubles.rehearsal(global)?;
         let view = View { json: self.json, quiet: self.quiet, foreground: !self.detach };
+        if self.plan_first {
+            let (app, pipeline) = load(global, &self.target, rehearsal).await?;
+            let values = self.inputs.of(&app, &pipeline)?;
+            return super::plan::first(&app, &pipeline, values, self.inputs.person().as_deref(), view).await;
+        }
         start(global, &self.target, &self.inputs, rehearsal, view).await
     }
 }
@@ -89,13 +98,23 @@ pub(super) async fn start(
     rehearsal: Option<Rehearsal>,
     view: View,
 ) -> Result<Exit, Fault> {
+    let (app, pipeline) = load(global, target, rehearsal).await?;
+    let values = inputs.of(&app, &pipeline)?;
+    let run = app.engine.start_as(inputs.who.name().as_deref(), &pipeline, values).await.map_err(fault)?;
+    follow(&app, run, pipeline, None, view).await
+}
+
+/// Loads a pipeline and its project.
+pub(super) async fn load(
+    global: &Global,
+    target: &str,
+    rehearsal: Option<Rehearsal>,
+) -> Result<(App, Arc<Pipeline>), Fault> {
     let (app, pipeline) = super::validate::load_one(global, target, rehearsal).await?;
     if let Some(world) = &app.sandbox {
         app.engine.parts().store.enter(world.id()).await?;
     }
-    let values = inputs.read(&pipeline, by_hand(&app.engine, &pipeline)?)?;
-    let run = app.engine.start_as(inputs.who.name().as_deref(), &pipeline, values).await.map_err(fault)?;
-    follow(&app, run, pipeline, None, view).await
+    Ok((app, pipeline))
 }
 
 /// Returns what the pipeline's `manual` trigger gives to a run that a person starts.
@@ -113,8 +132,23 @@ impl Inputs {
         self.input.is_empty() && self.input_file.is_none()
     }
 
+    /// Returns who starts it.
+    pub(super) fn person(&self) -> Option<String> {
+        self.who.name()
+    }
+
+    /// Returns the names of what is given by `-i`.
+    pub(super) fn names(&self) -> Vec<&str> {
+        self.input.iter().filter_map(|input| input.split_once('=')).map(|(name, _)| name).collect()
+    }
+
+    /// Reads what is given, over what the pipeline's trigger `manual` gives.
+    pub(super) fn of(&self, app: &App, pipeline: &Pipeline) -> Result<Value, Fault> {
+        self.read(pipeline, by_hand(&app.engine, pipeline)?)
+    }
+
     /// Reads what is given; what is not may be in `given` before.
-    fn read(&self, pipeline: &Pipeline, mut given: Vec<(String, Given)>) -> Result<Value, Fault> {
+    pub(super) fn read(&self, pipeline: &Pipeline, mut given: Vec<(String, Given)>) -> Result<Value, Fault> {
         if let Some(path) = &self.input_file {
             let text = std::fs::read_to_string(path)
                 .map_err(|error| Fault::Usage(format!("cannot read `{}`: {error}", path.display())))?;
@@ -163,6 +197,18 @@ pub(super) async fn follow(
     again: Option<Again>,
     view: View,
 ) -> Result<Exit, Fault> {
+    follow_bound(app, run, pipeline, again, view, None).await
+}
+
+/// Executes a run that a plan may bind, and shows it.
+pub(super) async fn follow_bound(
+    app: &App,
+    run: RunId,
+    pipeline: Arc<Pipeline>,
+    again: Option<Again>,
+    view: View,
+    bond: Option<Arc<Bond>>,
+) -> Result<Exit, Fault> {
     let (observer, events) = mpsc::unbounded_channel();
     let stop = CancellationToken::new();
     let screen = Screen::new(view, program(app));
@@ -171,6 +217,7 @@ pub(super) async fn follow(
         stop: stop.clone(),
         foreground: view.foreground,
         observer: Some(observer),
+        bond,
         ..ExecuteOptions::default()
     };
     // Where others execute a part of it, what they announce is heard.
@@ -236,7 +283,7 @@ pub(super) fn program(app: &App) -> &'static str {
 }
 
 /// Sorts the engine's errors: what the user asked for wrongly, and what failed.
-fn fault(error: Error) -> Fault {
+pub(super) fn fault(error: Error) -> Fault {
     match error {
         Error::NotYet { .. } | Error::NoRun(_) | Error::NoStep(_) | Error::WrongState { .. } => {
             Fault::Usage(error.to_string())

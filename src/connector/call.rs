@@ -30,6 +30,7 @@ use super::wire::Exchange;
 use crate::http::Transport;
 use crate::http::TransportError;
 use crate::model::Duration;
+use crate::model::Effect;
 use crate::model::Happened;
 use crate::model::Timestamp;
 use crate::model::Value;
@@ -303,6 +304,7 @@ async fn exchange(
         let send::Made { mut request, file } = send::make(making, &scope).await?;
         request.timeout = timeout(link, operation, means);
         request.private = link.connection().private;
+        request.reads = means.effect.is_none() && !operation.effect.is_some_and(Effect::is_write);
         request.connection = Some(link.connection().name.clone());
         if !link.is_ours(&request.url, &scope) {
             return Err(Failure::new(OutcomeKind::Rejected, egress(link, &request.url)).into());

@@ -24,6 +24,7 @@ pub mod manifest;
 pub mod notes;
 mod operation;
 pub mod plain;
+mod predict;
 pub mod read;
 pub mod render;
 pub mod runtime;

@@ -17,6 +17,7 @@ use super::manifest::Ask;
 use super::manifest::Manifest;
 use super::manifest::Operation;
 use super::manifest::Reconcile;
+use super::predict;
 use super::read;
 use super::runtime::Link;
 use super::runtime::Runtime;
@@ -31,6 +32,7 @@ use crate::node::ExpressionKey;
 use crate::node::Node;
 use crate::node::NodeError;
 use crate::node::Outcome;
+use crate::node::Prediction;
 use crate::node::Reconciled;
 use crate::node::RowSink;
 use crate::node::StepContext;
@@ -356,7 +358,11 @@ impl Node for OperationNode {
         let (link, input) = self.link(&input, ctx)?;
         let means = Means::of(ctx);
         if let Act::Steps { .. } = &self.operation.act {
-            let input = super::call::checked_input(&link, &self.operation, input, &means);
+            // Of what a plan does not know yet there is nothing to check.
+            let input = match input.is_known() {
+                true => super::call::checked_input(&link, &self.operation, input, &means),
+                false => Ok(schema::completed(&self.operation.input, input)),
+            };
             let input = input.map_err(Failure::into_node_error)?;
             let inputs = Value::map([
                 ("input", input),
@@ -370,6 +376,19 @@ impl Node for OperationNode {
             Ok(outcome) => Ok(outcome),
             Err(stop) => stopped(stop),
         }
+    }
+
+    async fn predict(&self, input: Value, ctx: &StepContext<'_>) -> Result<Prediction, NodeError> {
+        let (link, input) = self.link(&input, ctx)?;
+        let predicted = predict::predict(&link, &Means::of(ctx), &self.operation, input).await;
+        predicted.map_err(|stop| match stop {
+            Stop::Failed(failure) => failure.into_node_error(),
+            Stop::Later { until, reason } => {
+                let mut error = NodeError::message(crate::model::ErrorClass::Throttled, reason);
+                error.retry_after = Some(until.since(ctx.system.clock.now()));
+                error
+            }
+        })
     }
 
     async fn reconcile(&self, input: Value, ctx: &StepContext<'_>) -> Result<Reconciled, NodeError> {

@@ -30,14 +30,6 @@ impl Driver {
         self.flush();
     }
 
-    /// Obeys an answer of the inbox. One to a step run that no longer asks comes too late.
-    pub(super) fn answered(&mut self, ask: &AskId, answer: Answer) {
-        match self.machine.asker(ask) {
-            Some(key) => self.answer(key, answer),
-            None => tracing::info!(run = %self.run, %ask, "an answer comes too late"),
-        }
-    }
-
     /// Asks the store whether what lapses now was answered before: one of the two wins, and no process but this asks.
     pub(super) fn lapse(&mut self, key: UnitKey, now: Timestamp) {
         let Some((_, ask)) = self.machine.asks(key) else { return };
@@ -65,7 +57,7 @@ impl Driver {
         }
     }
 
-    fn answer(&mut self, key: UnitKey, answer: Answer) {
+    pub(super) fn answer(&mut self, key: UnitKey, answer: Answer) {
         let asked = self.machine.asks(key).map_or_else(|| self.now(), |(asked, _)| asked);
         match self.shown(answer) {
             Ok(output) => self.got(key, asked, output),

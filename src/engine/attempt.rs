@@ -26,12 +26,16 @@ use crate::model::Timestamp;
 use crate::model::Value;
 use crate::node::EffectContext;
 use crate::node::Keep;
+use crate::node::LogLevel;
+use crate::node::LogSink;
 use crate::node::NodeError;
 use crate::node::Outcome;
+use crate::node::Prediction;
 use crate::node::Reconciled;
 use crate::node::RowSink;
 use crate::node::RowSource;
 use crate::node::StepContext;
+use crate::node::WireRecord;
 use crate::store::Store;
 use crate::system::Clock;
 use crate::template::Scope;
@@ -50,9 +54,33 @@ pub(super) struct Attempt {
     pub(super) effect: Option<EffectContext>,
     pub(super) deadline: Option<Timestamp>,
     pub(super) canceled: CancellationToken,
-    pub(super) log: JournalLog,
+    pub(super) log: Log,
     /// Where the rows of a step go that says `into`.
     pub(super) into: Option<DatasetSink>,
+    /// Where files and the places of streams are kept; by default in the store.
+    pub(super) keep: Option<Arc<dyn Keep>>,
+}
+
+/// Where the log lines of an attempt go.
+#[derive(Clone, Debug)]
+pub(super) enum Log {
+    Journal(JournalLog),
+    /// A plan keeps none.
+    Quiet,
+}
+
+impl LogSink for Log {
+    fn log(&self, level: LogLevel, message: &str) {
+        if let Self::Journal(journal) = self {
+            journal.log(level, message);
+        }
+    }
+
+    fn wire(&self, record: WireRecord) {
+        if let Self::Journal(journal) = self {
+            journal.wire(record);
+        }
+    }
 }
 
 /// What an attempt came to.
@@ -88,6 +116,15 @@ impl Attempt {
             Ok(Poll::Pending) => Err(future),
             Err(panic) => Ok(Err(panic_error(&*panic))),
         }
+    }
+
+    /// Says what a plan may say of it.
+    pub(super) async fn predict(self) -> Result<Prediction, NodeError> {
+        let work = async move {
+            let attempt = self;
+            attempt.doing.node().predict(attempt.input.clone(), &attempt.context()).await
+        };
+        guarded(Box::pin(work)).await
     }
 
     /// Asks the remote whether the write happened.
@@ -137,7 +174,7 @@ impl Attempt {
             log: &self.log,
             rows: &self.parts.store,
             into: self.into.as_ref().map(|into| into as &dyn RowSink),
-            keep: &self.parts.store,
+            keep: self.keep.as_deref().unwrap_or(&self.parts.store),
             services: &self.parts.services,
         }
     }

@@ -23,6 +23,7 @@ use crate::model::ErrorClass;
 use crate::model::Phase;
 use crate::model::RunId;
 use crate::model::RunState;
+use crate::model::StepPath;
 use crate::model::Timestamp;
 use crate::model::Value;
 use crate::pipeline::Pipeline;
@@ -57,7 +58,9 @@ impl Driver {
         self.machine.forget_rousing(key);
         self.flush();
         let (engine, journal, run, fence) = (self.engine.clone(), self.journal.clone(), self.run, self.fence);
-        let (options, spread) = (self.child_options(), self.machine.definition(key).spread);
+        let options = self.child_options(&path);
+        // What binds the parent is not known elsewhere.
+        let spread = self.machine.definition(key).spread && self.bond.is_none();
         let canceled = self.canceled.clone();
         self.jobs.spawn(async move {
             // A child run is visible outside: what led to it comes first.
@@ -98,8 +101,8 @@ impl Driver {
         };
         let mode = if undoes { driver::Mode::Undo } else { driver::Mode::Forward };
         self.machine.forget_rousing(key);
-        let (engine, options) = (self.engine.clone(), self.child_options());
-        let spread = self.machine.definition(key).spread && !undoes;
+        let (engine, options) = (self.engine.clone(), self.child_options(&self.machine.path(key)));
+        let spread = self.machine.definition(key).spread && !undoes && self.bond.is_none();
         self.jobs.spawn(async move {
             let result = match engine.finished(child).await {
                 Ok(Some(execution)) if !undoes => Ok(Some(execution)),
@@ -121,8 +124,9 @@ impl Driver {
         }
     }
 
-    fn child_options(&self) -> ExecuteOptions {
-        ExecuteOptions { deadline: self.must_end(), ..self.options.clone() }
+    fn child_options(&self, path: &StepPath) -> ExecuteOptions {
+        let bond = self.bond.as_ref().and_then(|bond| bond.below(path)).map(Arc::new);
+        ExecuteOptions { deadline: self.must_end(), bond, ..self.options.clone() }
     }
 
     /// Cancels child runs. One that sleeps is executed to its end here: nobody else would.
@@ -137,7 +141,8 @@ impl Driver {
             let Some(pipeline) = self.machine.definition(child.key).child.clone().filter(|_| !child.flies) else {
                 continue;
             };
-            let options = ExecuteOptions { deadline: None, ..self.child_options() };
+            let path = self.machine.path(child.key);
+            let options = ExecuteOptions { deadline: None, ..self.child_options(&path) };
             let executed = if child.away {
                 // Its end is told as every other one.
                 self.engine.spread(child.run, pipeline, driver::Mode::Forward, options).await.map(drop)

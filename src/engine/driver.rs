@@ -23,6 +23,9 @@ use super::journal::Journal;
 use super::lease::Heart;
 use super::machine::Child;
 use super::permits::Permits;
+use super::plan::Bond;
+use super::plan::PlanFile;
+use super::plan::PlanOptions;
 use super::scope::Published;
 use crate::model::Duration;
 use crate::model::ErrorClass;
@@ -99,6 +102,12 @@ pub(super) struct Driver {
     pub(super) gates: Vec<Request>,
     /// What step runs hold: locks, and a place among the steps of this process.
     pub(super) permits: HashMap<UnitKey, Permits>,
+    /// What a plan binds the run to.
+    pub(super) bond: Option<Arc<Bond>>,
+    /// Whether no step of it has begun yet.
+    fresh: bool,
+    /// Whether a plan has made it.
+    planned: bool,
 }
 
 /// Claims the run, replays its journal, and drives it as far as it goes.
@@ -148,7 +157,9 @@ pub(super) async fn execute(
     // What was secret to whoever ran it before is secret here, though nobody has read its source yet.
     parts.secrets.learn(&record.inputs);
     events.iter().for_each(|event| learn(event, &*parts.secrets));
+    let fresh = !events.iter().any(|event| event.path().is_some() || matches!(event, RunEvent::PhaseStarted { .. }));
     drop(events);
+    let bond = machine.bond().and_then(Bond::from_value).map(Arc::new);
     let published = Arc::new(Published::new(pipeline.clone(), parts.secrets.clone()));
     let work_ends = pipeline.timeout.map(|timeout| now.plus(timeout));
     let deadline = [pipeline.deadline.map(|deadline| record.created_at.plus(deadline)), options.deadline];
@@ -176,6 +187,9 @@ pub(super) async fn execute(
         signaled: record.signaled,
         gates: gates.clone(),
         permits: HashMap::new(),
+        bond,
+        fresh,
+        planned: record.slot.as_deref().is_some_and(|slot| slot.starts_with(super::PLANNED)),
     };
     driver.refresh_globals();
     let heart = Heart::start(engine, run, fence);
@@ -246,6 +260,7 @@ impl Driver {
         self.look_after_children();
         self.take_permits_over().await?;
         self.check_guards_before();
+        self.bind().await?;
         loop {
             self.work().await?;
             if let Some(failure) = self.failure.take() {
@@ -264,6 +279,44 @@ impl Driver {
             }
             self.wait(heart).await?;
         }
+    }
+
+    /// Binds a run that begins to its plan: the one that it was made of, or, where guards judge that, one of its own.
+    async fn bind(&mut self) -> Result<(), Error> {
+        let begun = !self.fresh || self.bond.is_some() || self.machine.is_halting();
+        if begun || self.machine.finished().is_some() || self.machine.phase() != Phase::Main {
+            return Ok(());
+        }
+        let bond = match self.options.bond.take() {
+            Some(bond) => bond,
+            None if self.planned => {
+                let message = "the plan was not written when its process died: nothing was sent; make a new plan";
+                let error = self.step_error(ErrorClass::Rejected, message);
+                self.machine.refuse(error, self.now());
+                return Ok(());
+            }
+            None if self.pipeline.guards_plan.is_empty() => return Ok(()),
+            None => {
+                let of = Some((self.run, self.now()));
+                let options = PlanOptions { of, slot: self.slot.clone(), ..PlanOptions::default() };
+                let plan = self.engine.plan(&self.pipeline, self.inputs.clone(), options).await?;
+                if let Some(guard) = plan.guards.iter().find(|guard| guard.fault.is_some()) {
+                    let fault = guard.fault.as_deref().unwrap_or_default();
+                    let message = format!("guard over the plan {fault}: {}", guard.said);
+                    let error = self.step_error(ErrorClass::Rejected, message);
+                    self.machine.refuse(error, self.now());
+                    return Ok(());
+                }
+                let hash = PlanFile::new(&plan, &Default::default()).hash().to_owned();
+                Arc::new(Bond::of(&plan, &hash))
+            }
+        };
+        let now = self.now();
+        self.machine.adopt(bond.events(now), now);
+        self.bond = Some(bond);
+        self.flush();
+        self.publish();
+        Ok(())
     }
 
     /// Does everything that can be done without waiting.
@@ -445,7 +498,7 @@ impl Driver {
                 Some(Signal::GiveWay { path, reason }) => self.give_way(&path, reason),
                 Some(Signal::Permitted { path }) => self.has_locks(&path),
                 Some(Signal::Resolve { effect, verdict }) => self.resolve(&effect, verdict, now),
-                Some(Signal::Answer { ask, answer }) => self.answered(&ask, answer),
+                Some(Signal::Answer { ask, answer }) => self.answered(&ask, answer).await?,
                 Some(Signal::Child { run }) => self.machine.rouse(run, now),
                 Some(Signal::Ended) => {
                     // Whoever is just being looked after may have ended behind the look.
@@ -470,7 +523,7 @@ impl Driver {
     }
 
     /// Makes the outputs of ended steps visible to expressions.
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         for (phase, step) in self.machine.take_ended() {
             // A replay tells of every end, also of those that a retry took back.
             if let Some(view) = self.machine.view(phase, step).filter(|view| view.state.is_final()) {

@@ -6,11 +6,13 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinError;
 
 use super::Execution;
+use super::bound::Asking;
 use super::claim::Asked;
 use super::driver::Driver;
 use super::machine::UnitKey;
 use super::perform::Doing;
 use super::perform::duration;
+use super::plan::Plan;
 use super::probe::Point;
 use super::retry::next_attempt;
 use super::sink::DatasetSink;
@@ -54,6 +56,8 @@ pub(super) enum Done {
     Lapsed(AskId, Result<bool, crate::store::Error>),
     /// Whether the locks that were asked for are held now; which they are.
     Locks(Result<bool, super::Error>, Vec<Arc<str>>),
+    /// What comes behind an approval is planned, which is to be asked with that.
+    Planned(Box<(Asking, Result<Plan, super::Error>)>),
     /// There is room for the step among those of this process.
     Room(OwnedSemaphorePermit),
     /// The store failed: the run cannot go on here.
@@ -119,6 +123,7 @@ impl Driver {
             Done::Lapsed(ask, Ok(lapsed)) => self.lapsed(key, &ask, lapsed),
             Done::Lapsed(_, Err(error)) => self.failure = Some(error.into()),
             Done::Locks(Ok(held), scopes) => self.locked(key, held, scopes),
+            Done::Planned(planned) => self.planned(key, planned.0, planned.1),
             Done::Room(room) => self.has_room(key, room),
             Done::Locks(Err(error), _) => self.failure = Some(error),
             Done::Cache(Err(error), _) | Done::Rows(Err(error)) | Done::Stored(_, Err(error)) | Done::Failed(error) => {
@@ -157,7 +162,10 @@ impl Driver {
             AttemptEnd::Node(Ok(Outcome::Wait { until, reason, then })) => {
                 self.machine.sleep(key, Some(until.max(now)), &reason, Some(then), now);
             }
-            AttemptEnd::Node(Ok(Outcome::Ask { kind, request, reason, lapse })) => {
+            AttemptEnd::Node(Ok(Outcome::Ask { kind, request, reason, lapse, binds: true })) => {
+                self.ask_with_plan(key, Asking { kind, request, reason, lapse });
+            }
+            AttemptEnd::Node(Ok(Outcome::Ask { kind, request, reason, lapse, .. })) => {
                 self.ask_outside(key, kind, request, &reason, lapse)
             }
             AttemptEnd::Node(Ok(Outcome::Child { inputs, .. })) => self.start_child(key, started, inputs),

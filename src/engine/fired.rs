@@ -75,6 +75,9 @@ impl Engine {
 /// Returns what `run.slot` gives of a slot `TRIGGER@WHAT`: the logical time of one that goes by time, else all of it, as
 /// that is unique in the pipeline.
 pub(super) fn slot(slot: &str) -> Value {
+    if slot.starts_with(super::PLANNED) {
+        return Value::Null;
+    }
     let what = slot.split_once('@').map_or(slot, |(_, what)| what);
     what.parse().map_or_else(|_| Value::from(slot), Value::Time)
 }

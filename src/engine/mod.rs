@@ -2,6 +2,7 @@
 
 mod ask;
 mod attempt;
+mod bound;
 mod child;
 mod claim;
 mod driver;
@@ -13,6 +14,7 @@ mod ledger;
 mod machine;
 mod perform;
 mod permits;
+pub mod plan;
 mod probe;
 pub mod retry;
 mod scope;
@@ -33,6 +35,7 @@ pub use self::lease::LEASE;
 pub use self::machine::Machine;
 pub use self::machine::Task;
 pub use self::machine::UnitKey;
+use self::plan::Bond;
 pub use self::probe::Point;
 pub use self::probe::Probe;
 pub use self::scope::NoSecrets;
@@ -87,6 +90,9 @@ pub struct Parts {
 #[derive(Clone, Debug)]
 pub struct Engine(Arc<Parts>, Arc<Shared>);
 
+/// How the slot of a run begins that a plan has made, with the plan's hash behind it.
+const PLANNED: &str = "plan@";
+
 /// A version is put into the store again after so long: housekeeping removes what nothing has needed for a day.
 const KEPT: Duration = Duration::from_secs(3_600);
 
@@ -131,6 +137,8 @@ pub struct ExecuteOptions {
     pub observer: Option<mpsc::UnboundedSender<(RunId, RunEvent)>>,
     /// When the run must have ended: a parent's deadline.
     pub deadline: Option<Timestamp>,
+    /// What a plan binds a run to that has not begun.
+    pub bond: Option<Arc<Bond>>,
 }
 
 /// What an execution came to.
@@ -241,6 +249,27 @@ impl Engine {
         }
         self.admit(&run.requests).await?;
         Ok(id)
+    }
+
+    /// Makes the run of a plan, for this process to execute with the bond that comes back. False where the plan was applied
+    /// before.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub async fn start_planned(
+        &self,
+        person: Option<&str>,
+        pipeline: &Pipeline,
+        plan: &plan::Plan,
+        hash: &str,
+    ) -> Result<Option<Arc<Bond>>, Error> {
+        let run = self.new_run(pipeline, plan.run, plan.inputs.clone()).await?;
+        let slot = Some(format!("{PLANNED}{hash}"));
+        let run = NewRun { started_by: person.map(Arc::from), slot, ..run };
+        let Some(fence) = self.0.store.create_held(&run, &self.0.owner).await? else { return Ok(None) };
+        self.hold(plan.run, fence, None);
+        self.admit(&run.requests).await?;
+        Ok(Some(Arc::new(Bond::of(plan, hash))))
     }
 
     /// Makes a run for whoever works off the queue. Nothing where the slot has a run already.
@@ -473,6 +502,6 @@ impl Signal {
 impl Default for ExecuteOptions {
     /// Waits here for as long as it takes.
     fn default() -> Self {
-        Self { stop: CancellationToken::new(), foreground: true, observer: None, deadline: None }
+        Self { stop: CancellationToken::new(), foreground: true, observer: None, deadline: None, bond: None }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::attempt::Attempt;
+use super::attempt::Log;
 use super::attempt::run_rest;
 use super::claim::Claim;
 use super::driver::Driver;
@@ -45,6 +46,10 @@ pub(super) struct Doing {
 }
 
 impl Doing {
+    pub(super) fn new(pipeline: Arc<Pipeline>, key: UnitKey) -> Self {
+        Self { pipeline, key }
+    }
+
     fn step(&self) -> &Step {
         let graph = match self.key.phase {
             Phase::Main | Phase::Undo => &self.pipeline.main,
@@ -243,7 +248,22 @@ impl Driver {
         // What was intended once is sent exactly as it was stored.
         let input = match self.machine.intent(key) {
             Some(intent) => intent.request.clone(),
-            None => doing.with().eval(&scope)?,
+            None => {
+                let input = doing.with().eval(&scope)?;
+                match self.bond.as_ref().filter(|_| doing.effect().is_write()) {
+                    None => input,
+                    Some(bond) => match bond.input_of(&self.machine.path(key), doing.node().name(), input) {
+                        Ok(input) => input,
+                        Err(message) => {
+                            let error = self.step_error(ErrorClass::Rejected, message);
+                            self.machine.fail(key, now, error.clone(), None, now);
+                            // The run as a whole is another than planned.
+                            self.machine.halt(error, now);
+                            return Ok(());
+                        }
+                    },
+                }
+            }
         };
         if let Some(cache) = self.machine.definition(key).cache.clone() {
             return self.look_up_cache(key, doing, input, scope, &cache);
@@ -320,8 +340,9 @@ impl Driver {
             effect,
             deadline,
             canceled: if key.phase == Phase::Main { self.canceled.clone() } else { Default::default() },
-            log: self.log_sink(key),
+            log: Log::Journal(self.log_sink(key)),
             into: self.sink(key),
+            keep: None,
         };
         match (attempt.declared, send_within) {
             (Effect::Pure, _) => self.run_pure(key, started, attempt),
@@ -452,8 +473,9 @@ impl Driver {
             }),
             deadline: Some(now.plus(timeout)),
             canceled: Default::default(),
-            log: self.log_sink(key),
+            log: Log::Journal(self.log_sink(key)),
             into: None,
+            keep: None,
         };
         let (store, journal, run, fence) = (self.parts().store.clone(), self.journal.clone(), self.run, self.fence);
         let (effect, fingerprint) = (intent.id.clone(), intent.fingerprint.clone());
@@ -479,7 +501,7 @@ fn fingerprint(node: &str, input: &Value) -> std::sync::Arc<str> {
 }
 
 /// Reads a moment: a time, or an RFC 3339 text.
-fn moment(value: &Value, key: &str) -> Result<Timestamp, EvalError> {
+pub(super) fn moment(value: &Value, key: &str) -> Result<Timestamp, EvalError> {
     match value {
         Value::Time(time) => Ok(*time),
         Value::String(text) => text.parse().map_err(|error| EvalError { message: format!("`{key}`: {error}") }),

@@ -39,6 +39,8 @@ pub struct Request {
     pub redirects: u32,
     /// Whether addresses that are not public may be reached: this machine, private networks.
     pub private: bool,
+    /// Whether whoever sends it has said that it changes nothing outside: a plan lets no other through.
+    pub reads: bool,
     /// The connection that it is sent for, if it is for one: a sandbox has it answered by that one's stand-in.
     pub connection: Option<std::sync::Arc<str>>,
 }
@@ -92,6 +94,7 @@ impl Request {
             max_body: 16 * 1024 * 1024,
             redirects: 0,
             private: true,
+            reads: false,
             connection: None,
         }
     }

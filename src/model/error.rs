@@ -53,6 +53,12 @@ impl ErrorClass {
         Self::Bug,
     ];
 
+    /// Finds the class by its lower-case word.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.name() == name)
+    }
+
     /// Returns the lower-case word.
     #[must_use]
     pub fn name(self) -> &'static str {

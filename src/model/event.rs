@@ -65,6 +65,8 @@ pub enum Verdict {
 pub enum RunEvent {
     /// A worker began (or went on with) the run.
     Started { at: Timestamp },
+    /// The run is bound to a plan from here on: the effects that it may have, as `engine::plan::Bond` writes it.
+    Planned { at: Timestamp, bond: Value },
     /// The items of a `for_each` are known. `step` has neither item nor round.
     Items { step: StepPath, items: Value, at: Timestamp },
     /// An attempt began. Journaled for steps that look outside; a pure step shows only in its result.
@@ -127,6 +129,7 @@ impl RunEvent {
     pub fn at(&self) -> Timestamp {
         match self {
             Self::Started { at }
+            | Self::Planned { at, .. }
             | Self::Items { at, .. }
             | Self::StepStarted { at, .. }
             | Self::Intent { at, .. }
@@ -176,6 +179,7 @@ impl RunEvent {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Started { .. } => "started",
+            Self::Planned { .. } => "planned",
             Self::Items { .. } => "items",
             Self::StepStarted { .. } => "step_started",
             Self::Intent { .. } => "intent",
@@ -212,6 +216,7 @@ impl RunEvent {
         }
         match self {
             Self::Started { .. } | Self::StepCanceled { .. } | Self::Woken { .. } => {}
+            Self::Planned { bond, .. } => put("bond", bond.clone()),
             Self::Items { items, .. } => put("items", items.clone()),
             Self::StepStarted { attempt, .. } => put("attempt", (*attempt).into()),
             Self::Intent { attempt, intent, .. } => {
@@ -315,6 +320,7 @@ impl RunEvent {
         let effect = || reader.text("effect").map(|text| EffectId(text.into()));
         let event = match reader.text("event")? {
             "started" => Self::Started { at },
+            "planned" => Self::Planned { at, bond: reader.value("bond") },
             "items" => Self::Items { step: path()?, items: reader.value("items"), at },
             "step_started" => Self::StepStarted { path: path()?, attempt: reader.count("attempt")?, at },
             "intent" => {

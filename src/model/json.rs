@@ -69,6 +69,7 @@ pub fn write_json(value: &Value, out: &mut String) {
         Value::Blob(blob) => write_string(&format!("blob:{}", blob.address), out),
         Value::Dataset(dataset) => write_string(&format!("dataset:{}", dataset.id), out),
         Value::Secret(_) => out.push_str("\"***\""),
+        Value::Unknown(unknown) => write_string(unknown.shown.as_deref().unwrap_or("?"), out),
     }
 }
 

@@ -66,6 +66,7 @@ pub use self::value::Blob;
 pub use self::value::Dataset;
 pub use self::value::Kind;
 pub use self::value::Map;
+pub use self::value::Unknown;
 pub use self::value::Value;
 pub use self::value_de::DecodeError;
 pub(crate) use self::value_de::WHOLE;

@@ -39,6 +39,46 @@ pub enum Value {
     Dataset(Arc<Dataset>),
     /// A scalar that is, or was computed from, a secret. Shown as `***`, stored sealed.
     Secret(Arc<Value>),
+    /// What is not known before something else has happened. Only in plans: shown as `?`, and no run ever holds one.
+    Unknown(Arc<Unknown>),
+}
+
+/// What is not known yet, and what it depends on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unknown {
+    /// Where it will come from, e.g. `steps.pay.output.id`; none twice.
+    pub of: Vec<Arc<str>>,
+    /// Of a text of which parts are known: the text, with `?` for the rest.
+    pub shown: Option<Arc<str>>,
+}
+
+impl Unknown {
+    /// Makes what comes from one place.
+    #[must_use]
+    pub fn of(place: impl Into<Arc<str>>) -> Value {
+        Value::Unknown(Arc::new(Self { of: vec![place.into()], shown: None }))
+    }
+
+    /// Makes what depends on all of these.
+    #[must_use]
+    pub fn of_all(places: impl IntoIterator<Item = Arc<str>>) -> Value {
+        let mut of: Vec<Arc<str>> = Vec::new();
+        for place in places {
+            if !of.contains(&place) {
+                of.push(place);
+            }
+        }
+        Value::Unknown(Arc::new(Self { of, shown: None }))
+    }
+
+    /// Returns what a member of it is: unknown too.
+    #[must_use]
+    pub fn member(&self, key: &str) -> Value {
+        Value::Unknown(Arc::new(Self {
+            of: self.of.iter().map(|place| format!("{place}.{key}").into()).collect(),
+            shown: None,
+        }))
+    }
 }
 
 /// The handle of a file in the blob store.
@@ -81,6 +121,7 @@ pub enum Kind {
     Blob,
     Dataset,
     Secret,
+    Unknown,
 }
 
 impl Kind {
@@ -102,6 +143,7 @@ impl Kind {
             Self::Blob => "blob",
             Self::Dataset => "dataset",
             Self::Secret => "secret",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -137,6 +179,7 @@ impl Value {
             Self::Blob(_) => Kind::Blob,
             Self::Dataset(_) => Kind::Dataset,
             Self::Secret(_) => Kind::Secret,
+            Self::Unknown(_) => Kind::Unknown,
         }
     }
 
@@ -199,7 +242,7 @@ impl Value {
             Self::Map(map) => !map.is_empty(),
             Self::Money(money) => !money.amount.is_zero(),
             Self::Secret(inner) => inner.is_truthy(),
-            Self::Time(_) | Self::Duration(_) | Self::Blob(_) | Self::Dataset(_) => true,
+            Self::Time(_) | Self::Duration(_) | Self::Blob(_) | Self::Dataset(_) | Self::Unknown(_) => true,
         }
     }
 
@@ -207,7 +250,7 @@ impl Value {
     #[must_use]
     pub fn tainted(self) -> Self {
         match self {
-            Self::Null | Self::Secret(_) => self,
+            Self::Null | Self::Secret(_) | Self::Unknown(_) => self,
             Self::List(items) => Self::list(items.iter().cloned().map(Self::tainted).collect()),
             Self::Map(map) => Self::map(map.iter().map(|(key, value)| (key.clone(), value.clone().tainted()))),
             scalar => Self::Secret(Arc::new(scalar)),
@@ -222,6 +265,34 @@ impl Value {
             Self::List(items) => items.iter().any(Self::is_tainted),
             Self::Map(map) => map.values().any(Self::is_tainted),
             _ => false,
+        }
+    }
+
+    /// Adds the places that anything unknown in the value comes from; returns whether there is any.
+    pub fn unknowns(&self, places: &mut Vec<Arc<str>>) -> bool {
+        match self {
+            Self::Unknown(unknown) => {
+                for place in &unknown.of {
+                    if !places.contains(place) {
+                        places.push(place.clone());
+                    }
+                }
+                true
+            }
+            Self::List(items) => items.iter().fold(false, |any, item| item.unknowns(places) | any),
+            Self::Map(map) => map.values().fold(false, |any, item| item.unknowns(places) | any),
+            _ => false,
+        }
+    }
+
+    /// Tells whether nothing in the value is unknown.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        match self {
+            Self::Unknown(_) => false,
+            Self::List(items) => items.iter().all(Self::is_known),
+            Self::Map(map) => map.values().all(Self::is_known),
+            _ => true,
         }
     }
 
@@ -249,6 +320,7 @@ impl Value {
             Self::Time(time) => time.to_string(),
             Self::Duration(duration) => duration.to_string(),
             Self::Secret(inner) => inner.to_text(),
+            Self::Unknown(unknown) => unknown.shown.as_deref().unwrap_or("?").to_owned(),
             other => {
                 let mut text = String::new();
                 super::write_json(&other.revealed(), &mut text);

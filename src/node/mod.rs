@@ -3,6 +3,7 @@
 mod context;
 mod error;
 mod operations;
+mod prediction;
 mod registry;
 mod rows;
 mod services;
@@ -22,6 +23,9 @@ pub use self::operations::Composite;
 pub use self::operations::Found;
 pub use self::operations::Operations;
 pub use self::operations::Whole;
+pub use self::prediction::Change;
+pub use self::prediction::Cost;
+pub use self::prediction::Prediction;
 pub use self::registry::Registry;
 pub use self::rows::ROWS_A_BATCH;
 pub use self::rows::RowReader;
@@ -95,6 +99,10 @@ pub trait Node: Send + Sync + std::fmt::Debug {
     fn settlement(&self, input: &Value) -> Settlement;
     /// Does it.
     async fn run(&self, input: Value, ctx: &StepContext<'_>) -> Result<Outcome, NodeError>;
+    /// Says what a plan may say of it with this input, in which parts may be unknown. It may read; it changes nothing.
+    async fn predict(&self, _input: Value, _ctx: &StepContext<'_>) -> Result<Prediction, NodeError> {
+        Ok(Prediction::default())
+    }
     /// Asks the remote whether a write with this input happened (only where `settlement` says `reconcile`).
     async fn reconcile(&self, input: Value, ctx: &StepContext<'_>) -> Result<Reconciled, NodeError>;
 }
@@ -145,6 +153,8 @@ pub enum Outcome {
         reason: String,
         /// What becomes of it when nobody has answered; without it, it waits for ever.
         lapse: Option<Lapse>,
+        /// Whether a yes counts for the effects behind it alone that were known when it was asked.
+        binds: bool,
     },
     /// Starts a child run; its outputs become the step's output.
     Child {

@@ -11,6 +11,7 @@ use super::ExpressionKey;
 use super::Node;
 use super::NodeError;
 use super::Outcome;
+use super::Prediction;
 use super::Reconciled;
 use super::StepContext;
 use crate::model::Effect;
@@ -49,6 +50,11 @@ pub trait NodeType: DeserializeOwned + JsonSchema + Send + Sync + 'static {
     }
 
     async fn run(self, ctx: &StepContext<'_>) -> Result<Outcome, NodeError>;
+
+    /// Says what a plan may say of it; all of the input is known.
+    async fn predict(self, _ctx: &StepContext<'_>) -> Result<Prediction, NodeError> {
+        Ok(Prediction::default())
+    }
 
     async fn reconcile(self, _ctx: &StepContext<'_>) -> Result<Reconciled, NodeError> {
         Err(NodeError::message(ErrorClass::Bug, format!("`{}` cannot reconcile", Self::NAME)))
@@ -155,6 +161,10 @@ impl<T: NodeType> Node for Typed<T> {
 
     async fn run(&self, input: Value, ctx: &StepContext<'_>) -> Result<Outcome, NodeError> {
         decoded::<T>(input)?.run(ctx).await
+    }
+
+    async fn predict(&self, input: Value, ctx: &StepContext<'_>) -> Result<Prediction, NodeError> {
+        if input.is_known() { decoded::<T>(input)?.predict(ctx).await } else { Ok(Prediction::default()) }
     }
 
     async fn reconcile(&self, input: Value, ctx: &StepContext<'_>) -> Result<Reconciled, NodeError> {

@@ -62,9 +62,9 @@ pub(super) struct ApprovalRequest {
     /// `timeout`, and `approve` goes on with the defaults of the form.
     #[serde(default)]
     on_expiry: OnExpiry,
-    /// `plan` binds the approval to the effects that the run would have; it works with a later version.
+    /// `plan` binds the approval to the effects behind it: those who are asked see them, and where they have changed when
+    /// the yes comes, it is void and they are asked again.
     #[serde(default)]
-    #[expect(dead_code, reason = "the checker reads it")]
     bind: Option<Bind>,
 }
 
@@ -149,7 +149,7 @@ impl NodeType for ApprovalRequest {
             Some(lapse) => format!("waits for approval by {}, until {}", request.asked(), lapse.at),
             None => format!("waits for approval by {}", request.asked()),
         };
-        Ok(Outcome::Ask { kind: Ask::APPROVAL, request: request.to_value(), reason, lapse })
+        Ok(Outcome::Ask { kind: Ask::APPROVAL, request: request.to_value(), reason, lapse, binds: self.bind.is_some() })
     }
 }
 

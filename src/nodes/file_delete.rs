@@ -13,6 +13,7 @@ use crate::model::WriteKind;
 use crate::node::NodeError;
 use crate::node::NodeType;
 use crate::node::Outcome;
+use crate::node::Prediction;
 use crate::node::StepContext;
 
 /// Removes a file; one that is not there is no error.
@@ -47,6 +48,12 @@ impl NodeType for FileDelete {
 
     fn settlement(&self) -> Settlement {
         Settlement { repeat: Repeat::Always, ..Settlement::default() }
+    }
+
+    async fn predict(self, ctx: &StepContext<'_>) -> Result<Prediction, NodeError> {
+        let exists = !files::preview(ctx, &self.path).await?.is_null();
+        let output = Value::map([("path", Value::from(self.path)), ("existed", exists.into())]);
+        Ok(Prediction { output: Some(output), exists: Some(exists), ..Prediction::default() })
     }
 
     async fn run(self, ctx: &StepContext<'_>) -> Result<Outcome, NodeError> {

@@ -11,9 +11,11 @@ use crate::model::Repeat;
 use crate::model::Settlement;
 use crate::model::Value;
 use crate::model::WriteKind;
+use crate::node::Change;
 use crate::node::NodeError;
 use crate::node::NodeType;
 use crate::node::Outcome;
+use crate::node::Prediction;
 use crate::node::StepContext;
 
 /// Writes a file, whole or not at all.
@@ -52,6 +54,17 @@ impl NodeType for FileWrite {
 
     fn settlement(&self) -> Settlement {
         Settlement { repeat: Repeat::Always, reconcile: false, settle: Duration::ZERO, ..Settlement::default() }
+    }
+
+    async fn predict(self, ctx: &StepContext<'_>) -> Result<Prediction, NodeError> {
+        let old = files::preview(ctx, &self.path).await?;
+        let content = self.content.to_text();
+        let size = u64::try_from(content.len()).unwrap_or(u64::MAX);
+        let output = Value::map([("path", Value::from(self.path)), ("size", size.into())]);
+        let exists = Some(!old.is_null());
+        let new = if self.content.is_tainted() { Value::from(content).tainted() } else { Value::from(content) };
+        let changes = if old == new { Vec::new() } else { vec![Change { field: "content".into(), old, new }] };
+        Ok(Prediction { output: Some(output), changes, exists, ..Prediction::default() })
     }
 
     async fn run(self, ctx: &StepContext<'_>) -> Result<Outcome, NodeError> {

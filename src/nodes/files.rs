@@ -6,10 +6,13 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use crate::model::ErrorClass;
+use crate::model::Value;
 use crate::node::Access;
 use crate::node::NodeError;
 use crate::node::StepContext;
 
+/// A plan shows the text of files that are not longer, in bytes.
+const PREVIEW: u64 = 16 * 1024;
 /// The largest file that is read unless a node says otherwise, in bytes.
 pub(super) const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -86,6 +89,24 @@ pub(super) async fn read(ctx: &StepContext<'_>, path: &str, max_bytes: u64) -> R
 pub(super) async fn read_text(ctx: &StepContext<'_>, path: &str, max_bytes: u64) -> Result<String, NodeError> {
     let bytes = read(ctx, path, max_bytes).await?;
     String::from_utf8(bytes).map_err(|_| NodeError::invalid(format!("`{path}` is not UTF-8 text")))
+}
+
+/// Reads what a plan shows of a file that will be changed: its text where that is short, else its size. Null where there
+/// is none.
+pub(super) async fn preview(ctx: &StepContext<'_>, path: &str) -> Result<Value, NodeError> {
+    let (access, shown) = (ctx.access.clone(), path.to_owned());
+    blocking(move || {
+        let real = locate(&access, &shown)?;
+        let metadata = match std::fs::metadata(&real) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Value::Null),
+            Err(error) => return Err(failed("read", &shown, error)),
+        };
+        let short = metadata.is_file() && metadata.len() <= PREVIEW;
+        let text = short.then(|| std::fs::read_to_string(&real).ok()).flatten();
+        Ok(text.map_or_else(|| Value::from(format!("({} bytes)", metadata.len())), Value::from))
+    })
+    .await
 }
 
 /// Puts a file in its place whole or not at all: written beside it, made durable, and renamed over it.

@@ -370,6 +370,7 @@ impl HttpRequest {
             max_body: self.max_body,
             redirects: self.redirects,
             private: true,
+            reads: !ctx.declared.is_write() && ctx.effect.is_none(),
             connection: None,
         })
     }

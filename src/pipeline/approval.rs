@@ -19,14 +19,18 @@ use crate::yaml::TreeKind;
 pub(super) const NODE: &str = "approval.request";
 
 /// Checks what the node's schema cannot say.
-pub(super) fn check(compiler: &mut Compiler<'_>, tree: &Tree, step: &str) {
+pub(super) fn check(compiler: &mut Compiler<'_>, tree: &Tree) {
     if let Some(entry) = tree.entry("cache") {
         compiler.error(Code::CachedEffect, &entry.key_span, "an approval cannot be cached").help =
             Some("take `cache` away: what people say to one run, they do not say to another".to_owned());
     }
     let Some(with) = tree.get("with").filter(|with| matches!(with.kind, TreeKind::Mapping(_))) else { return };
     if with.get("bind").and_then(Tree::as_text) == Some("plan") {
-        compiler.not_yet.push(format!("`bind: plan` of step `{step}` waits for plans"));
+        if let Some(entry) = with.entry("on_expiry").filter(|entry| entry.value.as_text() == Some("approve")) {
+            let message = "`on_expiry: approve` approves a plan that nobody has seen";
+            compiler.error(Code::InvalidWith, &entry.key_span, message).help =
+                Some("take it away, or `bind: plan`".to_owned());
+        }
     }
     if let (Some(entry), None) = (with.entry("on_expiry"), with.get("expires")) {
         let message = "`on_expiry` says nothing without `expires`";

@@ -249,7 +249,7 @@ impl<'w> Compiler<'w> {
         let finally = self.graph(tree.get("finally"), &defaults, "finally", &main_ids);
         let place = Place::end();
         let outputs = self.outputs(tree.get("outputs"), &place);
-        let (guards_before, guards_after) = self.guards(tree.get("guards"));
+        let [guards_before, guards_plan, guards_after] = self.guards(tree.get("guards"));
         if !self.world.can_seal {
             let graphs = [("steps", &main), ("on_failure", &on_failure), ("finally", &finally)];
             sealing::check(self, tree, &graphs, &outputs);
@@ -280,6 +280,7 @@ impl<'w> Compiler<'w> {
             priority: u8::try_from(priority).unwrap_or(5),
             durability,
             guards_before,
+            guards_plan,
             guards_after,
             max_parallel: MAX_PARALLEL,
             concurrency,
@@ -399,13 +400,11 @@ impl<'w> Compiler<'w> {
         tree.entries().iter().map(|entry| (entry.key.clone(), self.tree(&entry.value, place))).collect()
     }
 
-    fn guards(&mut self, tree: Option<&Tree>) -> (Vec<Guard>, Vec<Guard>) {
+    /// Reads the conditions of the start, over the plan, and of the end.
+    fn guards(&mut self, tree: Option<&Tree>) -> [Vec<Guard>; 3] {
         let Some(tree) = tree else { return Default::default() };
         if Reader::new(self, tree, &["before", "plan", "after"]).is_none() {
             return Default::default();
-        }
-        if tree.get("plan").is_some() {
-            self.not_yet.push("`guards.plan` waits for plans".to_owned());
         }
         let mut read = |key: &str, place: Place<'_>| {
             let Some(list) = tree.get(key) else { return Vec::new() };
@@ -433,10 +432,7 @@ impl<'w> Compiler<'w> {
             }
             guards
         };
-        let before = read("before", Place::start());
-        read("plan", Place::plan());
-        let after = read("after", Place::end());
-        (before, after)
+        [read("before", Place::start()), read("plan", Place::plan()), read("after", Place::end())]
     }
 }
 

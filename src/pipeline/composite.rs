@@ -91,6 +91,7 @@ pub(super) fn compile(
         priority: 5,
         durability: Durability::Effects,
         guards_before: Vec::new(),
+        guards_plan: Vec::new(),
         guards_after: Vec::new(),
         max_parallel: MAX_PARALLEL,
         concurrency: None,

@@ -318,6 +318,7 @@ impl Type {
             Value::Blob(_) => Self::of(Kinds::BLOB),
             Value::Dataset(_) => Self::of(Kinds::DATASET),
             Value::Secret(inner) => Self::of_value_at(inner, depth + 1),
+            Value::Unknown(_) => Self::ANY,
         }
     }
 

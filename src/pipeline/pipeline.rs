@@ -39,6 +39,8 @@ pub struct Pipeline {
     pub durability: Durability,
     /// Conditions checked at the start.
     pub guards_before: Vec<Guard>,
+    /// Conditions over the effects that the run would have, checked before it has any.
+    pub guards_plan: Vec<Guard>,
     /// Conditions checked at the end: reported, and fail the run.
     pub guards_after: Vec<Guard>,
     /// How many step runs may be under way at once in one run.

@@ -185,7 +185,7 @@ pub(super) fn compile(
     };
     let body = with::compile(compiler, &node, tree.get("with"), &first_line(uses.1), &place);
     if node.name() == approval::NODE {
-        approval::check(compiler, tree, id);
+        approval::check(compiler, tree);
     }
     if node.name() == "log.write" || part == "logs" {
         shown_secrets(compiler, tree, id, &roots);

@@ -154,6 +154,12 @@ pub trait Sealer: Send + Sync + Debug {
 }
 
 impl Store {
+    /// Returns what seals secrets, if anything does.
+    #[must_use]
+    pub fn sealer(&self) -> Option<Arc<dyn Sealer>> {
+        self.codec().sealer.clone()
+    }
+
     /// Opens a store: `sqlite://path` (made with its folder where it is missing), `sqlite::memory:` or `postgres://…`.
     ///
     /// Must be called on a tokio runtime: the writer is a task of it.

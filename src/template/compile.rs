@@ -5,6 +5,8 @@ use std::sync::Arc;
 use minijinja::Environment;
 use minijinja::Expression;
 use minijinja::machinery;
+use minijinja::machinery::ast::CallArg;
+use minijinja::machinery::ast::Expr;
 use minijinja::machinery::ast::Stmt;
 
 use super::EvalError;
@@ -26,8 +28,11 @@ use super::rewrite::quote;
 use super::rewrite::within;
 use super::value::from_jinja;
 use super::value::made;
+use super::value::taken;
 use super::value::watch;
+use super::value::watch_unknown;
 use crate::diag::did_you_mean;
+use crate::model::Unknown;
 use crate::model::Value;
 
 /// The longest message, in bytes: it may quote a value of any length.
@@ -45,6 +50,8 @@ pub(super) struct Compiled {
     lenient: bool,
     /// Whether it is one expression and nothing else.
     single: bool,
+    /// Whether it only picks and arranges what it reads.
+    hands_on: bool,
 }
 
 /// How a text is compiled.
@@ -86,7 +93,14 @@ impl std::fmt::Debug for Code {
 pub(super) fn compile(source: &str, mode: Mode) -> Result<Compiled, SyntaxError> {
     let lenient = mode != Mode::Strict;
     let environment = if lenient { super::environment::lenient() } else { shared() };
-    let done = |references, code| Compiled { source: source.into(), references, code, lenient, single: false };
+    let done = |references, code| Compiled {
+        source: source.into(),
+        references,
+        code,
+        lenient,
+        single: false,
+        hands_on: false,
+    };
     if !["{{", "{%", "{#"].iter().any(|open| source.contains(open)) {
         return Ok(done(Vec::new(), Code::Literal(Value::from(source))));
     }
@@ -146,13 +160,34 @@ pub(super) fn compile(source: &str, mode: Mode) -> Result<Compiled, SyntaxError>
         }
     }
     let expression = environment.compile_expression_owned(text).map_err(|error| rewritten(source, &error))?;
-    let single = matches!(template.children.as_slice(), [Stmt::EmitExpr(_)]);
-    Ok(Compiled { single, ..done(rewriter.references, Code::Expression(expression)) })
+    let (single, hands_on) = match template.children.as_slice() {
+        [Stmt::EmitExpr(emit)] => (true, hands_on(&emit.expr)),
+        _ => (false, false),
+    };
+    Ok(Compiled { single, hands_on, ..done(rewriter.references, Code::Expression(expression)) })
 }
 
 /// Tells whether an author says how an expression is encoded in a URL.
-fn is_encoded(expr: &machinery::ast::Expr<'_>) -> bool {
-    matches!(expr, machinery::ast::Expr::Filter(filter) if matches!(filter.name, "path" | "safe"))
+fn is_encoded(expr: &Expr<'_>) -> bool {
+    matches!(expr, Expr::Filter(filter) if matches!(filter.name, "path" | "safe"))
+}
+
+/// Tells whether an expression only picks and arranges what it reads: what is unknown of that stays what it is, and the
+/// rest is known.
+fn hands_on(expr: &Expr<'_>) -> bool {
+    match expr {
+        Expr::Var(_) | Expr::Const(_) => true,
+        Expr::GetAttr(attr) => hands_on(&attr.expr),
+        Expr::GetItem(item) => hands_on(&item.expr) && matches!(item.subscript_expr, Expr::Const(_)),
+        Expr::List(list) => list.items.iter().all(hands_on),
+        Expr::Map(map) => map.keys.iter().all(|key| matches!(key, Expr::Const(_))) && map.values.iter().all(hands_on),
+        Expr::Filter(filter) => {
+            let plain = filter.expr.as_ref().is_some_and(hands_on);
+            let attribute = || matches!(filter.args.as_slice(), [CallArg::Kwarg("attribute", Expr::Const(_))]);
+            plain && (matches!(filter.name, "list" | "first" | "last") || filter.name == "map" && attribute())
+        }
+        _ => false,
+    }
 }
 
 /// Returns the keys of an expression that is a plain path, `steps.a.output.x`.
@@ -214,6 +249,7 @@ impl Compiled {
             code: Code::Prompt(Box::new(prompt)),
             lenient: false,
             single: false,
+            hands_on: false,
         }
     }
 
@@ -222,6 +258,32 @@ impl Compiled {
     }
 
     pub(super) fn eval(&self, scope: &Scope) -> Result<Value, EvalError> {
+        let plans = scope.lookup.plans();
+        if !plans || matches!(self.code, Code::Literal(_) | Code::Path(_)) {
+            return self.eval_known(scope);
+        }
+        let (result, mut met) = watch_unknown(plans, || self.eval_known(scope));
+        // Of a way through unknown members the last is enough.
+        let all = met.clone();
+        met.retain(|place| {
+            !all.iter().any(|other| other.strip_prefix(&**place).is_some_and(|rest| rest.starts_with('.')))
+        });
+        match result {
+            result if met.is_empty() => result,
+            // It has only handed on what it met.
+            Ok(value) if self.hands_on => Ok(value),
+            // What was computed with a stand-in for it says nothing, its failure neither.
+            result => {
+                let shown = match result {
+                    Ok(Value::String(text)) if !self.single => Some(text),
+                    _ => None,
+                };
+                Ok(Value::Unknown(Arc::new(Unknown { of: met, shown })))
+            }
+        }
+    }
+
+    fn eval_known(&self, scope: &Scope) -> Result<Value, EvalError> {
         match &self.code {
             Code::Literal(value) => Ok(value.clone()),
             Code::Path(path) if self.lenient => Ok(found(path, scope)),
@@ -283,7 +345,7 @@ fn shortened(mut message: String) -> String {
 
 /// Takes the result out; what the template built is checked before others walk it without bounds.
 fn result_of(value: &minijinja::Value) -> Result<Value, String> {
-    let result = from_jinja(value)?;
+    let result = taken(value)?;
     if made(value) > 0 {
         budget::weigh(&result, budget::MAX_DATA, budget::MAX_RESULT_DEPTH)?;
     }
@@ -382,7 +444,7 @@ pub(super) fn follow(path: &[Arc<str>], scope: &Scope) -> Result<Value, EvalErro
             let view = scope.lookup.step(id).ok_or_else(|| missing(format!("there is no step `{id}`")))?;
             match rest {
                 [key, rest @ ..] if &**key == "output" => (view.output, rest),
-                rest => (step_value(&view), rest),
+                rest => (step_value(&view, scope.lookup.unknown_state(id)), rest),
             }
         }
         ("secrets", [name, rest @ ..]) => (scope.lookup.secret(name).map_err(missing)?, rest),
@@ -400,6 +462,7 @@ pub(super) fn follow(path: &[Arc<str>], scope: &Scope) -> Result<Value, EvalErro
                 let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
                 missing(format!("`{so_far}` has no `{key}`{near}"))
             }),
+            Value::Unknown(unknown) => Ok(unknown.member(key)),
             Value::Null => Err(missing(format!("`{so_far}` is null and has no `{key}`"))),
             Value::Money(money) if &**key == "amount" => Ok(Value::Decimal(money.amount)),
             Value::Money(money) if &**key == "currency" => Ok(Value::from(money.currency.as_str())),

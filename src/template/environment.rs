@@ -125,16 +125,20 @@ impl Object for Steps {
 
     fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<minijinja::Value> {
         let view = self.0.lookup.step(key)?;
-        Some(to_jinja(&step_value(&view)))
+        Some(to_jinja(&step_value(&view, self.0.lookup.unknown_state(key))))
     }
 }
 
 /// Returns a step as an object.
-pub(super) fn step_value(view: &super::StepView) -> Value {
+pub(super) fn step_value(view: &super::StepView, unknown_state: Option<Value>) -> Value {
     let error = view.error.as_ref().map_or(Value::Null, |error| {
         Value::map([("class", Value::from(error.class.name())), ("message", error.message.as_str().into())])
     });
-    Value::map([("output", view.output.clone()), ("state", view.state.name().into()), ("error", error)])
+    let (state, error) = match unknown_state {
+        Some(unknown) => (unknown.clone(), unknown),
+        None => (view.state.name().into(), error),
+    };
+    Value::map([("output", view.output.clone()), ("state", state), ("error", error)])
 }
 
 impl Object for Secrets {

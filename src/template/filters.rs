@@ -225,6 +225,7 @@ fn member(item: &Value, path: &str) -> Value {
     for key in path.split('.') {
         let next = match (&value, key.parse::<usize>()) {
             (Value::List(items), Ok(index)) => items.get(index).cloned(),
+            (Value::Unknown(unknown), _) => Some(unknown.member(key)),
             _ => value.get(key).cloned(),
         };
         value = next.unwrap_or_default();

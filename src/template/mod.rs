@@ -90,6 +90,14 @@ pub trait Lookup: Send + Sync + std::fmt::Debug {
     fn step(&self, id: &str) -> Option<StepView>;
     /// Returns the secret, or why there is none.
     fn secret(&self, name: &str) -> Result<Value, String>;
+    /// Tells whether values may be unknown: a plan is made.
+    fn plans(&self) -> bool {
+        false
+    }
+    /// Returns the state of a step where it is not known yet.
+    fn unknown_state(&self, _id: &str) -> Option<Value> {
+        None
+    }
 }
 
 /// What the names in an expression mean. Made in O(1); cheap to clone.

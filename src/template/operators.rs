@@ -105,6 +105,9 @@ fn binary(
             }
             let levels = made(&left).max(made(&right));
             let (left, right) = (ours(&left)?, ours(&right)?);
+            if let Some(unknown) = [&left, &right].into_iter().find(|side| matches!(side, Value::Unknown(_))) {
+                return Ok(to_jinja(unknown));
+            }
             let result = match apply(state, &left, &right, &operate) {
                 Ok(result) => result,
                 Err(error) => {

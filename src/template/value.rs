@@ -1,6 +1,7 @@
 //! Values of ours inside minijinja: wrapped in O(1), never copied, never rounded.
 
 use std::cell::Cell;
+use std::cell::RefCell;
 use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
@@ -21,6 +22,11 @@ thread_local! {
     static TOUCHED: Cell<bool> = const { Cell::new(false) };
 }
 
+thread_local! {
+    /// In a plan, what the evaluation under way looked into that is not known yet.
+    static UNKNOWN: RefCell<Option<Vec<Arc<str>>>> = const { RefCell::new(None) };
+}
+
 /// How many levels of lists and objects a template may put around what it is given.
 const MAX_MADE_DEPTH: u16 = 64;
 
@@ -30,6 +36,26 @@ pub(super) fn watch<T>(evaluate: impl FnOnce() -> T) -> (T, bool) {
     let result = evaluate();
     let touched = TOUCHED.replace(before);
     (result, touched)
+}
+
+/// Runs an evaluation and tells, where it is one of a plan, what it looked into that is not known yet.
+pub(super) fn watch_unknown<T>(plans: bool, evaluate: impl FnOnce() -> T) -> (T, Vec<Arc<str>>) {
+    if !plans {
+        return (evaluate(), Vec::new());
+    }
+    let before = UNKNOWN.replace(Some(Vec::new()));
+    let result = evaluate();
+    let met = UNKNOWN.replace(before);
+    (result, met.unwrap_or_default())
+}
+
+/// Notes what is not known in a value that is looked into.
+fn note_unknown(value: &Value) {
+    UNKNOWN.with_borrow_mut(|met| {
+        if let Some(met) = met {
+            value.unknowns(met);
+        }
+    });
 }
 
 /// Notes that a secret is laid open.
@@ -72,6 +98,10 @@ fn wrap(value: Value, made: u16) -> minijinja::Value {
         Value::Secret(inner) if matches!(*inner, Value::List(_) | Value::Map(_)) => {
             minijinja::Value::from_object(Wrapped { value: Value::clone(&inner).tainted(), made })
         }
+        unknown @ Value::Unknown(_) => {
+            note_unknown(&unknown);
+            minijinja::Value::from_object(Wrapped { value: unknown, made })
+        }
         value => minijinja::Value::from_object(Wrapped { value, made }),
     }
 }
@@ -81,8 +111,17 @@ pub(super) fn made(value: &minijinja::Value) -> u16 {
     value.downcast_object_ref::<Wrapped>().map_or(0, |wrapped| wrapped.made)
 }
 
-/// Makes a value of ours; undefined becomes null.
+/// Takes a value of ours out to work on it; undefined becomes null.
 pub(super) fn from_jinja(value: &minijinja::Value) -> Result<Value, String> {
+    let value = taken(value)?;
+    if matches!(value, Value::List(_) | Value::Map(_)) {
+        note_unknown(&value);
+    }
+    Ok(value)
+}
+
+/// Takes a value of ours out as it is.
+pub(super) fn taken(value: &minijinja::Value) -> Result<Value, String> {
     if let Some(wrapped) = value.downcast_object_ref::<Wrapped>() {
         return Ok(wrapped.value.clone());
     }
@@ -96,13 +135,13 @@ pub(super) fn from_jinja(value: &minijinja::Value) -> Result<Value, String> {
         ValueKind::String => Ok(value.to_str().map_or(Value::Null, Value::String)),
         ValueKind::Seq | ValueKind::Iterable => {
             let items = value.try_iter().map_err(|error| error.to_string())?;
-            items.map(|item| from_jinja(&item)).collect::<Result<Vec<_>, _>>().map(Value::list)
+            items.map(|item| taken(&item)).collect::<Result<Vec<_>, _>>().map(Value::list)
         }
         ValueKind::Map => {
             let mut map = Map::new();
             for key in value.try_iter().map_err(|error| error.to_string())? {
                 let item = value.get_item(&key).map_err(|error| error.to_string())?;
-                map.insert(name_of_member(&key)?, from_jinja(&item)?);
+                map.insert(name_of_member(&key)?, taken(&item)?);
             }
             Ok(Value::from(map))
         }
@@ -149,6 +188,7 @@ impl Object for Wrapped {
                 let index = usize::try_from(i64::try_from(key.clone()).ok()?).ok()?;
                 items.get(index).map(|item| self.child(item))
             }
+            Value::Unknown(unknown) => Some(wrap(unknown.member(&key.to_string()), 0)),
             _ => self.get_value_by_str(key.as_str()?),
         }
     }
@@ -156,6 +196,7 @@ impl Object for Wrapped {
     fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<minijinja::Value> {
         match &self.value {
             Value::Map(map) => map.get(key).map(|item| self.child(item)),
+            Value::Unknown(unknown) => Some(wrap(unknown.member(key), 0)),
             Value::Money(money) => match key {
                 "amount" => Some(to_jinja(&Value::Decimal(money.amount))),
                 "currency" => Some(minijinja::Value::from(money.currency.as_str())),

@@ -11,6 +11,7 @@ mod files;
 mod keeper;
 mod operations;
 mod permits;
+mod plans;
 mod rehearsal;
 mod requests;
 mod scheduler;

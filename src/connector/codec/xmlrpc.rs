@@ -120,7 +120,9 @@ fn write_value(value: &Value, depth: usize, out: &mut String) -> Result<(), Stri
             out.push_str("</data></array>");
         }
         Value::Map(map) => write_struct(map, depth, out)?,
-        Value::Blob(_) | Value::Dataset(_) => return Err(format!("xmlrpc cannot hold {}", described(value))),
+        Value::Blob(_) | Value::Dataset(_) | Value::Unknown(_) => {
+            return Err(format!("xmlrpc cannot hold {}", described(value)));
+        }
     }
     out.push_str("</value>");
     Ok(())

@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use rust_decimal::Decimal;
+
 use crate::connector::manifest::place::Place;
 use crate::connector::notes::Notes;
 use crate::diag::Code;
 use crate::model::Duration;
+use crate::node::Cost;
+use crate::template::Scope;
 use crate::template::Template;
 use crate::template::TemplateTree;
 use crate::yaml::Tree;
@@ -103,6 +107,18 @@ impl Limits {
             let limit = budget.limit.as_ref()?;
             Some(Limited { name: &budget.name, limit, counts_all: !budget.is_named, line: budget.line })
         })
+    }
+
+    /// Says what an amount of a budget is counted in, and how much there is.
+    pub(in crate::connector) fn cost(&self, budget: &Arc<str>, amount: Option<Decimal>, scope: &Scope) -> Cost {
+        let own = self.budgets.iter().find(|own| own.name == *budget);
+        let limit = own.and_then(|own| own.limit.as_ref()?.eval(scope).ok());
+        Cost {
+            budget: budget.clone(),
+            amount,
+            unit: own.and_then(|own| own.unit.clone()),
+            limit: limit.and_then(|limit| limit.revealed().to_text().parse().ok()),
+        }
     }
 
     /// Tells whether a budget counts something else than requests, money above all.

@@ -88,6 +88,7 @@ pub struct Operation {
     pub reconcile: Reconcile,
     pub undo: Option<Call>,
     pub predict: Option<TemplateTree>,
+    pub read_back: Option<ReadBack>,
     /// Budget → amount.
     pub cost: Vec<(Arc<str>, TemplateTree)>,
     pub spent: Vec<(Arc<str>, TemplateTree)>,
@@ -275,6 +276,16 @@ pub struct Ask {
 pub struct Call {
     pub operation: Arc<str>,
     pub with: TemplateTree,
+}
+
+/// How a plan finds out what a write will change.
+#[derive(Debug)]
+pub struct ReadBack {
+    /// A read; its output, or first row, is what is there now.
+    pub operation: Arc<str>,
+    pub with: TemplateTree,
+    /// The new values, by the names that the read has for them.
+    pub changes: TemplateTree,
 }
 
 /// What an answer means.

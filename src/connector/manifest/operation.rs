@@ -13,6 +13,7 @@ use super::Call;
 use super::Check;
 use super::Operation;
 use super::Paging;
+use super::ReadBack;
 use super::Reconcile;
 use super::Session;
 use super::SessionUse;
@@ -64,6 +65,7 @@ const KEYS: &[&str] = &[
     "reconcile",
     "undo",
     "predict",
+    "read_back",
     "cost",
     "spent",
     "errors",
@@ -141,6 +143,7 @@ pub(super) fn read_operation(
         reconcile: tree.get("reconcile").map_or(Reconcile::None, |it| read_reconcile(it, &rows, names, notes)),
         undo: tree.get("undo").and_then(|it| read_call(it, &place.and(&["output"]), names, notes)),
         predict: tree.get("predict").map(|it| place.tree(it, notes)),
+        read_back: tree.get("read_back").and_then(|it| read_read_back(it, &place, names, notes)),
         cost: tree.get("cost").map(|it| read_amounts(it, &place, names, notes)).unwrap_or_default(),
         spent: tree.get("spent").map(|it| read_amounts(it, &answered, names, notes)).unwrap_or_default(),
         errors: tree.get("errors").map(|it| read_rules(it, &answered, names.budgets, notes)).unwrap_or_default(),
@@ -355,6 +358,24 @@ fn read_reconcile(tree: &Tree, rows: &Place<'_>, names: &Names<'_>, notes: &mut 
     }))
 }
 
+fn read_read_back(tree: &Tree, place: &Place<'_>, names: &Names<'_>, notes: &mut Notes) -> Option<ReadBack> {
+    if !notes.keys(tree, &["operation", "with", "changes"]) {
+        return None;
+    }
+    let (Some(operation), Some(changes)) = (tree.get("operation"), tree.get("changes")) else {
+        notes.error(Code::MissingKey, &first_line(&tree.span), "`read_back` needs `operation` and `changes`").help =
+            Some("name a read that gives what is there, and the new values by its names".to_owned());
+        return None;
+    };
+    let name = notes.text(operation)?;
+    known_operation(name, operation, names, notes);
+    Some(ReadBack {
+        operation: name.into(),
+        with: tree.get("with").map_or(TemplateTree::Map(Vec::new()), |it| place.tree(it, notes)),
+        changes: place.and(&["item"]).tree(changes, notes),
+    })
+}
+
 fn read_call(tree: &Tree, place: &Place<'_>, names: &Names<'_>, notes: &mut Notes) -> Option<Call> {
     if !notes.keys(tree, &["operation", "with"]) {
         return None;
@@ -470,7 +491,7 @@ fn check_settlement(operation: &Operation, tree: &Tree, entry: &Entry, notes: &m
             Some("add `repeat: always`, `reconcile: { operation, found }`, or `reconcile: none`".to_owned());
     }
     if operation.effect == Some(Effect::Read) {
-        for key in ["repeat", "reconcile", "undo", "predict"] {
+        for key in ["repeat", "reconcile", "undo", "predict", "read_back"] {
             if let Some(entry) = tree.entry(key) {
                 let message = format!("`{key}` is for writes, and this operation reads");
                 notes.error(Code::NotAWrite, &entry.key_span, message).help = Some("take it away".to_owned());

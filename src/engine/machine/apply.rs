@@ -38,6 +38,7 @@ impl Machine {
                 self.outcome = Some((*state, error.as_deref().cloned()));
                 self.outputs = outputs.clone();
             }
+            (RunEvent::Planned { bond, .. }, _) => self.bond = Some(bond.clone()),
             (RunEvent::Started { .. } | RunEvent::Parked { .. }, _) => {}
             (_, Some(key)) => self.apply_to_unit(event, key),
             // A step that this version of the pipeline does not have: versions are stored, so it cannot be.

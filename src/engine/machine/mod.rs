@@ -77,6 +77,8 @@ pub struct Machine {
     first_error: Option<StepError>,
     irreversible: Option<Arc<str>>,
     started: bool,
+    /// What a plan binds the run to, as the journal has it.
+    bond: Option<Value>,
 }
 
 /// The steps of one phase.
@@ -132,6 +134,7 @@ impl Machine {
             first_error: None,
             irreversible: None,
             started: false,
+            bond: None,
         };
         machine.enter_phase(Phase::Main);
         machine
@@ -157,6 +160,27 @@ impl Machine {
         self.started = true;
         self.requeue(now);
         self.settle_blocked(now);
+    }
+
+    /// Takes over what is known of the run already: a plan has found it out.
+    pub fn adopt(&mut self, events: Vec<RunEvent>, now: Timestamp) {
+        for event in events {
+            let items = match &event {
+                RunEvent::Items { step, .. } => self.key(step),
+                _ => None,
+            };
+            self.record(event);
+            if let Some(key) = items {
+                self.queue_items(key.phase, key.step);
+            }
+        }
+        self.settle_blocked(now);
+    }
+
+    /// Returns what a plan binds the run to.
+    #[must_use]
+    pub fn bond(&self) -> Option<&Value> {
+        self.bond.as_ref()
     }
 
     /// Takes the next thing to do, if there is one that may be done now.

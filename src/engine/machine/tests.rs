@@ -154,6 +154,7 @@ fn pipeline(plans: &[Plan], max_parallel: usize) -> Arc<Pipeline> {
         priority: 5,
         durability: Durability::Effects,
         guards_before: Vec::new(),
+        guards_plan: Vec::new(),
         guards_after: Vec::new(),
         max_parallel,
         concurrency: None,

@@ -221,6 +221,8 @@ struct OperationFile {
     undo: Option<Json>,
     /// What a plan may say of the result.
     predict: Option<Json>,
+    /// How a plan reads what a write will change: `{ operation, with, changes }`.
+    read_back: Option<Json>,
     cost: Option<BTreeMap<String, Json>>,
     spent: Option<BTreeMap<String, Json>>,
     errors: Option<Vec<ErrorRuleFile>>,

@@ -16,6 +16,7 @@ use super::super::operators::invalid;
 use super::super::operators::ours;
 use super::super::value::from_jinja;
 use super::super::value::made;
+use super::super::value::taken;
 use super::super::value::to_jinja_made;
 use super::super::value::touch;
 use crate::model::Value;
@@ -205,7 +206,16 @@ fn register(
             }
             let mut arguments = Arguments::of(rest)?;
             arguments.lenient = is_lenient(state);
-            let value = from_jinja(&input).map_err(invalid)?;
+            // These do not look into what they are given: what is unknown in it stays so.
+            let value = match name {
+                "list" | "length" | "count" => taken(&input),
+                _ => from_jinja(&input),
+            };
+            let value = value.map_err(invalid)?;
+            if matches!(value, Value::Unknown(_)) {
+                // Whatever comes of it is unknown, too.
+                return Ok(input);
+            }
             let done = open(state, value.clone(), look.inside).and_then(|(opened, is_secret)| {
                 let fuel = state.fuel_levels().map_or(u64::MAX, |(_, left)| left);
                 arguments.left.set(fuel);

@@ -11,6 +11,7 @@ use super::super::environment::is_lenient;
 use super::super::operators::invalid;
 use super::super::value::from_jinja;
 use super::super::value::made;
+use super::super::value::taken;
 use super::super::value::to_jinja_made;
 use super::super::value::touch;
 use super::Sort;
@@ -65,7 +66,7 @@ fn choose(
     wanted: bool,
     by_member: bool,
 ) -> Result<minijinja::Value, Error> {
-    let items = list(from_jinja(input).map_err(invalid)?)?;
+    let items = list(taken(input).map_err(invalid)?)?;
     let levels = made(input);
     let key = if by_member {
         Some(arguments.text(0, "")?.ok_or_else(|| invalid("name the member: `selectattr('key', …)`"))?)
@@ -114,7 +115,7 @@ fn mapped(
     input: &minijinja::Value,
     arguments: &Arguments,
 ) -> Result<minijinja::Value, Error> {
-    let items = list(from_jinja(input).map_err(invalid)?)?;
+    let items = list(taken(input).map_err(invalid)?)?;
     let levels = made(input);
     if arguments.len() == 0 && arguments.has_names() {
         let key = arguments.text(usize::MAX, "attribute")?;
@@ -122,13 +123,13 @@ fn mapped(
         let otherwise = arguments.kept(usize::MAX, "default")?.unwrap_or_default();
         arguments.finish(0)?;
         budget::spend(state, items.len())?;
-        let taken = items.iter().map(|item| match member(item, &key) {
+        let members = items.iter().map(|item| match member(item, &key) {
             Value::Null => otherwise.clone(),
-            taken => taken,
+            found => found,
         });
-        let taken = Value::list(taken.collect());
-        budget::pay_for(state, &taken)?;
-        return to_jinja_made(taken, levels.max(1)).map_err(invalid);
+        let members = Value::list(members.collect());
+        budget::pay_for(state, &members)?;
+        return to_jinja_made(members, levels.max(1)).map_err(invalid);
     }
     let filter =
         arguments.text(0, "")?.ok_or_else(|| invalid("`map` takes `attribute='key'` or the name of a filter"))?;

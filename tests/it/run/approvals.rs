@@ -1,6 +1,8 @@
 //! Steps that ask people: who decides, when, and what becomes of the run, on virtual time.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::Ordering;
 
 use pipewright::approval;
 use pipewright::approval::Ballot;
@@ -606,11 +608,52 @@ async fn an_answer_is_not_lost_wherever_the_process_ends() {
     assert_eq!(asks, 1);
 }
 
-#[tokio::test]
-async fn an_approval_that_is_bound_to_a_plan_waits_for_plans() {
-    let stage = stage();
+#[tokio::test(flavor = "multi_thread")]
+async fn a_yes_to_a_plan_is_void_when_the_plan_has_changed_and_binds_the_run_when_it_has_not() {
+    let world = Arc::new(AtomicI64::new(1));
+    let seen = world.clone();
+    let stage = Stage::new().read("test.look", move |_, _| give(seen.load(Ordering::SeqCst))).write(
+        "test.do",
+        pipewright::model::Settlement::default(),
+        |_, input| give(input.clone()),
+    );
     let engine = stage.engine().await;
-    let pipeline = stage.pipeline("steps: { ask: { uses: approval.request, with: { bind: plan } } }\n");
-    let told = engine.start(&pipeline, Value::map::<&str>([])).await.unwrap_err().to_string();
-    assert_eq!(told, "`test` cannot run yet: `bind: plan` of step `ask` waits for plans");
+    let pipeline = stage.pipeline(
+        r#"steps:
+  first: { uses: test.do, with: { first: true } }
+  review: { needs: [first], uses: approval.request, with: { title: Do it?, bind: plan } }
+  look: { needs: [review], uses: test.look }
+  act: { uses: test.do, with: { n: "{{ steps.look.output }}", of: "{{ steps.review.output.by | first }}" } }
+outputs: { n: "{{ steps.act.output.n }}" }
+"#,
+    );
+    let run = begun(&engine, &pipeline).await;
+    let plan = |record: &ApprovalRecord| record.ask.as_ref().unwrap().request.get("plan").unwrap().clone();
+    let (first, shown) = {
+        let record = only(&engine).await;
+        let shown = plan(&record);
+        (record, shown)
+    };
+    let effects = shown.get("effects").unwrap().as_list().unwrap().to_vec();
+    assert_eq!(effects.len(), 1, "what has happened is not planned: {shown}");
+    assert_eq!(effects[0].get("input").unwrap().to_string(), r#"{"n":1,"of":"?"}"#);
+    // The world changes before somebody says yes to how it was.
+    world.store(2, Ordering::SeqCst);
+    assert_eq!(say(&engine, &first, ballot("anna", true, &[])).await, Ok(Standing::Approved));
+    assert!(matches!(go(&engine, run, &pipeline).await, Execution::Waiting { .. }));
+    let second = only(&engine).await;
+    assert_ne!((&second.id, plan(&second).get("hash")), (&first.id, shown.get("hash")));
+    assert_eq!(
+        plan(&second).get("effects").unwrap().as_list().unwrap()[0].get("input").unwrap().to_string(),
+        r#"{"n":2,"of":"?"}"#
+    );
+    assert_eq!(say(&engine, &second, ballot("bob", true, &[])).await, Ok(Standing::Approved));
+    let execution = go(&engine, run, &pipeline).await;
+    assert_eq!(outputs(&execution), r#"{"n":2}"#);
+    let happened: Vec<_> =
+        stage.world.seen.lock().unwrap().happened.iter().map(|(_, input)| input.to_string()).collect();
+    assert_eq!(happened, [r#"{"first":true}"#, r#"{"n":2,"of":"bob"}"#]);
+    let journal = engine.parts().store.journal(run).await.unwrap();
+    assert_eq!(journal.iter().filter(|event| matches!(event, RunEvent::Planned { .. })).count(), 1);
+    assert_eq!(states(&engine).await.len(), 2);
 }

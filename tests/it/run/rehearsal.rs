@@ -11,12 +11,16 @@ use pipewright::connector::library::Library;
 use pipewright::connector::manifest::Manifest;
 use pipewright::connector::runtime::Connections;
 use pipewright::connector::runtime::Runtime;
+use pipewright::engine::Engine;
 use pipewright::engine::ExecuteOptions;
 use pipewright::engine::Execution;
+use pipewright::engine::plan::Bond;
 use pipewright::model::Duration;
+use pipewright::model::RunId;
 use pipewright::model::RunState;
 use pipewright::model::Value;
 use pipewright::node::Services;
+use pipewright::pipeline::Pipeline;
 use pipewright::sandbox::fault::Faults;
 use pipewright::sandbox::transport::Here;
 use pipewright::sandbox::world::World as Sandbox;
@@ -34,7 +38,7 @@ impl Connections for OfSandbox {
 
 impl Stage {
     /// Has stand-ins answer for every connector, with these faults.
-    async fn sandboxed(mut self, faults: &[&str], seed: u64) -> (Self, Arc<Sandbox>) {
+    pub(super) async fn sandboxed(mut self, faults: &[&str], seed: u64) -> (Self, Arc<Sandbox>) {
         let library = Library::open(self.folder.path());
         let faults = Faults::new(faults.iter().map(|text| text.parse().unwrap()));
         let sandbox = Arc::new(Sandbox::new(library, Vec::new(), self.system.clone(), faults, seed));
@@ -51,6 +55,17 @@ impl Stage {
         let engine = self.engine().await;
         let pipeline = self.pipeline(text);
         let run = engine.start(&pipeline, Value::map::<&str>([])).await.unwrap();
+        self.hasten_run(&engine, run, &pipeline, None).await
+    }
+
+    /// Executes a run, which a plan may bind, while the clock goes a hundred times as fast as the machine's.
+    pub(super) async fn hasten_run(
+        &self,
+        engine: &Engine,
+        run: RunId,
+        pipeline: &Arc<Pipeline>,
+        bond: Option<Arc<Bond>>,
+    ) -> super::Played {
         let ended = Arc::new(AtomicBool::new(false));
         let ticking = std::thread::spawn({
             let (clock, ended) = (self.world.clock.clone(), ended.clone());
@@ -62,7 +77,7 @@ impl Stage {
             }
         });
         let execution = loop {
-            let options = ExecuteOptions { foreground: true, ..ExecuteOptions::default() };
+            let options = ExecuteOptions { foreground: true, bond: bond.clone(), ..ExecuteOptions::default() };
             match engine.execute(run, pipeline.clone(), options).await.unwrap() {
                 Execution::Waiting { until: Some(until), .. } => self.world.clock.advance_to(until),
                 ended => break ended,
@@ -70,7 +85,7 @@ impl Stage {
         };
         ended.store(true, Ordering::Relaxed);
         ticking.join().unwrap();
-        self.played(&engine, run, execution).await
+        self.played(engine, run, execution).await
     }
 }
 
