@@ -20,6 +20,7 @@ use crate::daemon::presence::Role;
 use crate::diag::Diagnostic;
 use crate::diag::Sources;
 use crate::diag::did_you_mean;
+use crate::engine::Deck;
 use crate::engine::Engine;
 use crate::engine::Parts;
 use crate::engine::Probe;
@@ -35,6 +36,7 @@ use crate::pipeline::Catalog;
 use crate::pipeline::Project;
 use crate::pipeline::ProjectConnection;
 use crate::pipeline::SecretPlace;
+use crate::replay::Recorder;
 use crate::sandbox::fault as sandbox;
 use crate::sandbox::transport::Here;
 use crate::sandbox::transport::There;
@@ -48,6 +50,7 @@ use crate::store::Presence;
 use crate::store::Sealer;
 use crate::store::Store;
 use crate::system::AgreedClock;
+use crate::system::Random;
 use crate::system::System;
 use crate::system::SystemClock;
 use crate::template::Lookup;
@@ -216,12 +219,17 @@ pub async fn open(
         send_window: Duration::from_secs(10),
         services: Services::default().with(runtime.clone()),
         probe: Probe::default(),
+        tape: Deck::default(),
     };
-    let engine = match project.most_steps.and_then(|steps| usize::try_from(steps).ok()) {
+    let engine = engine(parts, &project);
+    Ok(App { root, project, registry, engine, runtime, sandbox: world, clock })
+}
+
+fn engine(parts: Parts, project: &Project) -> Engine {
+    match project.most_steps.and_then(|steps| usize::try_from(steps).ok()) {
         Some(steps) => Engine::limited(parts, steps),
         None => Engine::new(parts),
-    };
-    Ok(App { root, project, registry, engine, runtime, sandbox: world, clock })
+    }
 }
 
 /// Makes clock and randomness. Processes on several machines agree on the store's time: what one has put off, another goes
@@ -245,6 +253,18 @@ async fn system(store: &Store) -> Result<(System, Option<Arc<AgreedClock>>), Fau
 }
 
 impl App {
+    /// Has a recorder hear what the runs of this process are told, and chance drawn from a seed that it knows.
+    #[must_use]
+    pub fn recorded(self) -> (Self, Arc<Recorder>) {
+        let mut parts = self.engine.parts().clone();
+        let seed = u64::try_from(parts.system.random.bits() >> 64).unwrap_or_default();
+        parts.system.random = Random::seeded(seed);
+        let (clock, secrets) = (parts.system.clock.clone(), parts.secrets.clone());
+        let recorder = Arc::new(Recorder::new(clock, secrets, seed, parts.access.rehearsal));
+        parts.tape = Deck::new(recorder.clone());
+        (Self { engine: engine(parts, &self.project), ..self }, recorder)
+    }
+
     /// Tells the daemons of the project that something was written for them. Returns whether there is one that executes
     /// runs.
     ///
@@ -374,6 +394,12 @@ pub async fn open_to_read(root: &Path) -> Option<Store> {
     let project = Catalog::open(root, Registry::default()).project().ok()?;
     let options = OpenOptions { read_only: true, ..OpenOptions::default() };
     Store::open(&store_url(root, project.store.as_deref()), options).await.ok()
+}
+
+/// Opens the store of a project's rehearsals for reading; nothing when it is not there yet or cannot be opened.
+pub async fn open_to_read_rehearsals(root: &Path) -> Option<Store> {
+    let options = OpenOptions { read_only: true, ..OpenOptions::default() };
+    Store::open(&format!("sqlite://{}", root.join(SANDBOX_STORE).display()), options).await.ok()
 }
 
 fn store_url(root: &Path, stated: Option<&str>) -> String {

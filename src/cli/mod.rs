@@ -9,7 +9,9 @@ mod backfill;
 mod complete;
 mod connectors;
 mod daemon;
+mod diff;
 mod effects;
+mod eval;
 mod explain;
 mod graph;
 mod init;
@@ -19,6 +21,7 @@ mod person;
 mod print;
 mod progress;
 mod prune;
+mod replay;
 mod run;
 mod runs;
 mod sandbox;
@@ -99,6 +102,12 @@ enum Command {
     Watch(watch::Watch),
     /// Draw the steps of a pipeline, colored by outcome where a run is named.
     Graph(graph::Graph),
+    /// Run again, offline, what was recorded or what the store keeps, and show which effects differ.
+    Replay(replay::Replay),
+    /// Say in words what differs between two versions of a pipeline.
+    Diff(diff::Diff),
+    /// Evaluate an expression over a run that is stored, or over inputs alone.
+    Eval(eval::Eval),
     /// Show what runs, waits, is late, or is in doubt.
     Status(status::Status),
     /// List the daemons that work on this project.
@@ -240,6 +249,9 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Validate(command) => command.execute(&global).await,
         Command::Watch(command) => command.execute(&global).await,
         Command::Graph(command) => command.execute(&global).await,
+        Command::Replay(command) => command.execute(&global).await,
+        Command::Diff(command) => command.execute(&global).await,
+        Command::Eval(command) => command.execute(&global).await,
         Command::Status(command) => command.execute(&global).await,
         Command::Workers(command) => command.execute(&global).await,
         Command::Why(command) => command.execute(&global).await,

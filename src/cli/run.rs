@@ -55,6 +55,10 @@ pub(super) struct Run {
     quiet: bool,
     #[command(flatten)]
     troubles: Troubles,
+    /// Keep what the run is told by the world in a file, for `pipewright replay`; by default
+    /// `.pipewright/cassettes/RUN.jsonl`. Secrets are not in it.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, value_hint = ValueHint::FilePath)]
+    record: Option<Option<PathBuf>>,
     /// Leave the run waiting when it has to wait longer than a minute, and end with code 3.
     #[arg(long)]
     detach: bool,
@@ -77,7 +81,7 @@ impl Run {
     pub(super) async fn execute(self, global: &Global) -> Result<Exit, Fault> {
         let rehearsal = self.troubles.rehearsal(global)?;
         let view = View { json: self.json, quiet: self.quiet, foreground: !self.detach };
-        start(global, &self.target, &self.inputs, rehearsal, view).await
+        start(global, &self.target, &self.inputs, rehearsal, view, self.record).await
     }
 }
 
@@ -88,14 +92,24 @@ pub(super) async fn start(
     inputs: &Inputs,
     rehearsal: Option<Rehearsal>,
     view: View,
+    record: Option<Option<PathBuf>>,
 ) -> Result<Exit, Fault> {
-    let (app, pipeline) = super::validate::load_one(global, target, rehearsal).await?;
+    let (mut app, pipeline) = super::validate::load_one(global, target, rehearsal).await?;
+    let mut recorder = None;
+    if record.is_some() {
+        let (recorded, with) = app.recorded();
+        (app, recorder) = (recorded, Some(with));
+    }
     if let Some(world) = &app.sandbox {
         app.engine.parts().store.enter(world.id()).await?;
     }
     let values = inputs.read(&pipeline, by_hand(&app.engine, &pipeline)?)?;
     let run = app.engine.start_as(inputs.who.name().as_deref(), &pipeline, values).await.map_err(fault)?;
-    follow(&app, run, pipeline, None, view).await
+    let exit = follow(&app, run, pipeline, None, view).await?;
+    if let (Some(recorder), Some(file)) = (recorder, record) {
+        super::replay::keep(&app, run, &recorder, file, view).await?;
+    }
+    Ok(exit)
 }
 
 /// Returns what the pipeline's `manual` trigger gives to a run that a person starts.

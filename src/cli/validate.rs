@@ -129,6 +129,11 @@ pub(super) fn load_definition(global: &Global, target: &str) -> Result<Arc<Pipel
     load_from(&catalog(global, &from)?.0, target)
 }
 
+/// Loads a pipeline that will not run as it is: what it would need of the project's keys is not asked for.
+pub(super) fn load_to_read(global: &Global, target: &str) -> Result<Arc<Pipeline>, Fault> {
+    load_definition(&Global { sandbox: Some(None), ..global.clone() }, target)
+}
+
 /// Loads all pipelines of the project without opening its store, and says on stderr which have faults.
 pub(super) fn load_all(global: &Global) -> Result<(Vec<Arc<Pipeline>>, Exit), Fault> {
     let (pipelines, checked) = catalog(global, &PathBuf::from("."))?.0.all();

@@ -185,6 +185,17 @@ impl Store {
         closed.map_err(|error| self.0.shared.place.error(error))
     }
 
+    /// Tells whether the database works on nothing for this process, as far as that is known: whoever simulates time moves
+    /// the clock only then. Records that wait for company are not waited for by anybody.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        let free = match &self.0.shared.db {
+            Db::Sqlite(sqlite) => sqlite.write.try_lock().is_ok(),
+            Db::Postgres(_) => true,
+        };
+        free && self.0.queue.0.is_idle()
+    }
+
     fn codec(&self) -> &Codec {
         &self.0.shared.codec
     }

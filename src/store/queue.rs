@@ -302,6 +302,12 @@ impl Queue {
         locked(&self.state).demand()
     }
 
+    /// Tells whether nothing is being written, nor should be at once.
+    pub(super) fn is_idle(&self) -> bool {
+        let state = locked(&self.state);
+        state.under_way.is_empty() && state.demand() != Demand::Now
+    }
+
     /// Tells that the writer sleeps until it is woken, unless there is something to write.
     pub(super) fn fall_asleep(&self) -> bool {
         let mut state = locked(&self.state);

@@ -12,6 +12,7 @@ mod keeper;
 mod operations;
 mod permits;
 mod rehearsal;
+mod replay;
 mod requests;
 mod scheduler;
 mod spread;
@@ -338,6 +339,7 @@ impl Stage {
             send_window: Duration::from_secs(10),
             services: self.services.clone(),
             probe: Probe::default(),
+            tape: Default::default(),
         })
     }
 

@@ -11,10 +11,10 @@ const LAYERS: &[&[&str]] = &[
     &["template", "http", "schedule"],
     &["node"],
     &["store", "pipeline"],
-    &["secrets", "approval"],
+    &["secrets", "approval", "difference"],
     &["connector", "portfolio", "why"],
     &["nodes", "engine"],
-    &["daemon", "sandbox"],
+    &["daemon", "sandbox", "replay"],
     &["app"],
     &["cli"],
 ];
