@@ -9,6 +9,7 @@ pub mod connector;
 pub mod daemon;
 pub mod diag;
 pub mod engine;
+pub mod format;
 pub mod http;
 pub mod model;
 pub mod node;

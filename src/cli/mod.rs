@@ -11,6 +11,7 @@ mod connectors;
 mod daemon;
 mod effects;
 mod explain;
+mod fmt;
 mod graph;
 mod init;
 mod interrupts;
@@ -95,6 +96,8 @@ enum Command {
     Daemon(daemon::Daemon),
     /// Check pipeline files, all faults of all files in one go.
     Validate(validate::Validate),
+    /// Bring files into the one layout; comments stay, and what the files mean.
+    Fmt(fmt::Fmt),
     /// Check files whenever they are saved, and run what was edited.
     Watch(watch::Watch),
     /// Draw the steps of a pipeline, colored by outcome where a run is named.
@@ -238,6 +241,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Run(command) => command.execute(&global).await,
         Command::Daemon(command) => command.execute(&global).await,
         Command::Validate(command) => command.execute(&global).await,
+        Command::Fmt(command) => command.execute(&global),
         Command::Watch(command) => command.execute(&global).await,
         Command::Graph(command) => command.execute(&global).await,
         Command::Status(command) => command.execute(&global).await,

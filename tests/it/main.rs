@@ -11,6 +11,7 @@ mod connectors;
 mod crash;
 mod daemon;
 mod examples;
+mod fmt;
 mod foreign;
 mod hostile;
 mod http;

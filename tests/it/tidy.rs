@@ -8,7 +8,7 @@ use std::path::PathBuf;
 const LAYERS: &[&[&str]] = &[
     &["model", "diag"],
     &["system", "yaml", "telemetry"],
-    &["template", "http", "schedule"],
+    &["template", "http", "schedule", "format"],
     &["node"],
     &["store", "pipeline"],
     &["secrets", "approval"],
