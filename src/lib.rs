@@ -11,6 +11,7 @@ pub mod diag;
 pub mod engine;
 pub mod format;
 pub mod http;
+pub mod lsp;
 pub mod model;
 pub mod node;
 pub mod nodes;

@@ -15,6 +15,7 @@ mod fmt;
 mod graph;
 mod init;
 mod interrupts;
+mod lsp;
 mod nodes;
 mod person;
 mod print;
@@ -98,6 +99,8 @@ enum Command {
     Validate(validate::Validate),
     /// Bring files into the one layout; comments stay, and what the files mean.
     Fmt(fmt::Fmt),
+    /// Serve an editor: faults while you type, completion, definitions, renaming.
+    Lsp(lsp::Lsp),
     /// Check files whenever they are saved, and run what was edited.
     Watch(watch::Watch),
     /// Draw the steps of a pipeline, colored by outcome where a run is named.
@@ -242,6 +245,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Daemon(command) => command.execute(&global).await,
         Command::Validate(command) => command.execute(&global).await,
         Command::Fmt(command) => command.execute(&global),
+        Command::Lsp(command) => command.execute().await,
         Command::Watch(command) => command.execute(&global).await,
         Command::Graph(command) => command.execute(&global).await,
         Command::Status(command) => command.execute(&global).await,

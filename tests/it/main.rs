@@ -16,6 +16,7 @@ mod foreign;
 mod hostile;
 mod http;
 mod limits;
+mod lsp;
 mod many;
 mod nodes;
 mod odoo;

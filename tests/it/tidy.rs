@@ -16,6 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["nodes", "engine"],
     &["daemon", "sandbox"],
     &["app"],
+    &["lsp"],
     &["cli"],
 ];
 
