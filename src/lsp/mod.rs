@@ -29,7 +29,8 @@ mod wire;
 use std::io::BufRead;
 use std::io::Write;
 
-/// Serves an editor until it says `exit` or goes away; tells whether it took its leave in order.
+/// Serves an editor until it says `exit` or goes away; tells whether it took its leave in order. The process is one that
+/// only checks from then on.
 pub fn serve(input: impl BufRead + Send + 'static, output: impl Write + Send + 'static) -> bool {
     let (incoming, sender, writer) = wire::start(input, output);
     let orderly = server::run(&incoming, sender);

@@ -89,6 +89,7 @@ const EXPLAINED: &str = "https://github.com/pipewright/pipewright/blob/main/docs
 
 /// Serves an editor; tells whether it took its leave in order.
 pub(super) fn run(incoming: &Receiver<Incoming>, sender: Sender<Message>) -> bool {
+    crate::template::only_check();
     let (jobs, due) = crossbeam_channel::unbounded::<Job>();
     let (found, done) = crossbeam_channel::unbounded::<Done>();
     let checker = thread::spawn(move || {
