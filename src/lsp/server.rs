@@ -84,8 +84,6 @@ use crate::diag::Severity;
 
 /// How often the disk is looked at though the editor said nothing: not every editor watches files.
 const ROUND: Duration = Duration::from_secs(5);
-/// Where the codes are explained.
-const EXPLAINED: &str = "https://github.com/pipewright/pipewright/blob/main/docs/diagnostics.md";
 
 /// Serves an editor; tells whether it took its leave in order.
 pub(super) fn run(incoming: &Receiver<Incoming>, sender: Sender<Message>) -> bool {
@@ -480,12 +478,19 @@ fn shown_as(
             Severity::Warning => DiagnosticSeverity::WARNING,
         }),
         code: Some(NumberOrString::String(code.to_owned())),
-        code_description: format!("{EXPLAINED}#{code}").parse().ok().map(|href| CodeDescription { href }),
+        code_description: explained(code, env!("CARGO_PKG_REPOSITORY")),
         source: Some("pipewright".to_owned()),
         message,
         related_information: (!related.is_empty()).then_some(related),
         ..lsp_types::Diagnostic::default()
     }
+}
+
+/// Returns the page of a code; nothing as long as the package names no repository in which it could be read.
+fn explained(code: &str, repository: &str) -> Option<CodeDescription> {
+    let repository = Some(repository.trim_end_matches('/')).filter(|repository| !repository.is_empty())?;
+    let href = format!("{repository}/blob/main/docs/diagnostics.md#{code}").parse().ok()?;
+    Some(CodeDescription { href })
 }
 
 fn capabilities(encoding: Encoding) -> ServerCapabilities {
