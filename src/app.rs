@@ -35,10 +35,11 @@ use crate::pipeline::Catalog;
 use crate::pipeline::Project;
 use crate::pipeline::ProjectConnection;
 use crate::pipeline::SecretPlace;
+use crate::sandbox::cast::SandboxConnections;
+use crate::sandbox::cast::wanted;
 use crate::sandbox::fault as sandbox;
 use crate::sandbox::transport::Here;
 use crate::sandbox::transport::There;
-use crate::sandbox::world::Wanted;
 use crate::sandbox::world::World;
 use crate::secrets::MasterKey;
 use crate::secrets::Secrets;
@@ -319,25 +320,7 @@ fn cast(
     system: &System,
 ) -> Result<World, Fault> {
     let scope = settings_scope(secrets.clone());
-    let mut wanted = Vec::with_capacity(project.connections.len());
-    for connection in &project.connections {
-        let name = &connection.name;
-        let evaluated = |tree: &TemplateTree, what: &str| {
-            let value = tree.eval(&scope);
-            value.map_err(|error| Fault::Usage(format!("connection `{name}`, {what}: {}", error.message)))
-        };
-        let auth = evaluated(&connection.auth, "`auth`")?.revealed();
-        let kind = auth.as_map().filter(|map| map.len() == 1).and_then(|map| map.first());
-        let kind = kind.filter(|(_, inner)| inner.as_map().is_some()).map(|(kind, _)| kind.clone());
-        let inner = kind.as_deref().and_then(|kind| auth.get(kind)).unwrap_or(&auth);
-        wanted.push(Wanted {
-            connection: name.as_str().into(),
-            connector: connection.connector.as_str().into(),
-            settings: evaluated(&connection.settings, "its settings")?.revealed(),
-            flow: inner.get("flow").cloned(),
-            kind,
-        });
-    }
+    let wanted = wanted(&project.connections, &scope).map_err(Fault::Usage)?;
     let seed = rehearsal.seed.unwrap_or_else(|| u64::try_from(system.random.bits() >> 64).unwrap_or_default());
     let faults = sandbox::Faults::new(rehearsal.faults.iter().cloned());
     Ok(World::new(Library::open(root), wanted, system.clone(), faults, seed))
@@ -351,16 +334,6 @@ fn sandbox_key(root: &Path) -> Result<Option<MasterKey>, Fault> {
         crate::secrets::create_master_key_file(&path).context("making the sandbox's key")?;
     }
     MasterKey::from_file(&path).context("reading the sandbox's key").map_err(Fault::Other)
-}
-
-/// The connections of a rehearsal.
-#[derive(Debug)]
-struct SandboxConnections(Arc<World>);
-
-impl Connections for SandboxConnections {
-    fn get(&self, name: &str, manifest: &Manifest) -> Result<Connection, String> {
-        self.0.connection(name, manifest)
-    }
 }
 
 /// Makes the scope of a connection's expressions: secrets, and nothing else.

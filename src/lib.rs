@@ -22,5 +22,6 @@ pub mod store;
 pub mod system;
 pub mod telemetry;
 pub mod template;
+pub mod testing;
 pub mod why;
 pub mod yaml;

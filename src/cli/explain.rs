@@ -71,6 +71,8 @@ enum Topic {
     Language,
     /// How writes to the outside world happen once.
     Effects,
+    /// Tests of pipelines, from a first case to coverage.
+    Testing,
 }
 
 impl Docs {
@@ -83,6 +85,7 @@ impl Docs {
             Topic::GettingStarted => include_str!("../../docs/getting-started.md").to_owned(),
             Topic::Language => include_str!("../../docs/language.md").to_owned(),
             Topic::Effects => include_str!("../../docs/effects.md").to_owned(),
+            Topic::Testing => include_str!("../../docs/testing.md").to_owned(),
         });
         Ok(Exit::Well)
     }

@@ -27,6 +27,7 @@ mod schema;
 mod screen;
 mod secrets;
 mod status;
+mod test;
 mod validate;
 mod watch;
 mod why;
@@ -97,6 +98,8 @@ enum Command {
     Validate(validate::Validate),
     /// Check files whenever they are saved, and run what was edited.
     Watch(watch::Watch),
+    /// Run the tests of pipelines: against stand-ins, on virtual time.
+    Test(test::Test),
     /// Draw the steps of a pipeline, colored by outcome where a run is named.
     Graph(graph::Graph),
     /// Show what runs, waits, is late, or is in doubt.
@@ -239,6 +242,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Daemon(command) => command.execute(&global).await,
         Command::Validate(command) => command.execute(&global).await,
         Command::Watch(command) => command.execute(&global).await,
+        Command::Test(command) => command.execute(&global).await,
         Command::Graph(command) => command.execute(&global).await,
         Command::Status(command) => command.execute(&global).await,
         Command::Workers(command) => command.execute(&global).await,

@@ -41,7 +41,8 @@ impl Validate {
         if self.watch {
             return super::watch::watch(global, &self.paths, None).await;
         }
-        let checked = check(global, &self.paths)?;
+        let mut checked = check(global, &self.paths)?;
+        super::test::check(global, &self.paths, &mut checked).await;
         let (text, exit) = checked.rendered(self.format, print::color_out());
         print::data(&text);
         if self.format == Format::Text {
@@ -158,7 +159,7 @@ fn load_from(catalog: &Catalog, target: &str) -> Result<Arc<Pipeline>, Fault> {
     }
 }
 
-fn project_of(catalog: &Catalog) -> Result<pipeline::Project, Fault> {
+pub(super) fn project_of(catalog: &Catalog) -> Result<pipeline::Project, Fault> {
     catalog.project().map_err(|checked| Fault::Invalid {
         diagnostics: checked.diagnostics,
         sources: checked.sources,

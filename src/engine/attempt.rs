@@ -111,7 +111,11 @@ impl Attempt {
     fn future(self) -> AttemptFuture {
         Box::pin(async move {
             let attempt = self;
-            let outcome = attempt.doing.node().run(attempt.input.clone(), &attempt.context()).await?;
+            let (node, ctx) = (attempt.doing.node(), attempt.context());
+            let outcome = match attempt.parts.probe.instead(node.name(), &attempt.input, &ctx).await {
+                Some(outcome) => outcome?,
+                None => node.run(attempt.input.clone(), &ctx).await?,
+            };
             // Rows that were handed over page by page are the step's output, and their stream stands with them.
             match (outcome, attempt.into.as_ref().and_then(DatasetSink::handle)) {
                 (Outcome::Done(_) | Outcome::Read { .. }, Some(handle)) => Ok(Outcome::Done(handle)),

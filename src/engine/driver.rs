@@ -271,6 +271,7 @@ impl Driver {
                 self.perform(&task);
                 self.publish();
                 done += 1;
+                self.flush_for_probe();
                 if self.pipeline.durability == Durability::Strict {
                     self.flush();
                     self.journal.commit().await?;
@@ -282,6 +283,7 @@ impl Driver {
             self.flush();
             while let Some(joined) = self.jobs.try_join_next() {
                 self.joined(joined);
+                self.flush_for_probe();
                 done += 1;
             }
             self.give_back().await?;
@@ -320,7 +322,10 @@ impl Driver {
             due = due.min(self.children_seen.plus(LINGER));
         }
         tokio::select! {
-            Some(joined) = self.jobs.join_next() => self.joined(joined),
+            Some(joined) = self.jobs.join_next() => {
+                self.joined(joined);
+                self.flush_for_probe();
+            }
             () = stop.cancelled(), if !stopping => self.canceled.cancel(),
             () = heart.lost.cancelled() => return Err(Error::LeaseLost(self.run)),
             // Somebody may have ended a child run.
@@ -468,6 +473,13 @@ impl Driver {
             if let Some(view) = self.machine.view(phase, step).filter(|view| view.state.is_final()) {
                 self.published.publish(phase, step, view);
             }
+        }
+    }
+
+    /// Whoever is told of points is told of each where it is, before anything else begins.
+    fn flush_for_probe(&mut self) {
+        if self.parts().probe.is_told() {
+            self.flush();
         }
     }
 

@@ -35,6 +35,7 @@ pub use self::machine::Task;
 pub use self::machine::UnitKey;
 pub use self::probe::Point;
 pub use self::probe::Probe;
+pub use self::probe::StandIn;
 pub use self::scope::NoSecrets;
 pub use self::scope::SecretSource;
 use crate::http::Transport;

@@ -229,7 +229,10 @@ pub fn is_pipeline(path: &Path) -> bool {
 
 fn collect(path: &Path, files: &mut Vec<PathBuf>, depth: usize) {
     if path.is_file() {
-        files.push(path.to_owned());
+        // Tests are no pipelines, also where they are named.
+        if !path.to_str().is_some_and(|name| name.ends_with(".test.yaml")) {
+            files.push(path.to_owned());
+        }
         return;
     }
     let Ok(entries) = std::fs::read_dir(path) else { return };

@@ -424,6 +424,7 @@ fn deadly(die_at: &str) -> impl Fn(Point) + Send + Sync + 'static {
         let reached = match point {
             Point::Appended(length) => kind == "appended" && length >= number,
             Point::Committed(length) => kind == "committed" && length >= number,
+            Point::Ended(_) => false,
             Point::Sending(_) | Point::Answered(_) => {
                 let wanted = matches!(point, Point::Sending(_)) == (kind == "sending");
                 let mut counted = counted.lock().unwrap();

@@ -27,6 +27,7 @@ mod schemas;
 mod store;
 mod streamed;
 mod support;
+mod testing;
 mod tidy;
 mod triggers;
 mod watch;

@@ -15,6 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["connector", "portfolio", "why"],
     &["nodes", "engine"],
     &["daemon", "sandbox"],
+    &["testing"],
     &["app"],
     &["cli"],
 ];
