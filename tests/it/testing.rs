@@ -1,11 +1,15 @@
 //! `pipewright test` from outside: each thing that a case can say, kept and not kept; and what the shipped pipelines' own
 //! tests catch.
 
+mod command;
 mod given;
+mod mutation;
+mod shipped;
 mod then;
 mod told;
 
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pipewright::connector::library::Library;
@@ -20,9 +24,10 @@ use pipewright::testing::run::Verdict;
 use pipewright::testing::snapshot::Mode;
 use pipewright::testing::stage::Stage;
 
-/// A project in a folder of its own.
+/// A project, in a folder of its own or ours.
 struct Bench {
-    folder: tempfile::TempDir,
+    root: PathBuf,
+    _own: Option<tempfile::TempDir>,
 }
 
 /// What became of the cases of a project.
@@ -34,11 +39,17 @@ struct Tested {
 
 impl Bench {
     fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        let folder = tempfile::tempdir().unwrap();
+        Self { root: folder.path().to_owned(), _own: Some(folder) }
+    }
+
+    /// What we ship, where it stands: cases change no file.
+    fn shipped() -> Self {
+        Self { root: PathBuf::from(env!("CARGO_MANIFEST_DIR")), _own: None }
     }
 
     fn root(&self) -> &Path {
-        self.folder.path()
+        &self.root
     }
 
     fn file(&self, name: &str, text: &str) -> &Self {

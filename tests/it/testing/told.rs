@@ -108,11 +108,12 @@ fn coverage_tells_what_no_case_has_exercised() {
         ]
     );
     assert!(coverage.connectors["x"].exercised() < coverage.connectors["x"].facts.len());
-    let case = "given: { inputs: { loud: true, list: [1] } }\nfaults: [ { on: x.create_post, call: 1, status: 503 } ]\nthen: {}";
+    let case = "given: { inputs: { loud: true, list: [1] } }\nfaults: [ { on: x.create_post, call: 1, status: 429 } ]\nthen: {}";
     let coverage = bench.case(pipeline, case).is_kept().coverage();
     let missing: Vec<String> =
         coverage.pipelines["x"].missing().map(|fact| format!("{}: {}", fact.of, fact.what)).collect();
     assert!(!missing.iter().any(|fact| fact.contains("tried again") || fact == "shout: runs"), "{missing:?}");
+    assert!(coverage.connectors["x"].exercised() > 0, "the rule for the 429 was applied");
 }
 
 #[test]
