@@ -114,6 +114,7 @@ impl World {
             send_window: pipewright::model::Duration::from_secs(30),
             services: pipewright::node::Services::default(),
             probe: pipewright::engine::Probe::default(),
+            tape: Default::default(),
         });
         Self { engine, folder }
     }

@@ -79,6 +79,7 @@ async fn engine(root: &Path, url: &str) -> Engine {
         send_window: pipewright::model::Duration::from_secs(30),
         services: Services::default(),
         probe: pipewright::engine::Probe::default(),
+        tape: Default::default(),
     })
 }
 

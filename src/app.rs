@@ -20,6 +20,7 @@ use crate::daemon::presence::Role;
 use crate::diag::Diagnostic;
 use crate::diag::Sources;
 use crate::diag::did_you_mean;
+use crate::engine::Deck;
 use crate::engine::Engine;
 use crate::engine::Parts;
 use crate::engine::Probe;
@@ -35,10 +36,12 @@ use crate::pipeline::Catalog;
 use crate::pipeline::Project;
 use crate::pipeline::ProjectConnection;
 use crate::pipeline::SecretPlace;
+use crate::replay::Recorder;
+use crate::sandbox::cast::SandboxConnections;
+use crate::sandbox::cast::wanted;
 use crate::sandbox::fault as sandbox;
 use crate::sandbox::transport::Here;
 use crate::sandbox::transport::There;
-use crate::sandbox::world::Wanted;
 use crate::sandbox::world::World;
 use crate::secrets::MasterKey;
 use crate::secrets::Secrets;
@@ -48,6 +51,7 @@ use crate::store::Presence;
 use crate::store::Sealer;
 use crate::store::Store;
 use crate::system::AgreedClock;
+use crate::system::Random;
 use crate::system::System;
 use crate::system::SystemClock;
 use crate::template::Lookup;
@@ -216,12 +220,17 @@ pub async fn open(
         send_window: Duration::from_secs(10),
         services: Services::default().with(runtime.clone()),
         probe: Probe::default(),
+        tape: Deck::default(),
     };
-    let engine = match project.most_steps.and_then(|steps| usize::try_from(steps).ok()) {
+    let engine = engine(parts, &project);
+    Ok(App { root, project, registry, engine, runtime, sandbox: world, clock })
+}
+
+fn engine(parts: Parts, project: &Project) -> Engine {
+    match project.most_steps.and_then(|steps| usize::try_from(steps).ok()) {
         Some(steps) => Engine::limited(parts, steps),
         None => Engine::new(parts),
-    };
-    Ok(App { root, project, registry, engine, runtime, sandbox: world, clock })
+    }
 }
 
 /// Makes clock and randomness. Processes on several machines agree on the store's time: what one has put off, another goes
@@ -245,6 +254,18 @@ async fn system(store: &Store) -> Result<(System, Option<Arc<AgreedClock>>), Fau
 }
 
 impl App {
+    /// Has a recorder hear what the runs of this process are told, and chance drawn from a seed that it knows.
+    #[must_use]
+    pub fn recorded(self) -> (Self, Arc<Recorder>) {
+        let mut parts = self.engine.parts().clone();
+        let seed = u64::try_from(parts.system.random.bits() >> 64).unwrap_or_default();
+        parts.system.random = Random::seeded(seed);
+        let (clock, secrets) = (parts.system.clock.clone(), parts.secrets.clone());
+        let recorder = Arc::new(Recorder::new(clock, secrets, seed, parts.access.rehearsal));
+        parts.tape = Deck::new(recorder.clone());
+        (Self { engine: engine(parts, &self.project), ..self }, recorder)
+    }
+
     /// Tells the daemons of the project that something was written for them. Returns whether there is one that executes
     /// runs.
     ///
@@ -319,25 +340,7 @@ fn cast(
     system: &System,
 ) -> Result<World, Fault> {
     let scope = settings_scope(secrets.clone());
-    let mut wanted = Vec::with_capacity(project.connections.len());
-    for connection in &project.connections {
-        let name = &connection.name;
-        let evaluated = |tree: &TemplateTree, what: &str| {
-            let value = tree.eval(&scope);
-            value.map_err(|error| Fault::Usage(format!("connection `{name}`, {what}: {}", error.message)))
-        };
-        let auth = evaluated(&connection.auth, "`auth`")?.revealed();
-        let kind = auth.as_map().filter(|map| map.len() == 1).and_then(|map| map.first());
-        let kind = kind.filter(|(_, inner)| inner.as_map().is_some()).map(|(kind, _)| kind.clone());
-        let inner = kind.as_deref().and_then(|kind| auth.get(kind)).unwrap_or(&auth);
-        wanted.push(Wanted {
-            connection: name.as_str().into(),
-            connector: connection.connector.as_str().into(),
-            settings: evaluated(&connection.settings, "its settings")?.revealed(),
-            flow: inner.get("flow").cloned(),
-            kind,
-        });
-    }
+    let wanted = wanted(&project.connections, &scope).map_err(Fault::Usage)?;
     let seed = rehearsal.seed.unwrap_or_else(|| u64::try_from(system.random.bits() >> 64).unwrap_or_default());
     let faults = sandbox::Faults::new(rehearsal.faults.iter().cloned());
     Ok(World::new(Library::open(root), wanted, system.clone(), faults, seed))
@@ -353,16 +356,6 @@ fn sandbox_key(root: &Path) -> Result<Option<MasterKey>, Fault> {
     MasterKey::from_file(&path).context("reading the sandbox's key").map_err(Fault::Other)
 }
 
-/// The connections of a rehearsal.
-#[derive(Debug)]
-struct SandboxConnections(Arc<World>);
-
-impl Connections for SandboxConnections {
-    fn get(&self, name: &str, manifest: &Manifest) -> Result<Connection, String> {
-        self.0.connection(name, manifest)
-    }
-}
-
 /// Makes the scope of a connection's expressions: secrets, and nothing else.
 fn settings_scope(secrets: Arc<ProjectSecrets>) -> Scope {
     // No setting depends on the time.
@@ -374,6 +367,12 @@ pub async fn open_to_read(root: &Path) -> Option<Store> {
     let project = Catalog::open(root, Registry::default()).project().ok()?;
     let options = OpenOptions { read_only: true, ..OpenOptions::default() };
     Store::open(&store_url(root, project.store.as_deref()), options).await.ok()
+}
+
+/// Opens the store of a project's rehearsals for reading; nothing when it is not there yet or cannot be opened.
+pub async fn open_to_read_rehearsals(root: &Path) -> Option<Store> {
+    let options = OpenOptions { read_only: true, ..OpenOptions::default() };
+    Store::open(&format!("sqlite://{}", root.join(SANDBOX_STORE).display()), options).await.ok()
 }
 
 fn store_url(root: &Path, stated: Option<&str>) -> String {

@@ -73,6 +73,8 @@ enum Topic {
     Effects,
     /// What a run would do, and doing exactly that.
     Plan,
+    /// Tests of pipelines, from a first case to coverage.
+    Testing,
 }
 
 impl Docs {
@@ -86,6 +88,7 @@ impl Docs {
             Topic::Language => include_str!("../../docs/language.md").to_owned(),
             Topic::Effects => include_str!("../../docs/effects.md").to_owned(),
             Topic::Plan => include_str!("../../docs/plan.md").to_owned(),
+            Topic::Testing => include_str!("../../docs/testing.md").to_owned(),
         });
         Ok(Exit::Well)
     }

@@ -9,17 +9,22 @@ mod backfill;
 mod complete;
 mod connectors;
 mod daemon;
+mod diff;
 mod effects;
+mod eval;
 mod explain;
+mod fmt;
 mod graph;
 mod init;
 mod interrupts;
+mod lsp;
 mod nodes;
 mod person;
 mod plan;
 mod print;
 mod progress;
 mod prune;
+mod replay;
 mod run;
 mod runs;
 mod sandbox;
@@ -28,6 +33,7 @@ mod schema;
 mod screen;
 mod secrets;
 mod status;
+mod test;
 mod validate;
 mod watch;
 mod why;
@@ -100,10 +106,22 @@ enum Command {
     Daemon(daemon::Daemon),
     /// Check pipeline files, all faults of all files in one go.
     Validate(validate::Validate),
+    /// Bring files into the one layout; comments stay, and what the files mean.
+    Fmt(fmt::Fmt),
+    /// Serve an editor: faults while you type, completion, definitions, renaming.
+    Lsp(lsp::Lsp),
     /// Check files whenever they are saved, and run what was edited.
     Watch(watch::Watch),
+    /// Run the tests of pipelines: against stand-ins, on virtual time.
+    Test(test::Test),
     /// Draw the steps of a pipeline, colored by outcome where a run is named.
     Graph(graph::Graph),
+    /// Run again, offline, what was recorded or what the store keeps, and show which effects differ.
+    Replay(replay::Replay),
+    /// Say in words what differs between two versions of a pipeline.
+    Diff(diff::Diff),
+    /// Evaluate an expression over a run that is stored, or over inputs alone.
+    Eval(eval::Eval),
     /// Show what runs, waits, is late, or is in doubt.
     Status(status::Status),
     /// List the daemons that work on this project.
@@ -248,8 +266,14 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Apply(command) => command.execute(&global).await,
         Command::Daemon(command) => command.execute(&global).await,
         Command::Validate(command) => command.execute(&global).await,
+        Command::Fmt(command) => command.execute(&global),
+        Command::Lsp(command) => command.execute().await,
         Command::Watch(command) => command.execute(&global).await,
+        Command::Test(command) => command.execute(&global).await,
         Command::Graph(command) => command.execute(&global).await,
+        Command::Replay(command) => command.execute(&global).await,
+        Command::Diff(command) => command.execute(&global).await,
+        Command::Eval(command) => command.execute(&global).await,
         Command::Status(command) => command.execute(&global).await,
         Command::Workers(command) => command.execute(&global).await,
         Command::Why(command) => command.execute(&global).await,

@@ -102,11 +102,12 @@ impl Planning {
             true => print::data(&file.to_text()),
             false => print::data(&show::plan(&plan, print::color_out())),
         }
-        if let Some(path) = self.output.filter(|_| !self.json) {
+        let exit = judged(&plan);
+        if let Some(path) = self.output.filter(|_| !self.json && exit == Exit::Well) {
             let program = super::run::program(&app);
             print::hint(&format!("`{program} apply {}` does exactly this, until {}", path.display(), until(&file)));
         }
-        Ok(judged(&plan))
+        Ok(exit)
     }
 }
 
@@ -188,6 +189,10 @@ async fn apply(
     if let Some(guard) = plan.guards.iter().find(|guard| guard.fault.is_some()) {
         let fault = guard.fault.as_deref().unwrap_or_default();
         print::error(&print::clean(&format!("guard over the plan {fault}: {}", guard.said)));
+        return Ok(Exit::Failed);
+    }
+    if let Some((place, error)) = &plan.failure {
+        print::error(&print::clean(&format!("the run would fail at `{place}`, so it is not started: {error}")));
         return Ok(Exit::Failed);
     }
     let run = plan.run;

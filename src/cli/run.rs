@@ -56,11 +56,15 @@ pub(super) struct Run {
     quiet: bool,
     #[command(flatten)]
     troubles: Troubles,
+    /// Keep what the run is told by the world in a file, for `pipewright replay`; by default
+    /// `.pipewright/cassettes/RUN.jsonl`. Secrets are not in it.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, value_hint = ValueHint::FilePath)]
+    record: Option<Option<PathBuf>>,
     /// Leave the run waiting when it has to wait longer than a minute, and end with code 3.
     #[arg(long)]
     detach: bool,
     /// Show what it would do to the world, ask, and do exactly that.
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long, conflicts_with_all = ["json", "record"])]
     plan_first: bool,
 }
 
@@ -86,7 +90,7 @@ impl Run {
             let values = self.inputs.of(&app, &pipeline)?;
             return super::plan::first(&app, &pipeline, values, self.inputs.person().as_deref(), view).await;
         }
-        start(global, &self.target, &self.inputs, rehearsal, view).await
+        start(global, &self.target, &self.inputs, rehearsal, view, self.record).await
     }
 }
 
@@ -97,11 +101,21 @@ pub(super) async fn start(
     inputs: &Inputs,
     rehearsal: Option<Rehearsal>,
     view: View,
+    record: Option<Option<PathBuf>>,
 ) -> Result<Exit, Fault> {
-    let (app, pipeline) = load(global, target, rehearsal).await?;
+    let (mut app, pipeline) = load(global, target, rehearsal).await?;
+    let mut recorder = None;
+    if record.is_some() {
+        let (recorded, with) = app.recorded();
+        (app, recorder) = (recorded, Some(with));
+    }
     let values = inputs.of(&app, &pipeline)?;
     let run = app.engine.start_as(inputs.who.name().as_deref(), &pipeline, values).await.map_err(fault)?;
-    follow(&app, run, pipeline, None, view).await
+    let exit = follow(&app, run, pipeline, None, view).await?;
+    if let (Some(recorder), Some(file)) = (recorder, record) {
+        super::replay::keep(&app, run, &recorder, file, view).await?;
+    }
+    Ok(exit)
 }
 
 /// Loads a pipeline and its project.

@@ -15,7 +15,7 @@ use crate::pipeline::schema;
 /// Prints the JSON Schema of a kind of file, for editors.
 #[derive(Debug, Args)]
 pub(super) struct Schema {
-    /// pipeline, project or connector.
+    /// pipeline, project, connector or test.
     #[arg(value_parser = kind, required_unless_present = "write")]
     kind: Option<FileKind>,
     /// Write the schemas of all kinds into the project's folder `schemas`.
@@ -24,7 +24,7 @@ pub(super) struct Schema {
 }
 
 fn kind(text: &str) -> Result<FileKind, String> {
-    FileKind::by_name(text).ok_or_else(|| "expected pipeline, project or connector".to_owned())
+    FileKind::by_name(text).ok_or_else(|| "expected pipeline, project, connector or test".to_owned())
 }
 
 impl Schema {

@@ -41,7 +41,8 @@ impl Validate {
         if self.watch {
             return super::watch::watch(global, &self.paths, None).await;
         }
-        let checked = check(global, &self.paths)?;
+        let mut checked = check(global, &self.paths)?;
+        super::test::check(global, &self.paths, &mut checked).await;
         let (text, exit) = checked.rendered(self.format, print::color_out());
         print::data(&text);
         if self.format == Format::Text {
@@ -129,6 +130,11 @@ pub(super) fn load_definition(global: &Global, target: &str) -> Result<Arc<Pipel
     load_from(&catalog(global, &from)?.0, target)
 }
 
+/// Loads a pipeline that will not run as it is: what it would need of the project's keys is not asked for.
+pub(super) fn load_to_read(global: &Global, target: &str) -> Result<Arc<Pipeline>, Fault> {
+    load_definition(&Global { sandbox: Some(None), ..global.clone() }, target)
+}
+
 /// Loads all pipelines of the project without opening its store, and says on stderr which have faults.
 pub(super) fn load_all(global: &Global) -> Result<(Vec<Arc<Pipeline>>, Exit), Fault> {
     let (pipelines, checked) = catalog(global, &PathBuf::from("."))?.0.all();
@@ -158,7 +164,7 @@ fn load_from(catalog: &Catalog, target: &str) -> Result<Arc<Pipeline>, Fault> {
     }
 }
 
-fn project_of(catalog: &Catalog) -> Result<pipeline::Project, Fault> {
+pub(super) fn project_of(catalog: &Catalog) -> Result<pipeline::Project, Fault> {
     catalog.project().map_err(|checked| Fault::Invalid {
         diagnostics: checked.diagnostics,
         sources: checked.sources,

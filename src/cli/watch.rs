@@ -108,7 +108,7 @@ async fn run_again(global: &Global, target: &str, again: Option<&Again>) -> Opti
     let Again { inputs, troubles, .. } = again?;
     let view = View { json: false, quiet: false, foreground: true };
     let ended = match troubles.rehearsal(global) {
-        Ok(rehearsal) => run::start(global, target, inputs, rehearsal, view).await,
+        Ok(rehearsal) => run::start(global, target, inputs, rehearsal, view, None).await,
         Err(fault) => Err(fault),
     };
     match ended {

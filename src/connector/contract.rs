@@ -55,7 +55,7 @@ use crate::node::NodeError;
 use crate::system::System;
 
 /// Which rules were applied, by the places where they stand.
-pub(super) type Fired = Arc<Mutex<BTreeSet<(u32, u32)>>>;
+pub type Fired = Arc<Mutex<BTreeSet<(u32, u32)>>>;
 
 /// What the suite found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

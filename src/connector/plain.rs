@@ -44,7 +44,7 @@ pub async fn exchange(
     let began = means.system.clock.now();
     let result = means.http.send(request).await;
     let ended = means.system.clock.now();
-    means.log.wire(wire::masked(mask, &sent, &result, began, ended));
+    means.log.wire(wire::masked(mask, means.log.most_body(), &sent, &result, (began, ended)));
     let Some((limits, permit)) = permit else { return Ok(result) };
     match &result {
         Err(error) => limits.no_answer(&sending, permit, error).await,

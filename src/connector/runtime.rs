@@ -1,5 +1,7 @@
 //! What all calls of a process share: manifests, connections, their sessions and accounts, limits, tokens.
 
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -15,6 +17,7 @@ use super::call::Means;
 use super::call::Stop;
 use super::call::TIMEOUT;
 use super::connection::Connection;
+use super::contract::Fired;
 use super::credentials::Grant;
 use super::judge::Failure;
 use super::limits::Keeper;
@@ -45,7 +48,12 @@ pub struct Runtime {
     custody: Option<Custody>,
     limits: Arc<Keeper>,
     states: Mutex<HashMap<(String, usize), Known>>,
+    /// By connector which error rules were applied, where somebody wants to know.
+    fired: Option<Mutex<BTreeMap<Arc<str>, Fired>>>,
 }
+
+/// By connector the places of error rules: line and column of its manifest.
+pub type RulesApplied = BTreeMap<Arc<str>, BTreeSet<(u32, u32)>>;
 
 /// What is known of a connection by those who use one version of its manifest.
 #[derive(Debug)]
@@ -77,19 +85,40 @@ pub struct Link {
     /// The session that is being opened, for the requests that open it.
     opening: Option<Arc<Opened>>,
     /// Where the contract suite notes which rules were applied.
-    pub(super) fired: Option<super::contract::Fired>,
+    pub(super) fired: Option<Fired>,
 }
 
 impl Runtime {
     #[must_use]
     pub fn new(connections: Arc<dyn Connections>) -> Self {
-        Self { connections, custody: None, limits: Arc::default(), states: Mutex::default() }
+        Self { connections, custody: None, limits: Arc::default(), states: Mutex::default(), fired: None }
     }
 
     /// Gives the runtime a place to keep tokens.
     #[must_use]
     pub fn with_custody(self, custody: Custody) -> Self {
         Self { custody: Some(custody), ..self }
+    }
+
+    /// Has the runtime note which error rules are applied.
+    #[must_use]
+    pub fn noting_rules(self) -> Self {
+        Self { fired: Some(Mutex::default()), ..self }
+    }
+
+    /// Returns which error rules were applied; nothing where it was not to be noted.
+    #[must_use]
+    pub fn rules_applied(&self) -> RulesApplied {
+        let noted = self.fired.iter().flat_map(|noted| {
+            let noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
+            noted.iter().map(|(name, fired)| (name.clone(), fired.clone())).collect::<Vec<_>>()
+        });
+        noted.map(|(name, fired)| (name, fired.lock().unwrap_or_else(PoisonError::into_inner).clone())).collect()
+    }
+
+    fn fired(&self, connector: &Arc<str>) -> Option<Fired> {
+        let mut noted = self.fired.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(noted.entry(connector.clone()).or_default().clone())
     }
 
     /// Returns where tokens are kept, and what requests outside a run are made with.
@@ -125,7 +154,8 @@ impl Runtime {
             }
         };
         let (custody, limits) = (self.custody.clone(), self.limits.clone());
-        Ok(Link { manifest: manifest.clone(), state, custody, limits, opening: None, fired: None })
+        let fired = self.fired(&manifest.name);
+        Ok(Link { manifest: manifest.clone(), state, custody, limits, opening: None, fired })
     }
 }
 
@@ -260,7 +290,7 @@ impl Link {
 
     /// Returns a link that notes which rules were applied.
     #[must_use]
-    pub(super) fn watched(self, fired: super::contract::Fired) -> Self {
+    pub(super) fn watched(self, fired: Fired) -> Self {
         Self { fired: Some(fired), ..self }
     }
 

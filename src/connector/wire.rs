@@ -18,8 +18,6 @@ use crate::node::WireAnswer;
 use crate::node::WireRecord;
 use crate::secrets::Mask;
 
-/// How much of a body is kept, in bytes.
-const MAX_BODY: usize = 4_096;
 /// Headers whose values are never shown.
 const HIDDEN: &[&str] = &["authorization", "cookie", "set-cookie", "proxy-authorization", "x-csrf-token"];
 
@@ -72,16 +70,16 @@ pub(super) fn record(link: &Link, means: &Means<'_>, exchange: &Exchange<'_>) {
     secrets.extend(exchange.base.secret.then(|| exchange.base.url.clone()));
     let mask = link.state.masks.of(secrets);
     let Exchange { request, result, began, ended, .. } = *exchange;
-    means.log.wire(masked(&mask, request, result, began, ended));
+    means.log.wire(masked(&mask, means.log.most_body(), request, result, (began, ended)));
 }
 
 /// Makes the record of an exchange, with the secrets that a mask knows replaced and the bodies cut.
 pub(super) fn masked(
     mask: &Mask,
+    most: usize,
     request: &Request,
     result: &Result<Response, TransportError>,
-    began: Timestamp,
-    ended: Timestamp,
+    (began, ended): (Timestamp, Timestamp),
 ) -> WireRecord {
     let headers = |headers: &[(String, String)]| -> Vec<(String, String)> {
         let shown = |(name, value): &(String, String)| {
@@ -94,7 +92,7 @@ pub(super) fn masked(
         Ok(response) => Ok(WireAnswer {
             status: response.status,
             headers: headers(&response.headers),
-            body: shown(&response.body, mask),
+            body: shown(&response.body, mask, most),
         }),
         Err(error) => Err(mask.hide(&error.to_string())),
     };
@@ -106,7 +104,7 @@ pub(super) fn masked(
         headers: headers(&request.headers),
         body: match &request.streamed {
             Some(streamed) => format!("<{} bytes>", streamed.size),
-            None => shown(&request.body, mask),
+            None => shown(&request.body, mask, most),
         },
         answer,
     }
@@ -123,8 +121,8 @@ fn without_user(url: &str) -> String {
 }
 
 /// Returns the beginning of a body as text, without its secrets; of bytes their count.
-fn shown(body: &[u8], mask: &Mask) -> String {
-    let head = body.get(..body.len().min(MAX_BODY + MARGIN)).unwrap_or_default();
+fn shown(body: &[u8], mask: &Mask, most: usize) -> String {
+    let head = body.get(..body.len().min(most + MARGIN)).unwrap_or_default();
     let text = match std::str::from_utf8(head) {
         Ok(text) => text,
         // A letter that the cut goes through.
@@ -133,8 +131,8 @@ fn shown(body: &[u8], mask: &Mask) -> String {
         }
         Err(_) => return format!("<{} bytes>", body.len()),
     };
-    let text = mask.hide_head(text, MAX_BODY);
-    if body.len() > MAX_BODY { format!("{text}… <{} bytes>", body.len()) } else { text }
+    let text = mask.hide_head(text, most);
+    if body.len() > most { format!("{text}… <{} bytes>", body.len()) } else { text }
 }
 
 #[cfg(test)]
@@ -145,9 +143,9 @@ mod tests {
     fn no_piece_of_a_secret_stays_where_a_body_is_cut() {
         let mask = Mask::default();
         mask.learn("hunter2hunter2");
-        let body = format!("{}hunter2hunter2{}", "x".repeat(MAX_BODY - 5), "y".repeat(9_000));
-        let cut = shown(body.as_bytes(), &mask);
+        let body = format!("{}hunter2hunter2{}", "x".repeat(WireRecord::MOST_BODY - 5), "y".repeat(9_000));
+        let cut = shown(body.as_bytes(), &mask, WireRecord::MOST_BODY);
         assert!(cut.ends_with(&format!("xxx***… <{} bytes>", body.len())), "{cut}");
-        assert_eq!(shown(&[0xff, 0xfe], &mask), "<2 bytes>");
+        assert_eq!(shown(&[0xff, 0xfe], &mask, WireRecord::MOST_BODY), "<2 bytes>");
     }
 }

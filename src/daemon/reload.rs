@@ -32,6 +32,9 @@ pub use self::generation::Generation;
 pub use self::generation::Ground;
 pub use self::generation::Outcome;
 pub use self::generation::attempt;
+pub use self::generation::manifests;
+pub use self::scan::Scanned;
+pub use self::scan::Scanner;
 use crate::pipeline::plain;
 use crate::system::System;
 

@@ -90,5 +90,6 @@ codes! {
     BadPattern => "bad-pattern", "Not a regular expression.\n\n```yaml\npattern: \"[\"             # bad\npattern: \"^[A-Z]{1,5}$\"  # good\n```";
     BadDefault => "bad-default", "The default of an input does not fit its own type, `enum`, `pattern` or bounds.\n\n```yaml\nbudget: { type: money, default: 5 }            # bad\nbudget: { type: money, default: \"5.00 USD\" }   # good\n```";
     BadName => "bad-name", "A step's name must be letters, digits and `_`; those of people and roles may hold `. - @ +`, too, and differ from each other.\n\nExpressions say `steps.NAME`, and a `-` would be a minus there.\n\n```yaml\nsteps:\n  my-step: { uses: log.write, with: { message: hi } }   # bad\n  my_step: { uses: log.write, with: { message: hi } }   # good\n```";
+    TestFailed => "test-failed", "What came of a case of a test is not what it says must come.\n\nThe place is the expectation; below it stand what came instead, the journal of the run, and what the stand-ins received.\n\n```yaml\nthen: { steps: { post: { attempts: 2 } } }   # and the step needed one\n```\n\nA fault that never came, and an answer that nobody asked for, are told the same way: the case does not show what it says.";
     Unreadable => "unreadable", "The file cannot be read.\n\nIt is gone, a folder, or not allowed to you.\n\n```sh\nls -l pipelines/\n```";
 }

@@ -17,6 +17,7 @@ use super::Parts;
 use super::finish::JournalLog;
 use super::perform::Doing;
 use super::sink::DatasetSink;
+use super::tape::Call;
 use crate::model::Blob;
 use crate::model::Effect;
 use crate::model::ErrorClass;
@@ -133,7 +134,8 @@ impl Attempt {
         let deadline = self.deadline;
         let work = async move {
             let attempt = self;
-            attempt.doing.node().reconcile(attempt.input.clone(), &attempt.context()).await
+            let asked = async { attempt.doing.node().reconcile(attempt.input.clone(), &attempt.context()).await };
+            attempt.parts.tape.reconciled(|| attempt.call(true), asked).await
         };
         let work = guarded(Box::pin(work));
         match deadline {
@@ -148,13 +150,38 @@ impl Attempt {
     fn future(self) -> AttemptFuture {
         Box::pin(async move {
             let attempt = self;
-            let outcome = attempt.doing.node().run(attempt.input.clone(), &attempt.context()).await?;
-            // Rows that were handed over page by page are the step's output, and their stream stands with them.
-            match (outcome, attempt.into.as_ref().and_then(DatasetSink::handle)) {
-                (Outcome::Done(_) | Outcome::Read { .. }, Some(handle)) => Ok(Outcome::Done(handle)),
-                (outcome, _) => Ok(outcome),
+            // What has no effect needs nobody to remember it, and a child run has calls of its own.
+            if attempt.declared == Effect::Pure || attempt.doing.is_child() {
+                return attempt.outcome().await;
             }
+            attempt.parts.tape.outcome(|| attempt.call(false), attempt.outcome()).await
         })
+    }
+
+    async fn outcome(&self) -> AttemptResult {
+        let (node, ctx) = (self.doing.node(), self.context());
+        let outcome = match self.parts.probe.instead(node.name(), &self.input, &ctx).await {
+            Some(outcome) => outcome?,
+            None => node.run(self.input.clone(), &ctx).await?,
+        };
+        // Rows that were handed over page by page are the step's output, and their stream stands with them.
+        match (outcome, self.into.as_ref().and_then(DatasetSink::handle)) {
+            (Outcome::Done(_) | Outcome::Read { .. }, Some(handle)) => Ok(Outcome::Done(handle)),
+            (outcome, _) => Ok(outcome),
+        }
+    }
+
+    fn call(&self, question: bool) -> Call {
+        Call {
+            run: self.run,
+            path: self.path.clone(),
+            attempt: self.number,
+            question,
+            node: self.doing.node().name().into(),
+            effect: self.doing.effect(),
+            input: self.input.clone(),
+            evaluated: self.scope.now,
+        }
     }
 
     fn context(&self) -> StepContext<'_> {

@@ -1,8 +1,10 @@
-//! Approvals that are bound to a plan: what people see is what will happen, or they are asked again.
+//! Runs that are bound to a plan, from their beginning or from an approval on: what people see is what will happen, or they
+//! are asked again.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::Error;
 use super::driver::Driver;
 use super::finish::Done;
 use super::machine::UnitKey;
@@ -31,6 +33,44 @@ pub(super) struct Asking {
 }
 
 impl Driver {
+    /// Binds a run that begins to its plan: the one that it was made of, or, where guards judge that, one of its own.
+    pub(super) async fn bind(&mut self) -> Result<(), Error> {
+        let begun = !self.fresh || self.bond.is_some() || self.machine.is_halting();
+        if begun || self.machine.finished().is_some() || self.machine.phase() != Phase::Main {
+            return Ok(());
+        }
+        let bond = match self.options.bond.take() {
+            Some(bond) => bond,
+            None if self.planned => {
+                let message = "the plan was not written when its process died: nothing was sent; make a new plan";
+                let error = self.step_error(ErrorClass::Rejected, message);
+                self.machine.refuse(error, self.now());
+                return Ok(());
+            }
+            None if self.pipeline.guards_plan.is_empty() => return Ok(()),
+            None => {
+                let of = Some((self.run, self.now()));
+                let options = PlanOptions { of, slot: self.slot.clone(), ..PlanOptions::default() };
+                let plan = self.engine.plan(&self.pipeline, self.inputs.clone(), options).await?;
+                if let Some(guard) = plan.guards.iter().find(|guard| guard.fault.is_some()) {
+                    let fault = guard.fault.as_deref().unwrap_or_default();
+                    let message = format!("guard over the plan {fault}: {}", guard.said);
+                    let error = self.step_error(ErrorClass::Rejected, message);
+                    self.machine.refuse(error, self.now());
+                    return Ok(());
+                }
+                let hash = PlanFile::new(&plan, &Circumstances::default()).hash().to_owned();
+                Arc::new(Bond::of(&plan, &hash))
+            }
+        };
+        let now = self.now();
+        self.machine.adopt(bond.events(now), now);
+        self.bond = Some(bond);
+        self.flush();
+        self.publish();
+        Ok(())
+    }
+
     /// Says how that is planned which comes behind a step once it is approved, as of a moment.
     fn rest(&self, key: UnitKey, at: Timestamp) -> PlanOptions {
         let behind = self.behind(key.step);
@@ -72,7 +112,7 @@ impl Driver {
     }
 
     /// Asks: what comes behind is planned.
-    pub(super) fn planned(&mut self, key: UnitKey, asking: Asking, plan: Result<Plan, super::Error>) {
+    pub(super) fn planned(&mut self, key: UnitKey, asking: Asking, plan: Result<Plan, Error>) {
         let now = self.now();
         let plan = match plan {
             Ok(plan) => plan,
@@ -89,7 +129,7 @@ impl Driver {
     }
 
     /// Obeys an answer of the inbox. A yes to a plan counts as long as the plan is the same: it is made again.
-    pub(super) async fn answered(&mut self, ask: &AskId, answer: Answer) -> Result<(), super::Error> {
+    pub(super) async fn answered(&mut self, ask: &AskId, answer: Answer) -> Result<(), Error> {
         let Some(key) = self.machine.asker(ask) else {
             // The step run no longer asks.
             tracing::info!(run = %self.run, %ask, "an answer comes too late");

@@ -54,6 +54,9 @@ impl Driver {
         let path = self.machine.path(key);
         let generation = self.machine.generation(key);
         let child = RunId::child_of(self.run, &format!("{path}~{generation}"));
+        if let Some(tape) = self.parts().tape.tape() {
+            tape.child(self.run, &path, child);
+        }
         self.machine.start_child(key, child, self.now());
         self.machine.forget_rousing(key);
         self.flush();

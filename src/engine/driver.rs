@@ -24,8 +24,6 @@ use super::lease::Heart;
 use super::machine::Child;
 use super::permits::Permits;
 use super::plan::Bond;
-use super::plan::PlanFile;
-use super::plan::PlanOptions;
 use super::scope::Published;
 use crate::model::Duration;
 use crate::model::ErrorClass;
@@ -105,9 +103,9 @@ pub(super) struct Driver {
     /// What a plan binds the run to.
     pub(super) bond: Option<Arc<Bond>>,
     /// Whether no step of it has begun yet.
-    fresh: bool,
+    pub(super) fresh: bool,
     /// Whether a plan has made it.
-    planned: bool,
+    pub(super) planned: bool,
 }
 
 /// Claims the run, replays its journal, and drives it as far as it goes.
@@ -281,44 +279,6 @@ impl Driver {
         }
     }
 
-    /// Binds a run that begins to its plan: the one that it was made of, or, where guards judge that, one of its own.
-    async fn bind(&mut self) -> Result<(), Error> {
-        let begun = !self.fresh || self.bond.is_some() || self.machine.is_halting();
-        if begun || self.machine.finished().is_some() || self.machine.phase() != Phase::Main {
-            return Ok(());
-        }
-        let bond = match self.options.bond.take() {
-            Some(bond) => bond,
-            None if self.planned => {
-                let message = "the plan was not written when its process died: nothing was sent; make a new plan";
-                let error = self.step_error(ErrorClass::Rejected, message);
-                self.machine.refuse(error, self.now());
-                return Ok(());
-            }
-            None if self.pipeline.guards_plan.is_empty() => return Ok(()),
-            None => {
-                let of = Some((self.run, self.now()));
-                let options = PlanOptions { of, slot: self.slot.clone(), ..PlanOptions::default() };
-                let plan = self.engine.plan(&self.pipeline, self.inputs.clone(), options).await?;
-                if let Some(guard) = plan.guards.iter().find(|guard| guard.fault.is_some()) {
-                    let fault = guard.fault.as_deref().unwrap_or_default();
-                    let message = format!("guard over the plan {fault}: {}", guard.said);
-                    let error = self.step_error(ErrorClass::Rejected, message);
-                    self.machine.refuse(error, self.now());
-                    return Ok(());
-                }
-                let hash = PlanFile::new(&plan, &Default::default()).hash().to_owned();
-                Arc::new(Bond::of(&plan, &hash))
-            }
-        };
-        let now = self.now();
-        self.machine.adopt(bond.events(now), now);
-        self.bond = Some(bond);
-        self.flush();
-        self.publish();
-        Ok(())
-    }
-
     /// Does everything that can be done without waiting.
     async fn work(&mut self) -> Result<(), Error> {
         loop {
@@ -330,6 +290,7 @@ impl Driver {
                 self.perform(&task);
                 self.publish();
                 done += 1;
+                self.flush_for_probe();
                 if self.pipeline.durability == Durability::Strict {
                     self.flush();
                     self.journal.commit().await?;
@@ -341,6 +302,7 @@ impl Driver {
             self.flush();
             while let Some(joined) = self.jobs.try_join_next() {
                 self.joined(joined);
+                self.flush_for_probe();
                 done += 1;
             }
             self.give_back().await?;
@@ -381,7 +343,10 @@ impl Driver {
             due = due.min(lingers);
         }
         tokio::select! {
-            Some(joined) = self.jobs.join_next() => self.joined(joined),
+            Some(joined) = self.jobs.join_next() => {
+                self.joined(joined);
+                self.flush_for_probe();
+            }
             () = stop.cancelled(), if !stopping => self.canceled.cancel(),
             () = heart.lost.cancelled() => return Err(Error::LeaseLost(self.run)),
             // Somebody may have ended a child run.
@@ -529,6 +494,13 @@ impl Driver {
             if let Some(view) = self.machine.view(phase, step).filter(|view| view.state.is_final()) {
                 self.published.publish(phase, step, view);
             }
+        }
+    }
+
+    /// Whoever is told of points is told of each where it is, before anything else begins.
+    fn flush_for_probe(&mut self) {
+        if self.parts().probe.is_told() {
+            self.flush();
         }
     }
 

@@ -447,7 +447,8 @@ impl Driver {
 
     pub(super) fn log_sink(&self, key: UnitKey) -> JournalLog {
         let attempt = self.machine.attempt(key);
-        JournalLog { journal: self.journal.clone(), path: self.machine.path(key), parts: self.parts().clone(), attempt }
+        let (parts, path) = (self.parts().clone(), self.machine.path(key));
+        JournalLog { journal: self.journal.clone(), path, parts, run: self.run, attempt }
     }
 
     /// Returns where the rows of a step go that says `into`.
@@ -465,6 +466,7 @@ pub(super) struct JournalLog {
     journal: super::journal::Journal,
     path: crate::model::StepPath,
     parts: std::sync::Arc<super::Parts>,
+    run: crate::model::RunId,
     attempt: u32,
 }
 
@@ -488,6 +490,14 @@ impl LogSink for JournalLog {
             Err(reason) => mask(reason),
         }
         let (path, attempt) = (self.path.clone(), self.attempt);
+        if let Some(tape) = self.parts.tape.tape().filter(|tape| tape.most_body().is_some()) {
+            tape.wire(self.run, &path, attempt, &record);
+            record.shorten(WireRecord::MOST_BODY);
+        }
         self.journal.record(Record::Wire { path, attempt, record: Box::new(record) });
+    }
+
+    fn most_body(&self) -> usize {
+        self.parts.tape.tape().and_then(|tape| tape.most_body()).unwrap_or(WireRecord::MOST_BODY)
     }
 }

@@ -74,7 +74,8 @@ impl Engine {
 
 /// Returns what `run.slot` gives of a slot `TRIGGER@WHAT`: the logical time of one that goes by time, else all of it, as
 /// that is unique in the pipeline.
-pub(super) fn slot(slot: &str) -> Value {
+#[must_use]
+pub fn slot(slot: &str) -> Value {
     if slot.starts_with(super::PLANNED) {
         return Value::Null;
     }

@@ -9,11 +9,22 @@ use super::probe::Point;
 use super::probe::Probe;
 use crate::model::RunEvent;
 use crate::model::RunId;
+use crate::model::StepPath;
 use crate::store::Error;
 use crate::store::Fence;
 use crate::store::JournalWriter;
 use crate::store::Record;
 use crate::store::Store;
+
+/// Names the step run that ends with an event.
+fn ended(event: &RunEvent) -> Option<StepPath> {
+    match event {
+        RunEvent::Succeeded { path, .. }
+        | RunEvent::Failed { path, retry_at: None, .. }
+        | RunEvent::Skipped { path, .. } => Some(path.clone()),
+        _ => None,
+    }
+}
 
 /// Appends events behind, and commits when something is about to become visible.
 #[derive(Clone, Debug)]
@@ -37,9 +48,13 @@ impl Journal {
             return;
         }
         let count = u64::try_from(events.len()).unwrap_or(u64::MAX);
+        let ended = if self.probe.is_told() { events.iter().filter_map(ended).collect() } else { Vec::new() };
         self.writer.append(events.into_iter().map(Record::Event));
         let length = self.length.fetch_add(count, Ordering::Relaxed) + count;
         self.probe.tell(|| Point::Appended(length));
+        for path in ended {
+            self.probe.tell(|| Point::Ended(path));
+        }
     }
 
     /// The run may hold permits, which its last event ends.

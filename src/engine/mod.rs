@@ -19,6 +19,7 @@ mod probe;
 pub mod retry;
 mod scope;
 mod sink;
+mod tape;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use self::fired::slot;
+pub use self::fired::slot;
 pub use self::lease::LEASE;
 pub use self::machine::Machine;
 pub use self::machine::Task;
@@ -38,8 +39,13 @@ pub use self::machine::UnitKey;
 use self::plan::Bond;
 pub use self::probe::Point;
 pub use self::probe::Probe;
+pub use self::probe::StandIn;
 pub use self::scope::NoSecrets;
 pub use self::scope::SecretSource;
+pub use self::tape::Call;
+pub use self::tape::Deck;
+pub use self::tape::Said;
+pub use self::tape::Tape;
 use crate::http::Transport;
 use crate::model::Answer;
 use crate::model::Ask;
@@ -84,6 +90,8 @@ pub struct Parts {
     pub services: Services,
     /// Told of the points between which a crash must do no harm; for tests.
     pub probe: Probe,
+    /// Who records what nodes are asked, or answers in their place.
+    pub tape: Deck,
 }
 
 /// Executes runs.
@@ -270,6 +278,24 @@ impl Engine {
         self.hold(plan.run, fence, None);
         self.admit(&run.requests).await?;
         Ok(Some(Arc::new(Bond::of(plan, hash))))
+    }
+
+    /// Makes a run that has been before, under its id; repeating is harmless.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub async fn start_again(
+        &self,
+        pipeline: &Pipeline,
+        id: RunId,
+        inputs: Value,
+        slot: Option<String>,
+    ) -> Result<(), Error> {
+        // What bound it to a plan was written into its journal then.
+        let slot = slot.filter(|slot| !slot.starts_with(PLANNED));
+        let run = NewRun { slot, ..self.new_run(pipeline, id, inputs).await? };
+        self.0.store.create_run(&run).await?;
+        self.admit(&run.requests).await
     }
 
     /// Makes a run for whoever works off the queue. Nothing where the slot has a run already.

@@ -38,6 +38,9 @@ use crate::template::Scope;
 use crate::template::Template;
 use crate::template::TemplateTree;
 
+/// An attempt that begins so soon behind the evaluation of its input begins at that moment.
+const SAME_MOMENT: crate::model::Duration = crate::model::Duration::from_secs(1);
+
 /// What a step run runs: the step's own node, or its undo's. Borrowed from the pipeline, so it costs nothing.
 #[derive(Clone, Debug)]
 pub(super) struct Doing {
@@ -69,6 +72,11 @@ impl Doing {
 
     pub(super) fn effect(&self) -> Effect {
         self.undo().map_or(self.step().effect, |undo| undo.effect)
+    }
+
+    /// Tells whether it is a child run of the project's own, and not the steps of an operation.
+    pub(super) fn is_child(&self) -> bool {
+        self.undo().is_none() && self.step().child.as_ref().is_some_and(|child| !child.composite)
     }
 
     pub(super) fn with(&self) -> &TemplateTree {
@@ -245,6 +253,7 @@ impl Driver {
             return Ok(());
         }
         let doing = self.doing(key);
+        let scope = self.as_it_was(key, scope);
         // What was intended once is sent exactly as it was stored.
         let input = match self.machine.intent(key) {
             Some(intent) => intent.request.clone(),
@@ -269,6 +278,16 @@ impl Driver {
             return self.look_up_cache(key, doing, input, scope, &cache);
         }
         self.start(key, doing, input, scope)
+    }
+
+    /// Moves the scope of an attempt to the time that a recording says.
+    fn as_it_was(&self, key: UnitKey, scope: Scope) -> Scope {
+        let Some(tape) = self.parts().tape.tape() else { return scope };
+        let begun = self.machine.attempts_begun(key);
+        match tape.moment(self.run, &self.machine.path(key), begun + 1) {
+            Some(now) => Scope { now, ..scope },
+            None => scope,
+        }
     }
 
     /// Returns until when `at` and `delay` make a step run wait, and which of them.
@@ -308,7 +327,9 @@ impl Driver {
 
     /// Starts an attempt.
     pub(super) fn start(&mut self, key: UnitKey, doing: Doing, input: Value, scope: Scope) -> Result<(), EvalError> {
-        let started = self.now();
+        // One moment for what it evaluates and when it begins, so that a replay can name it.
+        let now = self.now();
+        let started = if now.since(scope.now) < SAME_MOMENT { scope.now } else { now };
         let visible = doing.effect() != Effect::Pure;
         let number = self.machine.start_attempt(key, visible, started);
         let mut effect = None;

@@ -8,6 +8,7 @@ use crate::model::StepState;
 use crate::model::Value;
 use crate::pipeline::Graph;
 use crate::pipeline::Pipeline;
+use crate::secrets::Secrets;
 use crate::template::Lookup;
 use crate::template::StepView;
 
@@ -21,6 +22,24 @@ pub trait SecretSource: Send + Sync + std::fmt::Debug {
     fn learn(&self, value: &Value);
     /// Marks every string as secret that holds a known secret.
     fn scan(&self, value: Value) -> Value;
+}
+
+impl SecretSource for Secrets {
+    fn get(&self, name: &str) -> Result<Value, String> {
+        Self::get(self, name).map_err(|error| error.to_string())
+    }
+
+    fn mask(&self, text: String) -> String {
+        Self::mask(self).hide(&text)
+    }
+
+    fn learn(&self, value: &Value) {
+        Self::mask(self).learn_value(value);
+    }
+
+    fn scan(&self, value: Value) -> Value {
+        Self::mask(self).scan(&value)
+    }
 }
 
 /// No secrets at all.

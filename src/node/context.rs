@@ -60,6 +60,10 @@ pub trait LogSink: Send + Sync + std::fmt::Debug {
     fn log(&self, level: LogLevel, message: &str);
     /// Keeps what went over the wire.
     fn wire(&self, _record: WireRecord) {}
+    /// Returns how much of a body of what goes over the wire is wanted, in bytes.
+    fn most_body(&self) -> usize {
+        WireRecord::MOST_BODY
+    }
 }
 
 /// The ledger's entry of a write.

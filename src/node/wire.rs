@@ -18,6 +18,30 @@ pub struct WireRecord {
     pub answer: Result<WireAnswer, String>,
 }
 
+impl WireRecord {
+    /// How much of a body is kept, in bytes.
+    pub const MOST_BODY: usize = 4_096;
+
+    /// Cuts bodies that are longer.
+    pub fn shorten(&mut self, most: usize) {
+        let cut = |body: &mut String| {
+            if body.len() > most + MARK {
+                let whole = body.len();
+                let end = (0..=most).rev().find(|end| body.is_char_boundary(*end)).unwrap_or(0);
+                body.truncate(end);
+                body.push_str(&format!("… <{whole} bytes>"));
+            }
+        };
+        cut(&mut self.body);
+        if let Ok(answer) = &mut self.answer {
+            cut(&mut answer.body);
+        }
+    }
+}
+
+/// A body that was cut already bears a mark behind it, and is not cut again.
+const MARK: usize = 64;
+
 /// An answer on the wire.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct WireAnswer {

@@ -5,11 +5,13 @@ use std::path::Component;
 use std::path::Path;
 use std::path::PathBuf;
 
+use super::scratch::Scratch;
 use crate::model::ErrorClass;
 use crate::model::Value;
 use crate::node::Access;
 use crate::node::NodeError;
 use crate::node::StepContext;
+use crate::system::outside;
 
 /// A plan shows the text of files that are not longer, in bytes.
 const PREVIEW: u64 = 16 * 1024;
@@ -63,10 +65,11 @@ fn real_path(wanted: &Path) -> io::Result<PathBuf> {
 
 /// Reads a whole file that is not larger than `max_bytes`.
 pub(super) async fn read(ctx: &StepContext<'_>, path: &str, max_bytes: u64) -> Result<Vec<u8>, NodeError> {
-    let (access, shown) = (ctx.access.clone(), path.to_owned());
+    let (access, shown, scratch) = (ctx.access.clone(), path.to_owned(), scratch(ctx));
     blocking(move || {
         use std::io::Read;
         let real = locate(&access, &shown)?;
+        let real = scratch.map_or_else(|| real.clone(), |scratch| scratch.to_read(&access, &real));
         let file = std::fs::File::open(real).map_err(|error| failed("open", &shown, error))?;
         let metadata = file.metadata().map_err(|error| failed("open", &shown, error))?;
         if !metadata.is_file() {
@@ -111,10 +114,16 @@ pub(super) async fn preview(ctx: &StepContext<'_>, path: &str) -> Result<Value, 
 
 /// Puts a file in its place whole or not at all: written beside it, made durable, and renamed over it.
 pub(super) async fn write(ctx: &StepContext<'_>, path: &str, bytes: Vec<u8>) -> Result<(), NodeError> {
-    let (access, shown) = (ctx.access.clone(), path.to_owned());
+    let (access, shown, scratch) = (ctx.access.clone(), path.to_owned(), scratch(ctx));
     let unique = ctx.system.random.bits();
     blocking(move || {
         let real = locate(&access, &shown)?;
+        if let Some(scratch) = scratch {
+            // Nobody needs it after the run: it need not be durable.
+            let place = scratch.to_write(&access, &real);
+            let folder = place.parent().map_or(Ok(()), std::fs::create_dir_all);
+            return folder.and_then(|()| std::fs::write(place, bytes)).map_err(|error| failed("write", &shown, error));
+        }
         let (Some(folder), Some(name)) = (real.parent(), real.file_name()) else {
             return Err(NodeError::invalid(format!("`{shown}` is not the path of a file")));
         };
@@ -149,9 +158,12 @@ fn put(beside: &Path, real: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Removes a file and tells whether there was one.
 pub(super) async fn delete(ctx: &StepContext<'_>, path: &str) -> Result<bool, NodeError> {
-    let (access, shown) = (ctx.access.clone(), path.to_owned());
+    let (access, shown, scratch) = (ctx.access.clone(), path.to_owned(), scratch(ctx));
     blocking(move || {
         let real = locate(&access, &shown)?;
+        if let Some(scratch) = scratch {
+            return scratch.delete(&access, &real).map_err(|error| failed("delete", &shown, error));
+        }
         match std::fs::remove_file(real) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -161,11 +173,16 @@ pub(super) async fn delete(ctx: &StepContext<'_>, path: &str) -> Result<bool, No
     .await
 }
 
+/// Returns the folder that lies over the project's, where a run is only tried out.
+pub(super) fn scratch(ctx: &StepContext<'_>) -> Option<Scratch> {
+    ctx.services.get::<Scratch>().cloned()
+}
+
 /// Runs what blocks on a thread that may block.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, NodeError> + Send + 'static,
 ) -> Result<T, NodeError> {
-    match tokio::task::spawn_blocking(work).await {
+    match outside(tokio::task::spawn_blocking(work)).await {
         Ok(result) => result,
         Err(error) => Err(NodeError::new(ErrorClass::Bug, error)),
     }

@@ -4,6 +4,7 @@ mod expressions;
 mod files;
 mod http_answer;
 mod keys;
+pub mod scratch;
 mod sql;
 
 use std::sync::Arc;

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use super::files::locate;
+use super::files::scratch;
 use crate::model::ErrorClass;
 use crate::model::Value;
 use crate::node::NodeError;
 use crate::node::StepContext;
 use crate::store::external::SqlError;
+use crate::system::outside;
 use crate::template::Scope;
 use crate::template::Template;
 
@@ -40,6 +42,12 @@ pub(super) fn database_url(ctx: &StepContext<'_>, database: &str) -> Result<Stri
         Some(_) => ctx.access.root.join(path),
         None => locate(ctx.access, path)?,
     };
+    let real = match scratch(ctx) {
+        Some(scratch) => scratch.to_change(ctx.access, &real).map_err(|error| {
+            NodeError::new(ErrorClass::Invalid, error).at("cannot copy the database that is only tried out")
+        })?,
+        None => real,
+    };
     let Some(real) = real.to_str() else {
         return Err(NodeError::invalid("the path of the database is not UTF-8"));
     };
@@ -63,7 +71,7 @@ fn filled(ctx: &StepContext<'_>, url: &str) -> Result<String, NodeError> {
 pub(super) async fn make_folder(url: &str) -> Result<(), NodeError> {
     let path = url.strip_prefix("sqlite://");
     let Some(folder) = path.and_then(|path| std::path::Path::new(path).parent()) else { return Ok(()) };
-    tokio::fs::create_dir_all(folder)
+    outside(tokio::fs::create_dir_all(folder))
         .await
         .map_err(|error| NodeError::new(ErrorClass::Invalid, error).at("cannot make the database's folder"))
 }

@@ -25,12 +25,11 @@ pub(super) fn check(compiler: &mut Compiler<'_>, tree: &Tree) {
             Some("take `cache` away: what people say to one run, they do not say to another".to_owned());
     }
     let Some(with) = tree.get("with").filter(|with| matches!(with.kind, TreeKind::Mapping(_))) else { return };
-    if with.get("bind").and_then(Tree::as_text) == Some("plan") {
-        if let Some(entry) = with.entry("on_expiry").filter(|entry| entry.value.as_text() == Some("approve")) {
-            let message = "`on_expiry: approve` approves a plan that nobody has seen";
-            compiler.error(Code::InvalidWith, &entry.key_span, message).help =
-                Some("take it away, or `bind: plan`".to_owned());
-        }
+    let expires = with.entry("on_expiry").filter(|entry| entry.value.as_text() == Some("approve"));
+    if let (Some(entry), Some("plan")) = (expires, with.get("bind").and_then(Tree::as_text)) {
+        let message = "`on_expiry: approve` approves a plan that nobody has seen";
+        compiler.error(Code::InvalidWith, &entry.key_span, message).help =
+            Some("take it away, or `bind: plan`".to_owned());
     }
     if let (Some(entry), None) = (with.entry("on_expiry"), with.get("expires")) {
         let message = "`on_expiry` says nothing without `expires`";

@@ -479,13 +479,19 @@ impl Catalog {
         }
         let mut uses = Uses::default();
         uses.files.insert(path.to_owned(), Some(ContentHash::of(bytes)));
+        let ((pipeline, diagnostics), uses) = self.within(path, uses, |world| compile(file, &text, world));
+        Known { pipeline, diagnostics, uses }
+    }
+
+    /// Does work on a file with all that is known beside it, and notes what it uses.
+    pub(super) fn within<T>(&self, path: &Path, uses: Uses, work: impl FnOnce(&World<'_>) -> T) -> (T, Uses) {
         self.open.borrow_mut().push((path.to_owned(), uses));
         let child = |name: &str| self.child(name);
         let prompt = |name: &str| self.prompt(path, name);
         // A file elsewhere may be meant for another project: what this one declares says nothing of it.
         let own = self.files.is_within(path, &self.root.join("pipelines"));
         let (elsewhere, around) = (Declared::default(), Elsewhere(self));
-        let world = World {
+        let done = work(&World {
             registry: &self.registry,
             foreign: &self.sources,
             child: &child,
@@ -494,10 +500,9 @@ impl Catalog {
             declared: if own { self.declared() } else { &elsewhere },
             around: Some(if own { self } else { &around }),
             prompt: &prompt,
-        };
-        let (pipeline, diagnostics) = compile(file, &text, &world);
+        });
         let (_, uses) = self.open.borrow_mut().pop().unwrap_or_default();
-        Known { pipeline, diagnostics, uses }
+        (done, uses)
     }
 
     /// Notes what the pipeline that is being compiled has used.

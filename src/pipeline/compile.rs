@@ -255,9 +255,10 @@ impl<'w> Compiler<'w> {
             sealing::check(self, tree, &graphs, &outputs);
         }
         let connectors = self.kept_connectors();
+        let text = definition::without_tests(self.source, tree);
         let written = definition::Written {
             file,
-            text: self.source,
+            text: &text,
             prompts: &self.prompts,
             children: &self.children,
             connectors: &connectors,
@@ -321,6 +322,7 @@ impl<'w> Compiler<'w> {
             self.not_yet.push("`budget` waits for paid operations".to_owned());
         }
         if let Some(tests) = tree.get("tests") {
+            // What stands in them is held against pipeline and manifests by `testing`, which knows the sandbox.
             for test in tests.items() {
                 Reader::new(self, test, &["name", "given", "faults", "then"]);
             }

@@ -3,6 +3,7 @@
 //! JSON: `{ file, text, prompts: { path: text }, children: { name: version }, pool: { version: { file, … } }, connectors:
 //! { name: { file, text, connections } }, connector, operation }`. A child stands in the pool once, however many pipelines use it.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::diag::Sources;
 use crate::model::Value;
 use crate::model::parse_json;
 use crate::node::Registry;
+use crate::yaml::Tree;
 
 /// What a definition holds.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +33,35 @@ pub(super) struct Written<'w> {
     pub(super) connectors: &'w BTreeMap<String, Value>,
     /// The operation whose steps it is, with its connector.
     pub(super) operation: Option<(&'w str, &'w str)>,
+}
+
+/// Returns a pipeline's text without what stands under `tests`: that is no part of what a run does, so that another test
+/// makes no other version. All other lines keep their places, by which faults are told.
+pub(super) fn without_tests<'t>(text: &'t str, tree: &Tree) -> Cow<'t, str> {
+    let entries = tree.entries();
+    let Some(index) = entries.iter().position(|entry| &*entry.key == "tests") else { return text.into() };
+    let line = |index: usize| entries.get(index).map(|entry| &entry.key_span.start);
+    let Some(first) = line(index).filter(|start| start.column == 1) else { return text.into() };
+    let end = line(index + 1).map_or(u32::MAX, |start| start.line);
+    let (mut kept, mut blanked) = (String::with_capacity(text.len()), String::new());
+    for (number, own) in (1..).zip(text.split_inclusive('\n')) {
+        if (first.line..end).contains(&number) {
+            blanked.push_str(own);
+            kept.push_str(own.trim_start_matches(|letter| letter != '\n'));
+        } else {
+            kept.push_str(own);
+        }
+    }
+    // What stands elsewhere may be named there.
+    if blanked.contains('&') {
+        return text.into();
+    }
+    // Where nothing follows, nothing has a place to keep.
+    if end == u32::MAX {
+        kept.truncate(kept.trim_end().len());
+        kept.push('\n');
+    }
+    kept.into()
 }
 
 /// Returns the stored form.
@@ -148,5 +179,28 @@ impl Pool<'_> {
         let compiled = self.entries.get(version).and_then(|entry| self.entry(entry)?.0);
         self.done.borrow_mut().insert(version.to_owned(), compiled.clone());
         compiled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(text: &str) -> String {
+        let (tree, _) = crate::yaml::parse(&"x.yaml".into(), text);
+        without_tests(text, &tree.unwrap()).into_owned()
+    }
+
+    #[test]
+    fn other_tests_make_no_other_version() {
+        let pipeline = "name: x\nsteps: {}\n";
+        let tests = "tests:\n  - name: a\n    then: {}\n";
+        assert_eq!(kept(&format!("{pipeline}{tests}")), pipeline);
+        assert_eq!(kept(&format!("{pipeline}\n{tests}\n  - name: b\n    then: {{}}\n")), pipeline);
+        let between = format!("{tests}{pipeline}");
+        assert_eq!(kept(&between), format!("\n\n\n{pipeline}"), "what follows keeps its place");
+        for text in [pipeline, "{ name: x, tests: [] }\n", "tests:\n  - &a { name: x }\nsteps: *a\n"] {
+            assert_eq!(kept(text), text);
+        }
     }
 }

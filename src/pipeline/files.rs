@@ -224,12 +224,20 @@ impl Files {
 #[must_use]
 pub fn is_pipeline(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    (name.ends_with(".yaml") || name.ends_with(".yml")) && !name.ends_with(".test.yaml") && name != project::FILE
+    (name.ends_with(".yaml") || name.ends_with(".yml")) && !is_of_tests(name) && name != project::FILE
+}
+
+/// Tells by its name whether a file holds tests, or what they gave.
+fn is_of_tests(name: &str) -> bool {
+    name.ends_with(".test.yaml") || name.ends_with(".test.snap.yaml")
 }
 
 fn collect(path: &Path, files: &mut Vec<PathBuf>, depth: usize) {
     if path.is_file() {
-        files.push(path.to_owned());
+        // Tests are no pipelines, also where they are named.
+        if !path.to_str().is_some_and(is_of_tests) {
+            files.push(path.to_owned());
+        }
         return;
     }
     let Ok(entries) = std::fs::read_dir(path) else { return };

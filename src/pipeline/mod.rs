@@ -18,6 +18,7 @@ mod infer;
 mod inputs;
 mod kinds;
 mod known;
+mod look;
 mod people;
 #[expect(clippy::module_inception, reason = "the file of the checked pipeline is found by its name")]
 mod pipeline;
@@ -56,6 +57,9 @@ pub use self::inputs::check_inputs;
 pub use self::inputs::check_values;
 pub use self::inputs::declared_input;
 pub use self::known::Knowledge;
+pub use self::look::Gives;
+pub use self::look::Look;
+pub use self::look::LookStep;
 pub use self::people::Person;
 pub use self::project::Project;
 pub use self::project::ProjectConnection;

@@ -3,6 +3,7 @@
 mod connector;
 mod file;
 mod project;
+mod test;
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -19,10 +20,11 @@ pub enum FileKind {
     Pipeline,
     Project,
     Connector,
+    Test,
 }
 
 impl FileKind {
-    pub const ALL: [Self; 3] = [Self::Pipeline, Self::Project, Self::Connector];
+    pub const ALL: [Self; 4] = [Self::Pipeline, Self::Project, Self::Connector, Self::Test];
 
     /// Returns the word for it, e.g. `pipeline`.
     #[must_use]
@@ -31,6 +33,7 @@ impl FileKind {
             Self::Pipeline => "pipeline",
             Self::Project => "project",
             Self::Connector => "connector",
+            Self::Test => "test",
         }
     }
 
@@ -48,6 +51,7 @@ pub fn schema(kind: FileKind, registry: &Registry) -> Json {
         FileKind::Pipeline => with_nodes(of::<file::PipelineFile>(), registry),
         FileKind::Project => of::<project::ProjectFile>(),
         FileKind::Connector => of::<connector::ConnectorFile>(),
+        FileKind::Test => of::<test::TestFile>(),
     }
 }
 

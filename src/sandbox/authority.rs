@@ -82,6 +82,11 @@ impl Authority {
         self.lifetime = Some(lifetime);
     }
 
+    /// Has an access token serve no longer.
+    pub fn spend(&mut self, token: &str) {
+        self.gone.insert(token.to_owned());
+    }
+
     /// Tells whether an access token serves.
     #[must_use]
     pub fn takes(&self, token: &str, now: Timestamp) -> bool {

@@ -29,6 +29,8 @@ pub enum Kind {
     Delay(Duration),
     /// Access tokens serve no longer than this.
     ExpireTokens(Duration),
+    /// The access token that the request shows has just expired.
+    Expired,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,9 +40,12 @@ pub enum When {
     Chance(u32),
     /// At this request, counted from 1.
     Nth(u64),
+    /// At the first request for this page, counted from 1: so many were answered before.
+    Page(u64),
 }
 
-const KINDS: &[&str] = &["refuse", "drop-before-send", "drop-after-send", "delay", "expire-tokens"];
+/// The words for what may go wrong beside a status.
+pub const KINDS: &[&str] = &["refuse", "drop-before-send", "drop-after-send", "delay", "expire-tokens", "expired"];
 
 impl FromStr for Fault {
     type Err = String;
@@ -65,6 +70,7 @@ impl FromStr for Fault {
             "refuse" => (Kind::Refuse, when(value)?),
             "drop-before-send" => (Kind::DropBeforeSend, when(value)?),
             "drop-after-send" => (Kind::DropAfterSend, when(value)?),
+            "expired" => (Kind::Expired, when(value)?),
             "delay" => (Kind::Delay(length()?), When::Always),
             "expire-tokens" => (Kind::ExpireTokens(length()?), When::Always),
             status => match status.parse().ok().filter(|status| (400..600).contains(status)) {
@@ -83,9 +89,13 @@ impl FromStr for Fault {
 
 fn when(value: Option<&str>) -> Result<When, String> {
     let Some(value) = value else { return Ok(When::Always) };
-    let wrong = || format!("`{value}`: expected a share such as `0.2`, or a request such as `#3`");
+    let wrong = || format!("`{value}`: expected a share such as `0.2`, a request such as `#3`, or a page such as `@2`");
+    let counted = |number: &str| number.parse().ok().filter(|number| *number > 0).ok_or_else(wrong);
     if let Some(number) = value.strip_prefix('#') {
-        return number.parse().ok().filter(|number| *number > 0).map(When::Nth).ok_or_else(wrong);
+        return counted(number).map(When::Nth);
+    }
+    if let Some(number) = value.strip_prefix('@') {
+        return counted(number).map(When::Page);
     }
     let share: rust_decimal::Decimal = value.parse().map_err(|_| wrong())?;
     let millionths = (share * rust_decimal::Decimal::from(1_000_000)).trunc();
@@ -93,9 +103,21 @@ fn when(value: Option<&str>) -> Result<When, String> {
     millionths.map(When::Chance).ok_or_else(wrong)
 }
 
-/// Faults at work: how many requests each has seen.
+/// Faults at work.
 #[derive(Clone, Debug, Default)]
-pub struct Faults(Vec<(Fault, u64)>);
+pub struct Faults(Vec<Working>);
+
+/// A fault, and what it has seen.
+#[derive(Clone, Debug)]
+struct Working {
+    fault: Fault,
+    /// How many requests it could have struck.
+    seen: u64,
+    /// How many of them nothing was wrong with.
+    passed: u64,
+    /// How often it came.
+    struck: u64,
+}
 
 /// What goes wrong with one request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,13 +130,19 @@ pub struct Trouble {
 impl Faults {
     #[must_use]
     pub fn new(faults: impl IntoIterator<Item = Fault>) -> Self {
-        Self(faults.into_iter().map(|fault| (fault, 0)).collect())
+        Self(faults.into_iter().map(|fault| Working { fault, seen: 0, passed: 0, struck: 0 }).collect())
+    }
+
+    /// Tells of each fault, in the order in which they were given, how many requests it could have struck, and how many it
+    /// did.
+    pub fn told(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.0.iter().map(|working| (working.seen, working.struck))
     }
 
     /// Returns how long tokens of a stand-in serve, where it was asked for.
     #[must_use]
     pub fn token_lifetime(&self, names: &[&str]) -> Option<Duration> {
-        self.0.iter().find_map(|(fault, _)| match fault.kind {
+        self.0.iter().find_map(|Working { fault, .. }| match fault.kind {
             Kind::ExpireTokens(length) if fault.is_of(names) => Some(length),
             _ => None,
         })
@@ -123,23 +151,29 @@ impl Faults {
     /// Decides what goes wrong with a request; `names` are those of the stand-in and its connector.
     pub fn decide(&mut self, names: &[&str], operation: Option<&str>, random: &mut fastrand::Rng) -> Trouble {
         let mut trouble = Trouble::default();
-        for (fault, seen) in &mut self.0 {
-            let is_meant = fault.operation.is_none() || fault.operation.as_deref() == operation;
-            if !fault.is_of(names) || !is_meant {
-                continue;
-            }
-            *seen += 1;
-            let due = match fault.when {
+        let is_meant = |fault: &Fault| {
+            fault.is_of(names) && (fault.operation.is_none() || fault.operation.as_deref() == operation)
+        };
+        for working in self.0.iter_mut().filter(|working| is_meant(&working.fault)) {
+            working.seen += 1;
+            let due = match working.fault.when {
                 When::Always => true,
                 When::Chance(millionths) => random.u32(..1_000_000) < millionths,
-                When::Nth(number) => *seen == number,
+                When::Nth(number) => working.seen == number,
+                When::Page(number) => working.passed + 1 == number && working.struck == 0,
             };
-            match fault.kind {
-                Kind::Delay(length) if due => trouble.delay = Some(length),
-                Kind::ExpireTokens(_) | Kind::Delay(_) => {}
-                kind if due => trouble.kind = trouble.kind.or(Some(kind)),
-                _ => {}
+            if !due {
+                continue;
             }
+            working.struck += 1;
+            match working.fault.kind {
+                Kind::Delay(length) => trouble.delay = Some(length),
+                Kind::ExpireTokens(_) => {}
+                kind => trouble.kind = trouble.kind.or(Some(kind)),
+            }
+        }
+        if trouble.kind.is_none() {
+            self.0.iter_mut().filter(|working| is_meant(&working.fault)).for_each(|working| working.passed += 1);
         }
         trouble
     }
@@ -163,6 +197,8 @@ mod tests {
             (fault.stand.as_deref(), fault.operation.as_deref(), fault.kind, fault.when),
             (Some("x"), Some("create_post"), Kind::Status(429), When::Nth(3))
         );
+        assert_eq!(read("x.list_posts:503=@2").unwrap().when, When::Page(2));
+        assert_eq!(read("x:expired=#1").unwrap().kind, Kind::Expired);
         assert_eq!(read("drop-after-send=0.05").unwrap().when, When::Chance(50_000));
         assert_eq!(read("503").unwrap().when, When::Always);
         assert_eq!(read("x:expire-tokens=30s").unwrap().kind, Kind::ExpireTokens(Duration::from_secs(30)));
@@ -178,6 +214,15 @@ mod tests {
             let error = read(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_page_fails_once_and_every_fault_tells_how_often_it_came() {
+        let mut faults = Faults::new(["x.list:503=@2".parse().unwrap(), "x:429=#9".parse().unwrap()]);
+        let mut random = fastrand::Rng::with_seed(1);
+        let kinds: Vec<_> = (0..4).map(|_| faults.decide(&["x"], Some("list"), &mut random).kind).collect();
+        assert_eq!(kinds, [None, Some(Kind::Status(503)), None, None]);
+        assert_eq!(faults.told().collect::<Vec<_>>(), [(4, 1), (4, 0)]);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! ```
 
 pub mod authority;
+pub mod cast;
 pub mod exchange;
 pub mod family;
 pub mod fault;

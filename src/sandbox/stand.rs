@@ -31,7 +31,7 @@ const SOON: Duration = Duration::from_secs(2);
 /// A stand-in at work.
 #[derive(Debug)]
 pub struct Stand {
-    plan: Plan,
+    plan: Arc<Plan>,
     rows: Rows,
     authority: Authority,
     family: Option<Box<dyn Family>>,
@@ -57,7 +57,8 @@ impl Stand {
     ///
     /// # Errors
     /// The manifest names a family that there is not, or that cannot do what it says.
-    pub fn new(plan: Plan) -> Result<Self, String> {
+    pub fn new(plan: impl Into<Arc<Plan>>) -> Result<Self, String> {
+        let plan = plan.into();
         let family = match &plan.family {
             Some((name, settings)) => Some(family::make(name, settings)?),
             None => None,
@@ -83,6 +84,13 @@ impl Stand {
     /// Has access tokens serve no longer than this.
     pub fn expire_tokens(&mut self, lifetime: Duration) {
         self.authority.expire(lifetime);
+    }
+
+    /// Has the access token that a request shows serve no longer.
+    pub fn spend_token(&mut self, request: &Received) {
+        if let Some(token) = token_of(request) {
+            self.authority.spend(token);
+        }
     }
 
     /// Returns all that the stand-in holds: collection → rows.
@@ -176,12 +184,7 @@ impl Stand {
             Carried::Query(name, wanted) => {
                 request.parameter(name).is_some_and(|given| wanted.as_ref().is_none_or(|wanted| wanted == given))
             }
-            Carried::Token => {
-                let header = request.header("authorization").and_then(|text| text.split_once(' '));
-                let header = header.filter(|(scheme, _)| matches!(&*scheme.to_lowercase(), "bearer" | "oauth"));
-                let token = header.map(|(_, token)| token.trim()).or_else(|| request.parameter("access_token"));
-                token.is_some_and(|token| self.authority.takes(token, now))
-            }
+            Carried::Token => token_of(request).is_some_and(|token| self.authority.takes(token, now)),
         };
         self.plan.carried.is_empty() || self.plan.carried.iter().any(carries)
     }
@@ -273,6 +276,13 @@ impl Stand {
             (None, None) => unanswered(&format!("the sandbox knows no {} {}", request.method, request.path)),
         })
     }
+}
+
+/// Returns the access token that a request shows.
+fn token_of(request: &Received) -> Option<&str> {
+    let header = request.header("authorization").and_then(|text| text.split_once(' '));
+    let header = header.filter(|(scheme, _)| matches!(&*scheme.to_lowercase(), "bearer" | "oauth"));
+    header.map(|(_, token)| token.trim()).or_else(|| request.parameter("access_token"))
 }
 
 impl Limit {

@@ -50,7 +50,7 @@ pub struct Wanted {
 /// A sandbox.
 #[derive(Debug)]
 pub struct World {
-    library: Library,
+    plans: Arc<Plans>,
     system: System,
     connections: HashMap<Arc<str>, (Wanted, Arc<str>)>,
     /// By stand-in: its connector and the settings of its connections.
@@ -84,8 +84,18 @@ pub struct Seen {
     pub status: Option<u16>,
 }
 
+/// The plans of stand-ins: made when they are first needed, once for any number of sandboxes.
+#[derive(Debug, Default)]
+pub struct Plans {
+    library: Arc<Library>,
+    made: Mutex<HashMap<Wants, Result<Arc<Plan>, NoStand>>>,
+}
+
+/// A connector, and the settings of its connections as text.
+type Wants = (Arc<str>, String);
+
 /// Why there is no stand-in.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum NoStand {
     /// There is no such connector, or nothing of this name.
     Unknown(String),
@@ -108,6 +118,12 @@ impl World {
     /// the one with the connector's name.
     #[must_use]
     pub fn new(library: Library, connections: Vec<Wanted>, system: System, faults: Faults, seed: u64) -> Self {
+        Self::of(Arc::new(Plans::new(Arc::new(library))), connections, system, faults, seed)
+    }
+
+    /// Makes a sandbox of plans that it shares with others; see `new`.
+    #[must_use]
+    pub fn of(plans: Arc<Plans>, connections: Vec<Wanted>, system: System, faults: Faults, seed: u64) -> Self {
         let mut cast: IndexMap<Arc<str>, (Arc<str>, Value)> = IndexMap::new();
         let mut placed = HashMap::new();
         for wanted in connections {
@@ -120,13 +136,19 @@ impl World {
             cast.entry(stand.clone()).or_insert_with(|| (wanted.connector.clone(), wanted.settings.clone()));
             placed.insert(wanted.connection.clone(), (wanted, stand));
         }
-        for (name, _) in library.names() {
-            let name: Arc<str> = name.into();
+        for name in plans.names() {
             cast.entry(name.clone()).or_insert_with(|| (name, Value::map::<&str>([])));
         }
         let faults = Mutex::new((faults, fastrand::Rng::with_seed(seed)));
         let id = format!("{:032x}", system.random.bits());
-        Self { library, system, connections: placed, cast, stands: Mutex::default(), faults, id }
+        Self { plans, system, connections: placed, cast, stands: Mutex::default(), faults, id }
+    }
+
+    /// Tells of each fault, in the order in which they were given, how many requests it could have struck, and how many it
+    /// did.
+    #[must_use]
+    pub fn struck(&self) -> Vec<(u64, u64)> {
+        lock(&self.faults).0.told().collect()
     }
 
     /// Lists the names of all stand-ins.
@@ -147,7 +169,7 @@ impl World {
         let Some((name, (connector, settings))) = self.cast.get_key_value(name) else {
             return Err(NoStand::Unknown(format!("the sandbox has no stand-in `{name}`")));
         };
-        let mut stand = stand_of(&self.library, connector, settings)?;
+        let mut stand = self.plans.stand(connector, settings)?;
         if let Some(lifetime) = lock(&self.faults).0.token_lifetime(&[name, connector]) {
             stand.expire_tokens(lifetime);
         }
@@ -221,6 +243,9 @@ impl World {
                 (operation, Fate::Answered(reply))
             }
             other => {
+                if other == Some(Kind::Expired) {
+                    inner.0.spend_token(request);
+                }
                 let Answered { operation, reply } = inner.0.answer(request, &mut moment);
                 let is_lost = other == Some(Kind::DropAfterSend);
                 (operation, if is_lost { Fate::Lost } else { Fate::Answered(reply) })
@@ -259,7 +284,34 @@ impl World {
     }
 }
 
-fn stand_of(library: &Library, connector: &str, settings: &Value) -> Result<Stand, NoStand> {
+impl Plans {
+    #[must_use]
+    pub fn new(library: Arc<Library>) -> Self {
+        Self { library, made: Mutex::default() }
+    }
+
+    /// Lists the connectors.
+    fn names(&self) -> Vec<Arc<str>> {
+        self.library.names().into_iter().map(|(name, _)| name.into()).collect()
+    }
+
+    /// Returns the plan of a stand-in.
+    ///
+    /// # Errors
+    /// There is no such connector, or its manifest is faulty.
+    pub fn plan(&self, connector: &Arc<str>, settings: &Value) -> Result<Arc<Plan>, NoStand> {
+        let key = (connector.clone(), settings.to_string());
+        let mut made = lock(&self.made);
+        made.entry(key).or_insert_with(|| plan_of(&self.library, connector, settings)).clone()
+    }
+
+    fn stand(&self, connector: &Arc<str>, settings: &Value) -> Result<Stand, NoStand> {
+        let plan = self.plan(connector, settings)?;
+        Stand::new(plan).map_err(|reason| NoStand::Unknown(format!("the sandbox of `{connector}`: {reason}")))
+    }
+}
+
+fn plan_of(library: &Library, connector: &str, settings: &Value) -> Result<Arc<Plan>, NoStand> {
     let manifest = match library.whole(connector) {
         Loaded::Manifest(manifest) => manifest,
         Loaded::Faulty { diagnostics, sources } => return Err(NoStand::Faulty { diagnostics, sources }),
@@ -271,7 +323,7 @@ fn stand_of(library: &Library, connector: &str, settings: &Value) -> Result<Stan
         sources.insert(manifest.file.clone(), manifest.source.clone());
         return Err(NoStand::Faulty { diagnostics, sources });
     }
-    Stand::new(plan).map_err(|reason| NoStand::Unknown(format!("the sandbox of `{connector}`: {reason}")))
+    Ok(Arc::new(plan))
 }
 
 impl std::fmt::Display for NoStand {

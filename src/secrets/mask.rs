@@ -170,9 +170,17 @@ fn forms(secret: &str) -> HashSet<String> {
             forms.insert(url_encoded(secret, upper, plus));
         }
     }
-    let mut json = String::new();
-    crate::model::write_json(&Value::from(secret), &mut json);
-    forms.insert(json.strip_prefix('"').and_then(|json| json.strip_suffix('"')).unwrap_or(&json).to_owned());
+    let escaped = |text: &str| {
+        let mut json = String::new();
+        crate::model::write_json(&Value::from(text), &mut json);
+        json.strip_prefix('"').and_then(|json| json.strip_suffix('"')).unwrap_or(&json).to_owned()
+    };
+    // JSON that says in a text what it was sent as JSON escapes it twice, and some write nothing but ASCII.
+    let once = escaped(secret);
+    for json in [once.clone(), ascii(&once)] {
+        forms.insert(escaped(&json));
+        forms.insert(json);
+    }
     let xml = secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     for quote in ["\"", "&quot;", "&#34;"] {
         forms.extend(["'", "&apos;", "&#39;"].map(|apostrophe| xml.replace('"', quote).replace('\'', apostrophe)));
@@ -180,6 +188,22 @@ fn forms(secret: &str) -> HashSet<String> {
     // Lines of a secret, a private key say, are shown one by one.
     forms.extend(secret.lines().filter(|line| line.chars().count() >= 16).map(str::to_owned));
     forms
+}
+
+/// Writes what is not ASCII as JSON's escapes.
+fn ascii(text: &str) -> String {
+    let mut written = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_ascii() {
+            written.push(letter);
+            continue;
+        }
+        let mut units = [0; 2];
+        for unit in letter.encode_utf16(&mut units) {
+            write!(written, "\\u{unit:04x}").expect("writing into a string cannot fail");
+        }
+    }
+    written
 }
 
 /// Returns the digits of base64 that depend on the secret alone when `before` bytes (modulo 3) stand before it, as in
@@ -238,6 +262,8 @@ mod tests {
             "hunter2%2F%20%22%C3%A4%3F".to_owned(),
             "hunter2%2f+%22%c3%a4%3f".to_owned(),
             r#"hunter2/ \"ä?"#.to_owned(),
+            r#"hunter2/ \\\"ä?"#.to_owned(),
+            r#"hunter2/ \"\u00e4?"#.to_owned(),
             "hunter2/ &quot;ä?".to_owned(),
         ];
         for form in forms {

@@ -1,5 +1,6 @@
 //! Where secrets come from.
 
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::fs;
 use std::io;
@@ -11,6 +12,8 @@ use super::Mask;
 use crate::model::Value;
 use crate::store::Error;
 use crate::store::Store;
+use crate::template::Lookup;
+use crate::template::StepView;
 
 /// One place of secrets; the project file states their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +28,8 @@ pub enum Source {
     Store,
     /// None of the real ones: each secret is a text that says its name, for the sandbox.
     Sandbox,
+    /// These, by name.
+    Given(BTreeMap<String, String>),
 }
 
 /// Finds secrets by name. The first source that has the name wins. Cheap to clone.
@@ -54,6 +59,7 @@ enum Loaded {
     Directory(PathBuf),
     Store(Store, HashMap<String, String>),
     Sandbox,
+    Given(BTreeMap<String, String>),
 }
 
 impl Secrets {
@@ -71,6 +77,7 @@ impl Secrets {
                 }
                 (Source::Store, None) => {}
                 (Source::Sandbox, _) => loaded.push(Loaded::Sandbox),
+                (Source::Given(secrets), _) => loaded.push(Loaded::Given(secrets.clone())),
             }
         }
         Ok(Self { sources: Arc::new(loaded), mask: Mask::default() })
@@ -105,6 +112,16 @@ impl Secrets {
     }
 }
 
+impl Lookup for Secrets {
+    fn step(&self, _: &str) -> Option<StepView> {
+        None
+    }
+
+    fn secret(&self, name: &str) -> Result<Value, String> {
+        self.get(name).map_err(|error| error.to_string())
+    }
+}
+
 impl Loaded {
     #[expect(clippy::disallowed_methods, reason = "secrets read the environment")]
     fn get(&self, name: &str) -> Result<Option<String>, SecretError> {
@@ -133,6 +150,7 @@ impl Loaded {
                 None => Ok(None),
             },
             Self::Sandbox => Ok(Some(format!("sandbox-{name}"))),
+            Self::Given(secrets) => Ok(secrets.get(name).cloned()),
         }
     }
 
@@ -142,6 +160,7 @@ impl Loaded {
             Self::EnvFile(path, _) | Self::Directory(path) => format!("`{}`", path.display()),
             Self::Store(..) => "the store".to_owned(),
             Self::Sandbox => "the sandbox".to_owned(),
+            Self::Given(_) => "what is given".to_owned(),
         }
     }
 }

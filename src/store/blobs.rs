@@ -16,6 +16,7 @@ use super::Cause;
 use super::Error;
 use super::Store;
 use crate::model::Blob;
+use crate::system::outside;
 
 pub(super) const PREFIX: &str = "sha256:";
 
@@ -213,7 +214,7 @@ impl Store {
     ) -> Result<Blob, Error> {
         let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let shared = self.0.shared.clone();
-        let put = tokio::task::spawn_blocking(move || shared.codec.blobs.put(&bytes)).await;
+        let put = outside(tokio::task::spawn_blocking(move || shared.codec.blobs.put(&bytes))).await;
         let address = put.map_err(|_| Error::Closed)??;
         Ok(Blob {
             address,
@@ -229,15 +230,15 @@ impl Store {
         let Some(offset) = blob.offset else { return self.get_blob(&blob.address).await };
         let shared = self.0.shared.clone();
         let (address, size) = (blob.address.clone(), blob.size);
-        tokio::task::spawn_blocking(move || shared.codec.blobs.get_part(&address, offset, size))
-            .await
-            .map_err(|_| Error::Closed)?
+        let read = tokio::task::spawn_blocking(move || shared.codec.blobs.get_part(&address, offset, size));
+        outside(read).await.map_err(|_| Error::Closed)?
     }
 
     /// Returns the bytes under an address, checked against it.
     pub async fn get_blob(&self, address: &str) -> Result<Vec<u8>, Error> {
         let shared = self.0.shared.clone();
         let address = address.to_owned();
-        tokio::task::spawn_blocking(move || shared.codec.blobs.get(&address)).await.map_err(|_| Error::Closed)?
+        let read = tokio::task::spawn_blocking(move || shared.codec.blobs.get(&address));
+        outside(read).await.map_err(|_| Error::Closed)?
     }
 }

@@ -18,6 +18,7 @@ use sqlx::sqlite::SqliteRow;
 use tokio::sync::Mutex;
 
 use super::Error;
+use crate::system::outside;
 
 /// The database of a store.
 #[derive(Debug)]
@@ -166,33 +167,46 @@ impl Db {
     async fn fetch_with(&self, sql: String, args: Vec<Arg>, keep: bool) -> Result<Vec<Row>, sqlx::Error> {
         let sql = AssertSqlSafe(sql);
         let args = self.clean(args);
-        on_pool!(self, connection => {
-            let rows = bound!(sql, args, keep).fetch_all(connection).await?;
-            rows.iter().map(Row::read).collect()
+        outside(async {
+            on_pool!(self, connection => {
+                let rows = bound!(sql, args, keep).fetch_all(connection).await?;
+                rows.iter().map(Row::read).collect()
+            })
         })
+        .await
     }
 
     /// Executes one statement that writes and gives rows back.
     pub(super) async fn fetch_write(&self, sql: impl Into<String>, args: Vec<Arg>) -> Result<Vec<Row>, sqlx::Error> {
         let sql = AssertSqlSafe(sql.into());
         let args = self.clean(args);
-        on_writer!(self, connection => {
-            let rows = bound!(sql, args, true).fetch_all(connection).await?;
-            rows.iter().map(Row::read).collect()
+        outside(async {
+            on_writer!(self, connection => {
+                let rows = bound!(sql, args, true).fetch_all(connection).await?;
+                rows.iter().map(Row::read).collect()
+            })
         })
+        .await
     }
 
     /// Executes one statement that writes; returns how many rows it touched.
     pub(super) async fn execute(&self, sql: impl Into<String>, args: Vec<Arg>) -> Result<u64, sqlx::Error> {
         let sql = AssertSqlSafe(sql.into());
         let args = self.clean(args);
-        on_writer!(self, connection => Ok(bound!(sql, args, true).execute(connection).await?.rows_affected()))
+        outside(async {
+            on_writer!(self, connection => Ok(bound!(sql, args, true).execute(connection).await?.rows_affected()))
+        })
+        .await
     }
 
     /// Executes a batch as one transaction.
     ///
     /// Must run to its end: callers that can be canceled run it in a task of its own.
     pub(super) async fn apply(&self, batch: Batch) -> Result<(), sqlx::Error> {
+        outside(self.transact(batch)).await
+    }
+
+    async fn transact(&self, batch: Batch) -> Result<(), sqlx::Error> {
         match self {
             Self::Sqlite(sqlite) => {
                 let mut guard = sqlite.write.lock().await;

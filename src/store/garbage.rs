@@ -28,6 +28,7 @@ use super::blobs::is_digest;
 use super::db::args;
 use super::encode::Codec;
 use crate::model::Timestamp;
+use crate::system::outside;
 
 /// What a collection came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -202,7 +203,7 @@ impl Garbage {
 }
 
 async fn fs_task<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Closed)?
+    outside(tokio::task::spawn_blocking(work)).await.map_err(|_| Error::Closed)?
 }
 
 fn moment(at: Timestamp) -> SystemTime {

@@ -5,6 +5,7 @@ use super::Store;
 use super::db::args;
 use crate::model::RunEvent;
 use crate::model::RunId;
+use crate::system::outside;
 
 impl Store {
     /// Returns the events of a run in order; the first has the number 1.
@@ -31,7 +32,7 @@ impl Store {
             }
             Ok(events)
         };
-        tokio::task::spawn_blocking(decode).await.map_err(|_| Error::Closed)?
+        outside(tokio::task::spawn_blocking(decode)).await.map_err(|_| Error::Closed)?
     }
 
     /// Returns one event of a run by its number.

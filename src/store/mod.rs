@@ -104,6 +104,7 @@ pub use self::workers::SILENT;
 pub use self::workers::WorkerRow;
 use crate::model::Duration;
 use crate::model::Value;
+use crate::system::outside;
 
 /// What weighs less is encoded at once, what weighs more on another thread.
 const INLINE: usize = 48 * 1024;
@@ -164,7 +165,7 @@ impl Store {
     ///
     /// Must be called on a tokio runtime: the writer is a task of it.
     pub async fn open(url: &str, options: OpenOptions) -> Result<Self, Error> {
-        let opened = connect::open(url, &options).await?;
+        let opened = outside(connect::open(url, &options)).await?;
         let codec = Codec { blobs: opened.blobs, sealer: options.sealer, read_only: options.read_only };
         let shared = Arc::new(Shared { db: opened.db, place: opened.place, codec });
         let (queue, task) = writer::start(shared.clone());
@@ -189,6 +190,17 @@ impl Store {
         self.announced().await;
         let closed = self.0.shared.db.close().await;
         closed.map_err(|error| self.0.shared.place.error(error))
+    }
+
+    /// Tells whether the database works on nothing for this process, as far as that is known: whoever simulates time moves
+    /// the clock only then. Records that wait for company are not waited for by anybody.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        let free = match &self.0.shared.db {
+            Db::Sqlite(sqlite) => sqlite.write.try_lock().is_ok(),
+            Db::Postgres(_) => true,
+        };
+        free && self.0.queue.0.is_idle()
     }
 
     fn codec(&self) -> &Codec {
@@ -223,7 +235,8 @@ impl Store {
             return self.codec().encode(value);
         }
         let (shared, value) = (self.0.shared.clone(), value.clone());
-        tokio::task::spawn_blocking(move || shared.codec.encode(&value)).await.map_err(|_| Error::Closed)?
+        let encode = tokio::task::spawn_blocking(move || shared.codec.encode(&value));
+        outside(encode).await.map_err(|_| Error::Closed)?
     }
 
     fn is_postgres(&self) -> bool {

@@ -247,6 +247,21 @@ impl JournalWriter {
 }
 
 impl Store {
+    /// Returns when all is durable that was appended so far, whoever appended it and is gone meanwhile.
+    ///
+    /// # Errors
+    /// The first error of a writer.
+    pub async fn written(&self) -> Result<(), Error> {
+        let lanes: Vec<_> = {
+            let state = locked(&self.0.queue.0.state);
+            state.lanes.iter().chain(&state.under_way).cloned().collect()
+        };
+        for lane in lanes {
+            JournalWriter { lane, queue: self.0.queue.clone() }.commit().await?;
+        }
+        Ok(())
+    }
+
     /// Makes the writer of a run that the caller has claimed. `next_seq` is the number of the next event (the journal's
     /// length + 1); `open_effects` are the effects that the journal leaves without an end (open or in doubt).
     #[must_use]
@@ -300,6 +315,12 @@ impl Queue {
 
     pub(super) fn demand(&self) -> Demand {
         locked(&self.state).demand()
+    }
+
+    /// Tells whether nothing is being written, nor should be at once.
+    pub(super) fn is_idle(&self) -> bool {
+        let state = locked(&self.state);
+        state.under_way.is_empty() && state.demand() != Demand::Now
     }
 
     /// Tells that the writer sleeps until it is woken, unless there is something to write.

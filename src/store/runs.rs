@@ -171,6 +171,15 @@ impl Store {
         Ok(Some(VersionRecord { id: id.clone(), pipeline, definition }))
     }
 
+    /// Lists the versions of a pipeline whose ids begin so.
+    pub async fn versions(&self, pipeline: &str, prefix: &str) -> Result<Vec<VersionId>, Error> {
+        const LIST: &str = "SELECT id FROM versions WHERE pipeline = $1 ORDER BY id";
+        let rows = self.fetch(LIST, args![pipeline]).await?;
+        let ids = rows.iter().map(|row| row.text(0).map(|id| VersionId(id.into())));
+        let ids: Vec<_> = ids.collect::<Result<_, _>>()?;
+        Ok(ids.into_iter().filter(|id| id.0.starts_with(prefix)).collect())
+    }
+
     pub(super) fn run_record(&self, row: &Row) -> Result<RunRecord, Error> {
         let id: RunId = row.parsed(0)?;
         let what = format!("run {id}");

@@ -20,6 +20,7 @@ use super::queue::Demand;
 use super::queue::Queue;
 use super::queue::QueueHandle;
 use super::queue::Taken;
+use crate::system::outside;
 
 /// How long records wait for company when nobody waits for them.
 const BEHIND: Duration = Duration::from_millis(50);
@@ -87,7 +88,7 @@ async fn encode(shared: &Arc<Shared>, taken: Vec<Taken>) -> Option<Vec<Chunk>> {
     }
     let lanes: Vec<_> = taken.iter().map(|taken| taken.lane.clone()).collect();
     let shared = shared.clone();
-    let encoded = tokio::task::spawn_blocking(move || encode_all(&shared, taken)).await;
+    let encoded = outside(tokio::task::spawn_blocking(move || encode_all(&shared, taken))).await;
     if encoded.is_err() {
         for lane in lanes {
             lane.fail(&Error::Closed);

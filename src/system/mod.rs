@@ -1,6 +1,8 @@
 //! What a computation needs from outside and a test must be able to move: clock and randomness.
 
 mod agreed;
+mod outside;
+mod virtual_clock;
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -9,6 +11,9 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 pub use self::agreed::AgreedClock;
+pub use self::outside::outside;
+pub use self::virtual_clock::Stopped;
+pub use self::virtual_clock::VirtualClock;
 use crate::model::Duration;
 use crate::model::RunId;
 use crate::model::Timestamp;

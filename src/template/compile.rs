@@ -1,6 +1,8 @@
 //! Source to something that can be evaluated again and again.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 use minijinja::Environment;
 use minijinja::Expression;
@@ -40,6 +42,15 @@ const MAX_MESSAGE: usize = 1_000;
 /// How many parts a text may have that is evaluated as one expression; beyond, it is rendered part by part.
 const MAX_PARTS: usize = 500;
 
+/// Whether this process checks templates and hardly ever evaluates one.
+static ONLY_CHECKS: AtomicBool = AtomicBool::new(false);
+
+/// Says that from now on this process only checks templates: the code of an expression, ten times its text, is not kept.
+/// One that is evaluated all the same is compiled for that.
+pub fn only_check() {
+    ONLY_CHECKS.store(true, Ordering::Relaxed);
+}
+
 /// A compiled template.
 #[derive(Debug)]
 pub(super) struct Compiled {
@@ -72,6 +83,8 @@ enum Code {
     Path(Vec<Arc<str>>),
     /// One expression; of several parts with text between them one that joins them.
     Expression(Expression<'static, 'static>),
+    /// The text of such an expression, which has been compiled for the check only.
+    Checked(Box<str>),
     /// A prompt's file with what it includes.
     Prompt(Box<Prompt>),
     /// Statements: an environment of its own that holds it.
@@ -84,6 +97,7 @@ impl std::fmt::Debug for Code {
             Self::Literal(_) => "Literal",
             Self::Path(_) => "Path",
             Self::Expression(_) => "Expression",
+            Self::Checked(_) => "Checked",
             Self::Prompt(_) => "Prompt",
             Self::Statements(_) => "Statements",
         })
@@ -159,12 +173,14 @@ pub(super) fn compile(source: &str, mode: Mode) -> Result<Compiled, SyntaxError>
             check_calls(&rewriter)?;
         }
     }
+    let kept = ONLY_CHECKS.load(Ordering::Relaxed).then(|| text.clone().into_boxed_str());
     let expression = environment.compile_expression_owned(text).map_err(|error| rewritten(source, &error))?;
+    let code = kept.map_or(Code::Expression(expression), Code::Checked);
     let (single, hands_on) = match template.children.as_slice() {
         [Stmt::EmitExpr(emit)] => (true, hands_on(&emit.expr)),
         _ => (false, false),
     };
-    Ok(Compiled { single, hands_on, ..done(rewriter.references, Code::Expression(expression)) })
+    Ok(Compiled { single, hands_on, ..done(rewriter.references, code) })
 }
 
 /// Tells whether an author says how an expression is encoded in a URL.
@@ -288,16 +304,13 @@ impl Compiled {
             Code::Literal(value) => Ok(value.clone()),
             Code::Path(path) if self.lenient => Ok(found(path, scope)),
             Code::Path(path) => follow(path, scope),
-            Code::Expression(expression) => {
-                let root = minijinja::Value::from_object(Root(scope.clone()));
-                let (result, touched) = watch(|| {
-                    let value = expression.eval(root).map_err(|error| self.explain(&error, scope))?;
-                    if value.is_undefined() && !self.lenient {
-                        return Err(self.undefined(scope));
-                    }
-                    result_of(&value).map_err(|message| EvalError { message })
-                });
-                finish(result, touched)
+            Code::Expression(expression) => self.expression(expression, scope),
+            Code::Checked(text) => {
+                let environment = if self.lenient { super::environment::lenient() } else { shared() };
+                match environment.compile_expression_owned(text.to_string()) {
+                    Ok(expression) => self.expression(&expression, scope),
+                    Err(error) => Err(EvalError { message: message_of(&error) }),
+                }
             }
             Code::Prompt(prompt) => prompt.render(scope),
             Code::Statements(environment) => {
@@ -307,6 +320,18 @@ impl Compiled {
                 finish(result.map(Value::from), touched)
             }
         }
+    }
+
+    fn expression(&self, expression: &Expression<'_, '_>, scope: &Scope) -> Result<Value, EvalError> {
+        let root = minijinja::Value::from_object(Root(scope.clone()));
+        let (result, touched) = watch(|| {
+            let value = expression.eval(root).map_err(|error| self.explain(&error, scope))?;
+            if value.is_undefined() && !self.lenient {
+                return Err(self.undefined(scope));
+            }
+            result_of(&value).map_err(|message| EvalError { message })
+        });
+        finish(result, touched)
     }
 
     /// Says why there is no value: of undefined names which one.

@@ -18,6 +18,7 @@ mod value;
 use std::ops::Range;
 use std::sync::Arc;
 
+pub use self::compile::only_check;
 pub use self::count::Count;
 pub use self::count::count_text;
 pub use self::filters::Entry;

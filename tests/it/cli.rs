@@ -319,7 +319,7 @@ fn the_generated_pages_are_current() {
             "docs/{topic}.md is stale: run `UPDATE=1 cargo test --test it generated` and look at the difference"
         );
     }
-    for kind in ["pipeline", "project", "connector"] {
+    for kind in ["pipeline", "project", "connector", "test"] {
         let schema = shell.run(&["schema", kind]).out;
         let path = docs.with_file_name("schemas").join(format!("{kind}.schema.json"));
         if renewing() {
@@ -329,7 +329,7 @@ fn the_generated_pages_are_current() {
         let found = fs::read_to_string(&path).unwrap_or_default();
         assert!(found == schema, "{} is stale: run `pipewright schema --write`", path.display());
     }
-    for topic in ["language", "effects", "getting-started"] {
+    for topic in ["language", "effects", "getting-started", "testing"] {
         assert!(shell.run(&["docs", topic]).out.starts_with("# "), "{topic}");
     }
 }

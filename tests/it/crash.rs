@@ -369,6 +369,7 @@ async fn drive(folder: &Path, text: &str, die_at: &str) -> String {
         send_window: pipewright::model::Duration::from_millis(60),
         services: pipewright::node::Services::default(),
         probe: Probe::new(deadly(die_at)),
+        tape: Default::default(),
     });
     let (pipeline, diagnostics) = compile_text("crash.yaml", text, &pipewright::nodes::registry());
     let pipeline = pipeline.unwrap_or_else(|| panic!("{diagnostics:#?}"));
@@ -424,6 +425,7 @@ fn deadly(die_at: &str) -> impl Fn(Point) + Send + Sync + 'static {
         let reached = match point {
             Point::Appended(length) => kind == "appended" && length >= number,
             Point::Committed(length) => kind == "committed" && length >= number,
+            Point::Ended(_) => false,
             Point::Sending(_) | Point::Answered(_) => {
                 let wanted = matches!(point, Point::Sending(_)) == (kind == "sending");
                 let mut counted = counted.lock().unwrap();

@@ -76,7 +76,8 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 fn shipped() -> Vec<String> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR"));
     let all = FOLDERS.iter().flat_map(|folder| files(&source.join(folder)));
-    let yaml = all.filter(|path| path.extension().is_some_and(|ending| ending == "yaml"));
+    let yaml =
+        all.filter(|path| pipewright::pipeline::is_pipeline(path) && path.extension().is_some_and(|it| it == "yaml"));
     yaml.map(|path| path.strip_prefix(source).unwrap().to_str().unwrap().to_owned()).collect()
 }
 

@@ -315,6 +315,7 @@ impl Desk {
                 send_window: pipewright::model::Duration::from_secs(10),
                 services: Services::default(),
                 probe: Probe::default(),
+                tape: Default::default(),
             })
         });
         Self { runtime, engine, folder, url: url.to_owned() }

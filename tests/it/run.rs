@@ -13,6 +13,7 @@ mod operations;
 mod permits;
 mod plans;
 mod rehearsal;
+mod replay;
 mod requests;
 mod scheduler;
 mod spread;
@@ -339,6 +340,7 @@ impl Stage {
             send_window: Duration::from_secs(10),
             services: self.services.clone(),
             probe: Probe::default(),
+            tape: Default::default(),
         })
     }
 

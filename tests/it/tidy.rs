@@ -8,14 +8,16 @@ use std::path::PathBuf;
 const LAYERS: &[&[&str]] = &[
     &["model", "diag"],
     &["system", "yaml", "telemetry"],
-    &["template", "http", "schedule"],
+    &["template", "http", "schedule", "format"],
     &["node"],
     &["store", "pipeline"],
-    &["secrets", "approval"],
+    &["secrets", "approval", "difference"],
     &["connector", "portfolio", "why"],
     &["nodes", "engine"],
-    &["daemon", "sandbox"],
+    &["daemon", "sandbox", "replay"],
+    &["testing"],
     &["app"],
+    &["lsp"],
     &["cli"],
 ];
 

@@ -171,7 +171,8 @@ fn pipelines(knowledge: &Knowledge, root: &Path) -> BTreeMap<Arc<str>, Arc<Pipel
 }
 
 /// Returns the project's own manifests, and what is wrong with files that cannot be read.
-fn manifests(ground: &Ground, files: &Snapshot) -> (Texts, Vec<Diagnostic>) {
+#[must_use]
+pub fn manifests(ground: &Ground, files: &Snapshot) -> (Texts, Vec<Diagnostic>) {
     let (mut manifests, mut diagnostics) = (Texts::new(), Vec::new());
     for (path, found) in files.below(&ground.root.join("connectors")) {
         let Some(name) = library::name_of(path) else { continue };

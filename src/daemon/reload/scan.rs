@@ -25,7 +25,7 @@ const ROUNDED: i64 = 2_000_000;
 
 /// Reads the files of one project, time and again.
 #[derive(Debug)]
-pub(super) struct Scanner {
+pub struct Scanner {
     root: PathBuf,
     system: System,
     /// Files and folders that are read besides the project's own.
@@ -37,8 +37,8 @@ pub(super) struct Scanner {
 
 /// What one pass over the files found.
 #[derive(Debug, Default)]
-pub(super) struct Scanned {
-    pub(super) snapshot: Snapshot,
+pub struct Scanned {
+    pub snapshot: Snapshot,
     /// The folders in which a change matters.
     pub(super) folders: BTreeMap<PathBuf, Stamp>,
     /// What counts in them beside what is always read: files that were asked for, secrets, where links lead.
@@ -66,7 +66,8 @@ pub(in crate::daemon) struct Stamp {
 }
 
 impl Scanner {
-    pub(super) fn new(root: &Path, also: impl IntoIterator<Item = PathBuf>, system: System) -> Self {
+    #[must_use]
+    pub fn new(root: &Path, also: impl IntoIterator<Item = PathBuf>, system: System) -> Self {
         Self {
             root: root.to_owned(),
             system,
@@ -77,18 +78,19 @@ impl Scanner {
     }
 
     /// Takes the files that pipelines asked for; tells whether they are others than before.
-    pub(super) fn ask(&mut self, asked: BTreeSet<PathBuf>) -> bool {
+    pub fn ask(&mut self, asked: BTreeSet<PathBuf>) -> bool {
         let other = asked != self.asked;
         self.asked = asked;
         other
     }
 
     /// Forgets what was read, so that all of it is read again.
-    pub(super) fn forget(&mut self) {
+    pub fn forget(&mut self) {
         self.read.clear();
     }
 
-    pub(super) fn scan(&mut self) -> Scanned {
+    /// Reads what may have changed.
+    pub fn scan(&mut self) -> Scanned {
         let before = std::mem::take(&mut self.read);
         let real = self.root.canonicalize().unwrap_or_else(|_| self.root.clone());
         let now = self.system.clock.now().micros();

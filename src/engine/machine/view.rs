@@ -101,6 +101,12 @@ impl Machine {
         self.unit(key).map_or(1, |unit| unit.attempt.max(1))
     }
 
+    /// Returns how many attempts of a step run were begun in its round.
+    #[must_use]
+    pub fn attempts_begun(&self, key: UnitKey) -> u32 {
+        self.unit(key).map_or(0, |unit| unit.attempt)
+    }
+
     /// Lists the child runs of step runs that have not ended.
     #[must_use]
     pub(in crate::engine) fn children(&self) -> Vec<Child> {

@@ -6,7 +6,6 @@ use async_trait::async_trait;
 
 use crate::engine::Error;
 use crate::engine::Parts;
-use crate::engine::Probe;
 use crate::http::Request;
 use crate::http::Response;
 use crate::http::Transport;
@@ -103,12 +102,7 @@ impl Ground {
         };
         let fence = scratch.create_held(&row, &parts.owner).await?.unwrap_or(Fence(1));
         let keep: Arc<dyn Keep> = Arc::new(Kept { store: parts.store.clone(), scratch: scratch.clone() });
-        let planning = Parts {
-            store: scratch,
-            http: Arc::new(ReadsOnly(parts.http.clone())),
-            probe: Probe::default(),
-            ..parts.clone()
-        };
+        let planning = Parts { store: scratch, http: Arc::new(ReadsOnly(parts.http.clone())), ..parts.clone() };
         Ok(Self { parts: Arc::new(planning), store: parts.store.clone(), keep, fence })
     }
 }

@@ -59,7 +59,7 @@ impl One {
     pub(super) async fn walk_over(self) -> Ended {
         let mut found = Found::default();
         match self.prepare(&mut found) {
-            Err(error) => self.ended(found, Err(self.walk.error(ErrorClass::Invalid, error.message)), Vec::new(), None),
+            Err(error) => self.ended(found, Err(self.walk.error(ErrorClass::Invalid, error.message)), &[], None),
             Ok(Prepared::Skipped) => {
                 let view = StepView { output: Value::Null, state: StepState::Skipped, error: None };
                 let whole = !found.facts.is_empty();
@@ -152,7 +152,7 @@ impl One {
                 }
             }
         };
-        let mut ended = self.ended(found, result, after, recovered);
+        let mut ended = self.ended(found, result, &after, recovered);
         if conditional && ended.failure.is_none() {
             // Whether it runs is not known, so its output and its state are not.
             let mut of = only_if;
@@ -182,7 +182,7 @@ impl One {
         for (index, item) in (0..).zip(items.iter()) {
             if self.step.max_parallel <= 1 || quick {
                 let run = unit(Some(index), item.clone(), previous.clone(), false).run().await;
-                previous = run.result.as_ref().map(Clone::clone).unwrap_or_default();
+                previous = run.result.clone().unwrap_or_default();
                 runs.insert(index, run);
                 continue;
             }
@@ -237,11 +237,11 @@ impl One {
         &self,
         found: Found,
         result: Result<Value, StepError>,
-        after: Vec<Arc<str>>,
+        after: &[Arc<str>],
         recovered: Option<StepError>,
     ) -> Ended {
         let mut before = self.after.clone();
-        join(&mut before, &after);
+        join(&mut before, after);
         let (view, failure) = match result {
             Ok(output) => (StepView { output, state: StepState::Succeeded, error: recovered }, None),
             Err(error) => {

@@ -42,6 +42,15 @@ use crate::template::Scope;
 /// A plan waits so long for a limit or the next attempt of a read.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// When a step run may start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    Now,
+    At(Timestamp),
+    /// It waits, and it is not known for how long.
+    Unknown,
+}
+
 /// One step run of the walk.
 #[derive(Debug)]
 pub(super) struct Unit {
@@ -130,14 +139,13 @@ impl Unit {
     async fn done(&mut self, found: &mut Found, after: &mut Vec<Arc<str>>) -> Result<Value, StepError> {
         let invalid = |error: EvalError| self.one.walk.error(ErrorClass::Invalid, error.message);
         let step = self.one.step.clone();
-        let not_before = self.not_before().map_err(invalid)?;
+        let start = self.start().map_err(invalid)?;
         let input = step.with.eval(&self.scope).map_err(invalid)?;
         if let Effect::Write(kind) = step.effect {
-            let not_before = not_before.and_then(Result::ok);
-            return self.write(found, after, kind, input, not_before).await;
+            return self.write(found, after, kind, input, start).await;
         }
         let mut of = self.one.after.clone();
-        if not_before.is_some() {
+        if start != Start::Now {
             // What it would see then is not there yet, and neither for those behind it.
             join(&mut of, &[self.name()]);
             join(after, &[self.name()]);
@@ -175,24 +183,22 @@ impl Unit {
         }
     }
 
-    /// Returns when it may start, where that is later; an error where that is not known.
-    fn not_before(&self) -> Result<Option<Result<Timestamp, Vec<Arc<str>>>>, EvalError> {
+    fn start(&self) -> Result<Start, EvalError> {
         let step = &self.one.step;
         let now = self.one.walk.shared.at;
         let value = match (&step.at, &step.delay) {
             (Some(at), _) => at.eval(&self.scope)?,
             (None, Some(delay)) => delay.eval(&self.scope)?,
-            (None, None) => return Ok(None),
+            (None, None) => return Ok(Start::Now),
         };
-        let mut of = Vec::new();
-        if value.unknowns(&mut of) {
-            return Ok(Some(Err(of)));
+        if !value.is_known() {
+            return Ok(Start::Unknown);
         }
         let until = match &step.at {
             Some(_) => moment(&value, "at")?,
             None => now.plus(duration(&value, "delay")?),
         };
-        Ok(Some(until).filter(|until| *until > now).map(Ok))
+        Ok(if until > now { Start::At(until) } else { Start::Now })
     }
 
     /// Runs a pure step or a read.
@@ -395,12 +401,12 @@ impl Unit {
         after: &mut Vec<Arc<str>>,
         kind: WriteKind,
         input: Value,
-        not_before: Option<Timestamp>,
+        start: Start,
     ) -> Result<Value, StepError> {
         let step = &self.one.step;
         let place = self.one.walk.place(self.path.clone());
         // What is there after other effects is not what is there now.
-        let first = self.one.after.is_empty() && self.only_if.is_empty() && not_before.is_none();
+        let first = self.one.after.is_empty() && self.only_if.is_empty() && start == Start::Now;
         let prediction = self.predict(&input).await;
         let mut prediction = match prediction {
             Ok(prediction) => prediction,
@@ -445,7 +451,7 @@ impl Unit {
             costs: prediction.costs,
             after: self.one.after.clone(),
             only_if: self.only_if.clone(),
-            not_before,
+            not_before: if let Start::At(until) = start { Some(until) } else { None },
         });
         join(after, &[name]);
         Ok(output)

@@ -258,12 +258,12 @@ impl Walk {
                 let index = next;
                 next += 1;
                 if let Some(done) = self.given(step) {
-                    failed |= self.note(index, step.id.clone(), done, &mut ended);
+                    failed |= self.note(index, &step.id, done, &mut ended);
                     continue;
                 }
                 if is_quick(step) {
                     let done = one.walk_over().await;
-                    failed |= self.note(index, step.id.clone(), done, &mut ended);
+                    failed |= self.note(index, &step.id, done, &mut ended);
                 } else {
                     under_way.spawn(async move { (index, one.walk_over().await) });
                 }
@@ -272,7 +272,7 @@ impl Walk {
             // What panics in a node is caught by its attempt.
             let Ok((index, done)) = joined else { continue };
             let Some(step) = graph.steps.get(index) else { continue };
-            failed |= self.note(index, step.id.clone(), done, &mut ended);
+            failed |= self.note(index, &step.id, done, &mut ended);
         }
         let mut whole = vec![false; graph.steps.len()];
         for (index, mut done) in ended {
@@ -318,8 +318,8 @@ impl Walk {
         Some(Ended { found: Found::default(), seen, after, failure: None, whole })
     }
 
-    fn note(&self, index: usize, id: Arc<str>, done: Ended, ended: &mut BTreeMap<usize, Ended>) -> bool {
-        self.view.publish(&id, done.seen.clone());
+    fn note(&self, index: usize, id: &Arc<str>, done: Ended, ended: &mut BTreeMap<usize, Ended>) -> bool {
+        self.view.publish(id, done.seen.clone());
         let failed = done.failure.is_some();
         ended.insert(index, done);
         failed

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value as Json;
 
+use super::test::CaseFile;
 use crate::model::Duration;
 use crate::model::ErrorClass;
 use crate::pipeline::Durability;
@@ -59,8 +60,8 @@ pub(super) struct PipelineFile {
     /// Steps that run in any case.
     #[serde(rename = "finally")]
     finally_: Option<BTreeMap<String, StepFile>>,
-    /// Tests of the pipeline. Checked now, run by a later version.
-    tests: Option<Vec<BTreeMap<String, Json>>>,
+    /// Tests of the pipeline, run by `pipewright test`. No part of its version.
+    tests: Option<Vec<CaseFile>>,
 }
 
 /// One step.

@@ -24,6 +24,7 @@ use crate::model::ErrorClass;
 use crate::model::Happened;
 use crate::model::Map;
 use crate::model::Value;
+use crate::system::outside;
 
 /// Connections to users' databases, kept by URL. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -64,18 +65,24 @@ pub async fn query(
     max_rows: usize,
     timeout: Duration,
 ) -> Result<Vec<Map>, SqlError> {
-    shared().query(url, sql, params, max_rows, timeout).await
+    outside(shared().query(url, sql, params, max_rows, timeout)).await
 }
 
 /// Executes a statement with the connections that the process shares; see `Databases::execute`.
 pub async fn execute(url: &str, sql: &str, params: &[Value], timeout: Duration) -> Result<u64, SqlError> {
-    shared().execute(url, sql, params, timeout).await
+    outside(shared().execute(url, sql, params, timeout)).await
 }
 
 /// Executes a statement for each of many rows, with the connections that the process shares; see
 /// `Databases::execute_many`.
 pub async fn execute_many(url: &str, sql: &str, rows: &[Vec<Value>], timeout: Duration) -> Result<u64, SqlError> {
-    shared().execute_many(url, sql, rows, timeout).await
+    outside(shared().execute_many(url, sql, rows, timeout)).await
+}
+
+/// Lets go of the connections that belong to this runtime, before it ends.
+pub fn let_go() {
+    let here = tokio::runtime::Handle::current().id();
+    shared().0.lock().unwrap_or_else(PoisonError::into_inner).retain(|(runtime, _), _| *runtime != here);
 }
 
 fn shared() -> &'static Databases {

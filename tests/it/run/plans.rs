@@ -161,8 +161,7 @@ outputs: { n: "{{ steps.last.output.n }}" }
     assert_eq!(played.outputs(), r#"{"n":7}"#);
     // Once for the plan, once to compare, and then only what was unknown.
     assert_eq!(looked(&stage), 3);
-    let seen = stage.world.seen.lock().unwrap();
-    let made: Vec<_> = seen.happened.iter().map(|(_, input)| input.to_string()).collect();
+    let made: Vec<_> = stage.world.seen.lock().unwrap().happened.iter().map(|(_, input)| input.to_string()).collect();
     let expected: Vec<_> = (1..=3).map(|n| format!(r#"{{"item":{n},"at":"{at}","sum":"6"}}"#)).collect();
     assert_eq!(made.len(), 4, "{made:?}");
     for expected in expected {
@@ -172,7 +171,6 @@ outputs: { n: "{{ steps.last.output.n }}" }
         played.journal.iter().find(|event| event.path().is_some() || matches!(event, RunEvent::Planned { .. })),
         Some(RunEvent::Planned { .. })
     ));
-    drop(seen);
     // A plan is applied once.
     assert_eq!(apply(&stage, &engine, &pipeline, &file).await.err().unwrap(), ["applied before"]);
 }
@@ -457,7 +455,7 @@ fn made(random: &mut fastrand::Rng) -> String {
                     text,
                     "  {id}: {{ {needs}uses: template.render, with: {{ text: \"c{number} {{{{ {source} }}}}\" }} }}"
                 );
-                known.push(format!("steps.{id}.output"));
+                known.push(format!("steps.{id}.output.text"));
             }
             1 => {
                 let _ = writeln!(
