@@ -139,7 +139,6 @@ impl Apply {
         }
         let (app, pipeline) = load(global, &circumstances.file, rehearsal).await?;
         let view = View { json: self.json, quiet: self.quiet, foreground: !self.detach };
-        let inputs = self.known(&file, &pipeline)?;
         let now = app.engine.parts().system.clock.now();
         let ends = file.made_at().plus(circumstances.max_age);
         if ends < now {
@@ -148,6 +147,7 @@ impl Apply {
         if file.version() != &*pipeline.version.0 {
             return Ok(stale(&["the pipeline, a prompt or a manifest of it has changed".to_owned()]));
         }
+        let inputs = self.known(&file, &pipeline)?;
         apply(&app, &pipeline, &file, inputs, self.inputs.person().as_deref(), view).await
     }
 

@@ -63,7 +63,7 @@ pub(super) async fn predict(
     let scope = scope_of(link, means, operation, &input);
     let output = match &operation.predict {
         // What cannot be evaluated is not known; the run will say why.
-        Some(tree) => render::output(tree, &scope).ok(),
+        Some(tree) => render::output(tree, &scope).ok().map(|output| whole(output, operation)),
         None => None,
     };
     let mut prediction = Prediction {
@@ -93,6 +93,19 @@ pub(super) async fn predict(
         }
     }
     Ok(prediction)
+}
+
+/// Adds what an operation gives besides, by its schema: that is known only afterwards.
+fn whole(output: Value, operation: &Operation) -> Value {
+    let Some(map) = output.as_map() else { return output };
+    let declared = operation.returns.as_ref().and_then(|returns| returns.get("properties")?.as_object());
+    let mut map = map.clone();
+    for name in declared.into_iter().flat_map(|properties| properties.keys()) {
+        if !map.contains_key(name.as_str()) {
+            map.insert(name.as_str().into(), Value::Null);
+        }
+    }
+    Value::from(map)
 }
 
 fn scope_of(link: &Link, means: &Means<'_>, operation: &Operation, input: &Value) -> Scope {

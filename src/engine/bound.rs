@@ -35,8 +35,13 @@ pub(super) struct Asking {
 impl Driver {
     /// Binds a run that begins to its plan: the one that it was made of, or, where guards judge that, one of its own.
     pub(super) async fn bind(&mut self) -> Result<(), Error> {
-        let begun = !self.fresh || self.bond.is_some() || self.machine.is_halting();
-        if begun || self.machine.finished().is_some() || self.machine.phase() != Phase::Main {
+        let unbound = self.bond.is_none() && !self.machine.is_halting();
+        // One that a plan has made, and that lost its bond, never goes on without.
+        if !unbound
+            || !(self.fresh || self.planned)
+            || self.machine.finished().is_some()
+            || self.machine.phase() != Phase::Main
+        {
             return Ok(());
         }
         let bond = match self.options.bond.take() {

@@ -155,7 +155,7 @@ pub(super) async fn execute(
     // What was secret to whoever ran it before is secret here, though nobody has read its source yet.
     parts.secrets.learn(&record.inputs);
     events.iter().for_each(|event| learn(event, &*parts.secrets));
-    let fresh = !events.iter().any(|event| event.path().is_some() || matches!(event, RunEvent::PhaseStarted { .. }));
+    let fresh = !events.iter().any(is_work);
     drop(events);
     let bond = machine.bond().and_then(Bond::from_value).map(Arc::new);
     let published = Arc::new(Published::new(pipeline.clone(), parts.secrets.clone()));
@@ -227,6 +227,12 @@ pub(super) async fn execute(
     Ok(execution)
 }
 
+/// Tells whether an event is one of work: a run that was refused, or canceled before it began, has none.
+fn is_work(event: &RunEvent) -> bool {
+    let main = event.path().is_some_and(|path| path.phase == Phase::Main);
+    main && !matches!(event, RunEvent::StepCanceled { .. } | RunEvent::Skipped { .. })
+}
+
 fn learn(event: &RunEvent, secrets: &dyn SecretSource) {
     let value = match event {
         RunEvent::Items { items: value, .. }
@@ -234,6 +240,7 @@ fn learn(event: &RunEvent, secrets: &dyn SecretSource) {
         | RunEvent::Round { output: value, .. }
         | RunEvent::Waiting { then: Some(value), .. } => value,
         RunEvent::Intent { intent, .. } => &intent.request,
+        RunEvent::Planned { bond, .. } => bond,
         RunEvent::Asked { ask, .. } => &ask.request,
         RunEvent::Settled { verdict, .. } => match &**verdict {
             Verdict::Happened { output, .. } => output,

@@ -22,6 +22,7 @@ mod many;
 mod nodes;
 mod odoo;
 mod paging;
+mod plan;
 mod reload;
 mod replay;
 mod run;

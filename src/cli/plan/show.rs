@@ -89,9 +89,12 @@ impl Page {
             head.push_str(&self.paint("2", &format!("  ({})", said.join("; "))));
         }
         self.line(1, &head);
-        if effect.changes.is_empty() || effect.exists == Some(false) {
-            self.fields(&effect.input);
+        if effect.changes.is_empty() || effect.exists != Some(true) {
+            self.fields(&effect.input, &[]);
         } else {
+            // What says which thing it is; what it sets stands in the changes.
+            let changed: Vec<&str> = effect.changes.iter().map(|change| &*change.field).collect();
+            self.fields(&effect.input, &changed);
             effect.changes.iter().for_each(|change| self.change(change));
         }
         if let Some(key) = &effect.key {
@@ -99,9 +102,13 @@ impl Page {
         }
     }
 
-    fn fields(&mut self, input: &Value) {
+    /// Shows what is sent; where there are changes, what stands beside them.
+    fn fields(&mut self, input: &Value, changed: &[&str]) {
         let Some(map) = input.as_map() else { return self.line(3, &self.value(input)) };
-        for (key, value) in map.iter().filter(|(key, _)| &***key != "connection").take(LINES) {
+        let beside = |key: &str, value: &Value| {
+            key != "connection" && (changed.is_empty() || !changed.contains(&key) && value.as_map().is_none())
+        };
+        for (key, value) in map.iter().filter(|(key, value)| beside(key, value)).take(LINES) {
             self.line(3, &format!("{key}: {}", self.value(value)));
         }
         if map.len() > LINES {
@@ -124,13 +131,14 @@ impl Page {
 
     /// Shows a text of several lines as a diff: what both begin and end with is left out.
     fn text_change(&mut self, old: &Value, new: &Value) {
-        let (old, new) = (old.to_text(), if new.is_tainted() { "***".to_owned() } else { new.to_text() });
+        let text = |value: &Value| if value.is_tainted() { "***".to_owned() } else { value.to_text() };
+        let (old, new) = (text(old), text(new));
         let (old, new): (Vec<_>, Vec<_>) = (old.lines().collect(), new.lines().collect());
         let same = old.iter().zip(&new).take_while(|(old, new)| old == new).count();
         let (old, new) = (old.get(same..).unwrap_or_default(), new.get(same..).unwrap_or_default());
         let tail = old.iter().rev().zip(new.iter().rev()).take_while(|(old, new)| old == new).count();
         if same > 0 {
-            self.line(4, &self.paint("2", &format!("… {same} lines as they are")));
+            self.line(4, &self.paint("2", &format!("… {} as before", count(same, "line"))));
         }
         for (sign, code, lines) in [("-", "31", old), ("+", "32", new)] {
             let lines = lines.get(..lines.len() - tail).unwrap_or_default();
@@ -143,7 +151,7 @@ impl Page {
             }
         }
         if tail > 0 {
-            self.line(4, &self.paint("2", &format!("… {tail} lines as they are")));
+            self.line(4, &self.paint("2", &format!("… {} as before", count(tail, "line"))));
         }
     }
 

@@ -222,6 +222,12 @@ impl PlanFile {
         if self.version() != again.version() {
             told.push("the pipeline, a prompt or a manifest of it has changed".to_owned());
         }
+        let failure = again.body.get("failure").filter(|failure| self.body.get("failure") != Some(failure));
+        if let Some(failure) = failure.filter(|failure| !failure.is_null()) {
+            let [step, message] =
+                ["step", "message"].map(|key| failure.get(key).map(Value::to_text).unwrap_or_default());
+            told.push(format!("it would fail now at `{step}`: {message}"));
+        }
         let list = |file: &Self, key: &str| file.body.get(key).and_then(Value::as_list).unwrap_or_default().to_vec();
         let (reads, now) = (list(self, "reads"), list(again, "reads"));
         let named = |read: &Value| (read.get("step").map(Value::to_text), read.get("question").cloned());
@@ -233,6 +239,8 @@ impl PlanFile {
                     told.push(format!("what effect `{step}` would change has changed"));
                 }
                 Some(_) => told.push(format!("what `{step}` reads has changed")),
+                // What stands behind a failure is not reached.
+                None if again.body.get("failure").is_some_and(|failure| !failure.is_null()) => {}
                 None => told.push(format!("`{step}` reads nothing now")),
             }
         }

@@ -10,6 +10,9 @@ use crate::model::Value;
 use crate::pipeline::Guard;
 use crate::template::Scope;
 
+/// So often an effect is counted that happens for each item of a list that is not known.
+const MANY: usize = 1_000;
+
 /// What came of a guard.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judged {
@@ -30,18 +33,31 @@ pub(super) fn judge(
     if guards.is_empty() {
         return Vec::new();
     }
-    let effects = Value::list(effects.iter().map(seen).collect());
-    let scope = Scope {
+    let scope = |effects: Vec<Value>| Scope {
         lookup: Arc::new(Foreseen::new(parts.secrets.clone())),
         globals: Arc::new(vec![("inputs".into(), inputs.clone())]),
-        locals: vec![("effects", effects)],
+        locals: vec![("effects", Value::list(effects))],
         now: at,
     };
+    let planned = scope(effects.iter().map(seen).collect());
+    // What may not happen, or may happen any number of times, must make no difference.
+    let mut others = Vec::new();
+    if effects.iter().any(|effect| !effect.is_certain()) {
+        others.push(scope(effects.iter().filter(|effect| effect.is_certain()).map(seen).collect()));
+    }
+    if effects.iter().any(|effect| effect.each) {
+        let often = |effect: &PlannedEffect| std::iter::repeat_n(seen(effect), if effect.each { MANY } else { 1 });
+        others.push(scope(effects.iter().flat_map(often).collect()));
+    }
     let judged = guards.iter().map(|guard| {
-        let fault = match guard.that.eval(&scope) {
+        let differs = || others.iter().any(|other| guard.that.eval(other).is_ok_and(|holds| !holds.is_truthy()));
+        let fault = match guard.that.eval(&planned) {
             Ok(Value::Unknown(unknown)) => {
                 let of: Vec<_> = unknown.of.iter().map(|place| format!("`{place}`")).collect();
                 Some(format!("cannot be told before the run: it depends on {}", of.join(", ")))
+            }
+            Ok(holds) if holds.is_truthy() && differs() => {
+                Some("cannot be told before the run: it depends on effects of which it is not known whether, or how often, they happen".to_owned())
             }
             Ok(holds) if holds.is_truthy() => None,
             Ok(_) => Some("does not hold".to_owned()),

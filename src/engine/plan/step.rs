@@ -53,7 +53,9 @@ impl One {
     }
 
     fn scope(&self, locals: Vec<(&'static str, Value)>) -> Scope {
-        self.walk.scope(locals, self.error.as_ref())
+        // How the run will have ended is not known before its effects.
+        let in_doubt = self.phase == Phase::Finally && self.error.is_none() && !self.after.is_empty();
+        self.walk.scope(locals, self.error.as_ref(), in_doubt)
     }
 
     pub(super) async fn walk_over(self) -> Ended {
@@ -125,6 +127,7 @@ impl One {
                 only_if: only_if.clone(),
                 each: each || self.walk.each,
                 conditional,
+                seeds: true,
             }
         };
         let (result, recovered, after) = match items {
@@ -147,7 +150,15 @@ impl One {
                     _ => Ok(Arc::default()),
                 };
                 match items {
-                    Ok(items) => self.run_items(&mut found, &items, unit).await,
+                    Ok(items) => {
+                        let ended = self.run_items(&mut found, &items, unit).await;
+                        if !found.facts.iter().any(|fact| matches!(fact, Fact::Items { .. })) {
+                            // Without its items no step run of it can be known.
+                            let above = self.walk.above.len();
+                            found.facts.retain(|fact| fact.place().above.len() > above);
+                        }
+                        ended
+                    }
                     Err(error) => (Err(error), None, Vec::new()),
                 }
             }
@@ -176,12 +187,18 @@ impl One {
         unit: impl Fn(Option<u32>, Value, Value, bool) -> Unit,
     ) -> (Result<Value, StepError>, Option<StepError>, Vec<Arc<str>>) {
         let mut runs: BTreeMap<u32, Run> = BTreeMap::new();
-        let mut previous = Value::Null;
+        let (mut previous, mut last) = (Value::Null, Vec::new());
         let mut under_way: JoinSet<(u32, Run)> = JoinSet::new();
         let quick = is_quick(&self.step) || self.step.effect.is_write();
         for (index, item) in (0..).zip(items.iter()) {
             if self.step.max_parallel <= 1 || quick {
-                let run = unit(Some(index), item.clone(), previous.clone(), false).run().await;
+                let mut one = unit(Some(index), item.clone(), previous.clone(), false);
+                if self.step.max_parallel <= 1 {
+                    // One after the other: each comes after what the one before it does.
+                    join(&mut one.one.after, &last);
+                }
+                let run = one.run().await;
+                last.clone_from(&run.after);
                 previous = run.result.clone().unwrap_or_default();
                 runs.insert(index, run);
                 continue;
@@ -252,7 +269,14 @@ impl One {
             }
         };
         let whole = failure.is_none() && self.is_whole(&found.facts);
-        Ended { found, seen: Seen { view, state: None }, after: before, failure, whole }
+        let mut seen = Seen { view, state: None };
+        if !found.effects.is_empty() && !matches!(self.step.on_error, OnError::Fail) {
+            // The run goes on where it fails, and how it will have ended is not known.
+            let name = self.walk.name(&self.path(None));
+            seen.view.output = Unknown::of(format!("steps.{name}.output"));
+            seen.state = Some(Unknown::of(format!("steps.{name}.state")));
+        }
+        Ended { found, seen, after: before, failure, whole }
     }
 }
 

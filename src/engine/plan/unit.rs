@@ -30,6 +30,7 @@ use crate::model::Timestamp;
 use crate::model::Unknown;
 use crate::model::Value;
 use crate::model::WriteKind;
+use crate::node::Change;
 use crate::node::NodeError;
 use crate::node::Outcome;
 use crate::node::Prediction;
@@ -63,6 +64,8 @@ pub(super) struct Unit {
     pub(super) each: bool,
     /// Whether the step's own `when` is not known.
     pub(super) conditional: bool,
+    /// Whether its end may be a fact with which the run begins: where a read stands is stored by the run alone.
+    pub(super) seeds: bool,
 }
 
 impl Unit {
@@ -133,7 +136,7 @@ impl Unit {
         let plain = found.effects.is_empty() && found.open.is_empty() && after.is_empty();
         let own = step.child.is_none() && !step.effect.is_write() && step.into.is_none();
         let certain = self.only_if.is_empty() && !self.each && !self.conditional;
-        plain && own && certain
+        plain && own && certain && self.seeds
     }
 
     async fn done(&mut self, found: &mut Found, after: &mut Vec<Arc<str>>) -> Result<Value, StepError> {
@@ -151,7 +154,7 @@ impl Unit {
             join(after, &[self.name()]);
         }
         if step.child.is_some() {
-            return self.call(found, after, input).await;
+            return self.call(found, after, input, of).await;
         }
         let mut unknown = Vec::new();
         input.unknowns(&mut unknown);
@@ -202,8 +205,8 @@ impl Unit {
     }
 
     /// Runs a pure step or a read.
-    async fn look(&self, found: &mut Found, after: &mut Vec<Arc<str>>, input: Value) -> Result<Value, StepError> {
-        let step = &self.one.step;
+    async fn look(&mut self, found: &mut Found, after: &mut Vec<Arc<str>>, input: Value) -> Result<Value, StepError> {
+        let step = self.one.step.clone();
         let place = self.one.walk.place(self.path.clone());
         let mut costs = Vec::new();
         let paid = step.effect == Effect::PaidRead;
@@ -212,7 +215,10 @@ impl Unit {
                 let fingerprint = fingerprint(&output);
                 let (node, kept) = (step.node.name().into(), Some(output.clone()));
                 found.reads.push(Read { place, node, paid, fingerprint, output: kept, costs, is_question: false });
-                return Ok(output);
+                return self.until_over(found, after, output);
+            }
+            if step.into.is_some() {
+                return Ok(self.leave(found, Vec::new(), "it costs money, and a plan keeps no rows"));
             }
             costs = self.predict(&input).await.map(|prediction| prediction.costs).unwrap_or_default();
             if !self.one.walk.shared.spend(&costs) {
@@ -224,7 +230,11 @@ impl Unit {
             None => self.attempts(&input).await,
         };
         let output = match outcome.map_err(|error| self.told(&error))? {
-            Outcome::Done(output) | Outcome::Created { output, .. } | Outcome::Read { output, .. } => output,
+            Outcome::Done(output) | Outcome::Created { output, .. } => output,
+            Outcome::Read { output, .. } => {
+                self.seeds = false;
+                output
+            }
             Outcome::Wait { then, .. } => {
                 join(after, &[self.name()]);
                 return Ok(then);
@@ -242,12 +252,20 @@ impl Unit {
         };
         let output = if step.effect == Effect::Pure { output } else { self.secrets().scan(output) };
         let output = self.stored(output).await?;
+        if paid && output.is_tainted() {
+            return Ok(self.leave(found, Vec::new(), "what it gave is secret, and no plan keeps that"));
+        }
         if step.effect != Effect::Pure {
             let kept = paid.then(|| output.clone());
             let (node, fingerprint) = (step.node.name().into(), self.fingerprint(&output).await?);
             found.reads.push(Read { place, node, paid, fingerprint, output: kept, costs, is_question: false });
         }
-        let Some(until) = &step.until else { return Ok(output) };
+        self.until_over(found, after, output)
+    }
+
+    /// Returns the output where an `until` holds; else it stays open.
+    fn until_over(&self, found: &mut Found, after: &mut Vec<Arc<str>>, output: Value) -> Result<Value, StepError> {
+        let Some(until) = &self.one.step.until else { return Ok(output) };
         let mut scope = self.scope.clone();
         scope.locals.push(("output", output.clone()));
         let holds = until
@@ -435,7 +453,12 @@ impl Unit {
             }
             None => None,
         };
-        let output = predicted(prediction.output.as_ref(), &self.source());
+        // What is there now may hold a secret as well as what is sent.
+        let scan = |value: Value| self.secrets().scan(value);
+        let changes = prediction.changes.into_iter();
+        let changes = changes.map(|change| Change { old: scan(change.old), new: scan(change.new), ..change });
+        let (changes, key) = (changes.collect::<Vec<_>>(), key.map(scan));
+        let output = scan(predicted(prediction.output.as_ref(), &self.source()));
         let name = self.name();
         found.effects.push(PlannedEffect {
             place,
@@ -445,7 +468,7 @@ impl Unit {
             kind,
             input: self.secrets().scan(input),
             key,
-            changes: prediction.changes,
+            changes,
             exists: prediction.exists,
             output: output.clone(),
             costs: prediction.costs,
@@ -458,7 +481,13 @@ impl Unit {
     }
 
     /// Walks over the pipeline that the step calls, or the operation that is made of steps.
-    async fn call(&self, found: &mut Found, after: &mut Vec<Arc<str>>, input: Value) -> Result<Value, StepError> {
+    async fn call(
+        &self,
+        found: &mut Found,
+        after: &mut Vec<Arc<str>>,
+        input: Value,
+        before: Vec<Arc<str>>,
+    ) -> Result<Value, StepError> {
         let Some(pipeline) = self.one.step.child.clone() else { return Ok(Value::Null) };
         let outcome = self.attempt(input, 1).run().await.map_err(|error| self.told(&error))?;
         let Outcome::Child { inputs, .. } = outcome else {
@@ -472,24 +501,25 @@ impl Unit {
         };
         let given = inputs.clone();
         let mut below = self.one.walk.below(pipeline.clone(), inputs, self.path.clone());
-        below.after.clone_from(&self.one.after);
+        below.after = before;
         below.only_if.clone_from(&self.only_if);
         below.each = self.each;
         let walked = Arc::new(below).whole().await;
-        let own = if pipeline.guards_plan.is_empty() { Vec::new() } else { walked.found.effects.clone() };
-        found.take(walked.found);
-        join(after, &walked.after);
-        if let Some((_, error)) = walked.failure {
-            return Err(error);
-        }
         let parts = &self.one.walk.shared.ground.parts;
-        let judged = super::guard::judge(&pipeline.guards_plan, &own, &given, parts, self.one.walk.shared.at);
+        let effects = &walked.found.effects;
+        let judged = super::guard::judge(&pipeline.guards_plan, effects, &given, parts, self.one.walk.shared.at);
         if let Some(guard) = judged.iter().find(|guard| guard.fault.is_some()) {
+            // What it refuses is not in the plan, whatever becomes of the failure.
             let fault = guard.fault.as_deref().unwrap_or_default();
             return Err(self
                 .one
                 .walk
                 .error(ErrorClass::Rejected, format!("guard over the plan {fault}: {}", guard.said)));
+        }
+        found.take(walked.found);
+        join(after, &walked.after);
+        if let Some((_, error)) = walked.failure {
+            return Err(error);
         }
         Ok(match pipeline.composite {
             true => walked.outputs.get(COMPOSITE_OUTPUT).cloned().unwrap_or_default(),

@@ -15,6 +15,10 @@ pub(super) fn label(value: &Value, place: &str) -> Value {
         Value::Map(map) => {
             Value::map(map.iter().map(|(key, value)| (key.clone(), label(value, &format!("{place}.{key}")))))
         }
+        Value::List(items) => {
+            let items = items.iter().enumerate();
+            Value::list(items.map(|(index, item)| label(item, &format!("{place}[{index}]"))).collect())
+        }
         other => other.clone(),
     }
 }

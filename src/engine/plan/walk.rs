@@ -152,18 +152,18 @@ impl Walk {
         self.place(path.clone()).to_string().into()
     }
 
-    pub(super) fn scope(&self, locals: Vec<(&'static str, Value)>, error: Option<&StepError>) -> Scope {
+    pub(super) fn scope(&self, locals: Vec<(&'static str, Value)>, error: Option<&StepError>, in_doubt: bool) -> Scope {
         let told = error.map_or(Value::Null, |error| {
             Value::map([("class", Value::from(error.class.name())), ("message", error.message.as_str().into())])
         });
         let doubtful = self.only_if.iter().any(|of| &**of == FAILURE);
-        let told = if doubtful { Unknown::of("run.error") } else { told };
+        let told = if doubtful || in_doubt { Unknown::of("run.error") } else { told };
         let state = if error.is_some() || doubtful { RunState::Failed } else { RunState::Running };
         let run = Value::map([
             ("id", Value::from(self.shared.run.to_string())),
             ("pipeline", Value::from(&*self.pipeline.name)),
             ("slot", if self.above.is_empty() { self.shared.slot.clone() } else { Value::Null }),
-            ("state", state.name().into()),
+            ("state", if in_doubt { Unknown::of("run.state") } else { state.name().into() }),
             ("error", told),
         ]);
         let mut globals = vec![("inputs".into(), self.inputs.clone()), ("run".into(), run)];
@@ -208,7 +208,7 @@ impl Walk {
             }
             self.graph(&pipeline.finally, Phase::Finally, &mut walked).await;
             if error.is_none() && walked.failure.is_none() {
-                let scope = self.scope(Vec::new(), None);
+                let scope = self.scope(Vec::new(), None, false);
                 let mut outputs = Map::new();
                 for (name, tree) in &pipeline.outputs {
                     match tree.eval(&scope) {
@@ -227,7 +227,7 @@ impl Walk {
     }
 
     fn holds(&self, guards: &[Guard]) -> Result<(), StepError> {
-        let scope = self.scope(Vec::new(), None);
+        let scope = self.scope(Vec::new(), None, false);
         for guard in guards {
             let holds = guard.that.eval(&scope).map_err(|error| self.error(ErrorClass::Invalid, error.message))?;
             if !holds.is_truthy() {

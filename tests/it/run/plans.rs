@@ -616,3 +616,72 @@ async fn what_a_pipeline_would_do_if_it_fails_is_planned_by_itself() {
     assert!(told(&plan).contains(r#"create on_failure/tell {"text":"failed: no","to":"ops"}"#), "{}", told(&plan));
     assert!(told(&plan).contains("fails at bad: rejected: no") || plan.failure.is_some(), "{}", told(&plan));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_guard_refused_a_retry_does_not_do_and_a_child_that_is_refused_has_no_effects() {
+    let stage = stage();
+    let engine = stage.engine().await;
+    let pipeline = stage.pipeline(
+        "guards: { plan: [\"{{ effects | length < 1 }}\"] }\nsteps:\n  a: { uses: test.do, with: { n: 1 } }\n",
+    );
+    let run = engine.start(&pipeline, empty()).await.unwrap();
+    let played = stage.hasten_run(&engine, run, &pipeline, None).await;
+    assert!(matches!(played.execution, Execution::Finished { state: RunState::Failed, .. }), "{}", played.told());
+    let again = stage.retry(&engine, run, &pipeline, None).await;
+    assert!(matches!(again.execution, Execution::Finished { state: RunState::Failed, .. }), "{}", again.told());
+    stage.file(
+        "strict",
+        "guards: { plan: [\"{{ effects | length < 1 }}\"] }\nsteps:\n  b: { uses: test.do, with: { n: 2 } }\n",
+    );
+    let pipeline = stage.pipeline(
+        "steps:\n  call: { uses: pipeline.run, on_error: continue, with: { pipeline: strict } }\n  \
+         c: { needs: [call], uses: test.do, with: { n: 3, state: \"{{ steps.call.state }}\" } }\n",
+    );
+    let plan = planned(&engine, &pipeline).await;
+    assert_eq!(told(&plan), "create c {\"n\":3,\"state\":\"failed\"} after=[] if=[]\n");
+    apply(&stage, &engine, &pipeline, &file(&plan)).await.unwrap();
+    let seen = stage.world.seen.lock().unwrap().happened.clone();
+    assert_eq!(seen.iter().map(|(_, input)| input.to_string()).collect::<Vec<_>>(), [r#"{"n":3,"state":"failed"}"#]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_known_of_a_step_is_not_decided_by_the_plan() {
+    let stage = stage();
+    let engine = stage.engine().await;
+    stage.file(
+        "child",
+        "inputs: { ids: { type: array } }\nsteps:\n  each: { for_each: \"{{ inputs.ids }}\", uses: template.render, with: { text: \
+         \"{{ item }}\" } }\noutputs: { texts: \"{{ steps.each.output | map(attribute='text') | list }}\" }\n",
+    );
+    let pipeline = stage.pipeline(
+        r#"steps:
+  pay: { uses: test.do, on_error: continue, with: { id: 7 } }
+  tell: { needs: [pay], uses: test.do, with: { text: "{{ 'paid' if steps.pay.state == 'succeeded' else 'failed' }}" } }
+  call: { uses: pipeline.run, with: { pipeline: child, inputs: { ids: ["{{ steps.tell.output.text }}", b] } } }
+  one: { for_each: [1, 2], max_parallel: 1, uses: test.do, with: { item: "{{ item }}" } }
+finally:
+  report: { uses: test.do, with: { text: "the run {{ run.state }}" } }
+outputs: { texts: "{{ steps.call.output.texts }}" }
+"#,
+    );
+    let plan = planned(&engine, &pipeline).await;
+    let text = told(&plan);
+    for expected in [
+        r#"create tell {"text":"?"} after=[pay]"#,
+        r#"create finally/report {"text":"the run ?"}"#,
+        r#"create one[1] {"item":2} after=[one[0]]"#,
+    ] {
+        assert!(text.contains(expected), "{text}");
+    }
+    let played = apply(&stage, &engine, &pipeline, &file(&plan)).await.unwrap();
+    assert_eq!(played.outputs(), r#"{"texts":["paid","b"]}"#);
+    let seen = stage.world.seen.lock().unwrap().happened.clone();
+    assert!(seen.iter().any(|(_, input)| input.to_string() == r#"{"text":"the run succeeded"}"#), "{seen:?}");
+    // What happens for each of an unknown number of items decides no guard.
+    let pipeline = stage.pipeline(
+        "guards: { plan: [\"{{ effects | length <= 50 }}\"] }\nsteps:\n  a: { uses: test.do, with: { ids: [1, 2] } }\n  \
+         b: { for_each: \"{{ steps.a.output.ids }}\", uses: test.do, with: { n: \"{{ item }}\" } }\n",
+    );
+    let plan = planned(&engine, &pipeline).await;
+    assert!(plan.guards[0].fault.as_ref().is_some_and(|fault| fault.contains("cannot be told")), "{:?}", plan.guards);
+}
