@@ -183,7 +183,7 @@ pub async fn open(
         databases: project.databases.clone(),
         rehearsal: rehearsal.is_some(),
     };
-    let secrets = Arc::new(ProjectSecrets(secrets));
+    let secrets = Arc::new(secrets);
     let (system, clock) = system(&store).await?;
     let mut world = None;
     let (http, connections): (Arc<dyn Transport>, Arc<dyn Connections>) = match rehearsal {
@@ -329,13 +329,13 @@ impl App {
 /// A setting of a connection that has no value.
 pub async fn sandbox(root: &Path, project: &Project, rehearsal: &Rehearsal) -> Result<World, Fault> {
     let secrets = Secrets::load(&[Source::Sandbox], None).await.context("reading the secrets")?;
-    cast(root, project, &Arc::new(ProjectSecrets(secrets)), rehearsal, &System::real())
+    cast(root, project, &Arc::new(secrets), rehearsal, &System::real())
 }
 
 fn cast(
     root: &Path,
     project: &Project,
-    secrets: &Arc<ProjectSecrets>,
+    secrets: &Arc<Secrets>,
     rehearsal: &Rehearsal,
     system: &System,
 ) -> Result<World, Fault> {
@@ -357,9 +357,14 @@ fn sandbox_key(root: &Path) -> Result<Option<MasterKey>, Fault> {
 }
 
 /// Makes the scope of a connection's expressions: secrets, and nothing else.
-fn settings_scope(secrets: Arc<ProjectSecrets>) -> Scope {
+fn settings_scope(secrets: Arc<Secrets>) -> Scope {
     // No setting depends on the time.
-    Scope { lookup: secrets, globals: Arc::default(), locals: Vec::new(), now: crate::model::Timestamp(0) }
+    Scope {
+        lookup: Arc::new(Settings(secrets)),
+        globals: Arc::default(),
+        locals: Vec::new(),
+        now: crate::model::Timestamp(0),
+    }
 }
 
 /// Opens the project's store for reading; nothing when it is not there yet or cannot be opened.
@@ -393,33 +398,11 @@ fn sources(root: &Path, project: &Project) -> Vec<Source> {
     project.secrets.iter().map(source).collect()
 }
 
-/// The secrets of a project as the engine sees them.
-#[derive(Debug)]
-struct ProjectSecrets(Secrets);
-
-impl SecretSource for ProjectSecrets {
-    fn get(&self, name: &str) -> Result<Value, String> {
-        self.0.get(name).map_err(|error| error.to_string())
-    }
-
-    fn mask(&self, text: String) -> String {
-        self.0.mask().hide(&text)
-    }
-
-    fn learn(&self, value: &Value) {
-        self.0.mask().learn_value(value);
-    }
-
-    fn scan(&self, value: Value) -> Value {
-        self.0.mask().scan(&value)
-    }
-}
-
 /// The connections of a project; their secrets are read when they are first used.
 #[derive(Debug)]
 struct ProjectConnections {
     connections: Vec<ProjectConnection>,
-    secrets: Arc<ProjectSecrets>,
+    secrets: Arc<Secrets>,
 }
 
 impl Connections for ProjectConnections {
@@ -442,13 +425,17 @@ impl Connections for ProjectConnections {
     }
 }
 
-impl Lookup for ProjectSecrets {
+/// What the settings of a connection can read.
+#[derive(Debug)]
+struct Settings(Arc<Secrets>);
+
+impl Lookup for Settings {
     fn step(&self, _: &str) -> Option<StepView> {
         None
     }
 
     fn secret(&self, name: &str) -> Result<Value, String> {
-        self.get(name)
+        SecretSource::get(&*self.0, name)
     }
 }
 

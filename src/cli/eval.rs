@@ -18,10 +18,13 @@ use crate::app::App;
 use crate::app::Fault;
 use crate::diag::did_you_mean;
 use crate::engine::Machine;
+use crate::engine::RunRoot;
 use crate::engine::UnitKey;
+use crate::engine::roots;
 use crate::engine::slot;
 use crate::model::Phase;
 use crate::model::RunEvent;
+use crate::model::StepError;
 use crate::model::StepPath;
 use crate::model::Value;
 use crate::model::parse_json;
@@ -150,21 +153,13 @@ impl Eval {
         let mut inputs = record.inputs.as_map().cloned().unwrap_or_default();
         inputs.extend(self.given()?);
         let inputs = Value::from(inputs);
-        let error = record.error.as_ref().map_or(Value::Null, |error| {
-            Value::map([("class", Value::from(error.class.name())), ("message", error.message.as_str().into())])
-        });
-        let run = Value::map([
-            ("id", Value::from(record.id.to_string())),
-            ("pipeline", Value::from(&*record.pipeline)),
-            ("slot", record.slot.as_deref().map_or(Value::Null, slot)),
-            ("state", record.state.name().into()),
-            ("error", error),
-        ]);
-        let mut globals = vec![(Arc::from("inputs"), inputs.clone()), (Arc::from("run"), run)];
-        if pipeline.composite {
-            let inputs = inputs.as_map().into_iter().flatten();
-            globals.extend(inputs.map(|(name, value)| (name.clone(), value.clone())));
-        }
+        let run = RunRoot {
+            id: record.id,
+            slot: record.slot.as_deref().map_or(Value::Null, slot),
+            state: record.state.name().into(),
+            error: record.error.as_ref().map_or(Value::Null, StepError::to_value),
+        };
+        let globals = roots(&pipeline, &inputs, run);
         let locals = match &self.step {
             Some(path) => locals(&machine, &pipeline, &events, path)?,
             None => Vec::new(),
@@ -189,11 +184,7 @@ fn locals(
     events: &[RunEvent],
     path: &StepPath,
 ) -> Result<Vec<(&'static str, Value)>, Fault> {
-    let graph = match path.phase {
-        Phase::Main | Phase::Undo => &pipeline.main,
-        Phase::OnFailure => &pipeline.on_failure,
-        Phase::Finally => &pipeline.finally,
-    };
+    let graph = pipeline.graph(path.phase);
     let Some(step) = graph.index.get(&path.step).copied() else {
         let near = did_you_mean(&path.step, graph.index.keys().map(|id| &**id));
         let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();

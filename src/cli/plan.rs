@@ -22,6 +22,7 @@ use super::sandbox::Troubles;
 use crate::app::App;
 use crate::app::Fault;
 use crate::engine::plan::Circumstances;
+use crate::engine::plan::Judged;
 use crate::engine::plan::MAX_AGE;
 use crate::engine::plan::Plan;
 use crate::engine::plan::PlanFile;
@@ -117,8 +118,7 @@ fn until(file: &PlanFile) -> String {
 
 /// Returns how a plan ends that would fail, or that a guard refuses.
 fn judged(plan: &Plan) -> Exit {
-    let refused = plan.guards.iter().any(|guard| guard.fault.is_some());
-    if plan.failure.is_some() || refused { Exit::Failed } else { Exit::Well }
+    if plan.failure.is_some() || Judged::refusal(&plan.guards).is_some() { Exit::Failed } else { Exit::Well }
 }
 
 impl Apply {
@@ -186,9 +186,8 @@ async fn apply(
     if !differences.is_empty() {
         return Ok(stale(&differences));
     }
-    if let Some(guard) = plan.guards.iter().find(|guard| guard.fault.is_some()) {
-        let fault = guard.fault.as_deref().unwrap_or_default();
-        print::error(&print::clean(&format!("guard over the plan {fault}: {}", guard.said)));
+    if let Some(message) = Judged::refusal(&plan.guards) {
+        print::error(&print::clean(&message));
         return Ok(Exit::Failed);
     }
     if let Some((place, error)) = &plan.failure {

@@ -19,6 +19,7 @@ use super::scheduler::Scheduler;
 use crate::engine::Error;
 use crate::model::Duration;
 use crate::model::RunId;
+use crate::model::StepError;
 use crate::model::Timestamp;
 use crate::model::Value;
 use crate::pipeline::After;
@@ -272,9 +273,7 @@ impl Afters {
 
 /// What the inputs of a trigger can read of a run that has ended.
 fn event(run: &RunRecord) -> [(&'static str, Value); 6] {
-    let error = run.error.as_ref().map_or(Value::Null, |error| {
-        Value::map([("class", Value::from(error.class.name())), ("message", error.message.as_str().into())])
-    });
+    let error = run.error.as_ref().map_or(Value::Null, StepError::to_value);
     [
         ("run", Value::from(run.id.to_string())),
         ("pipeline", Value::from(&*run.pipeline)),

@@ -10,6 +10,7 @@ use super::finish::Done;
 use super::machine::UnitKey;
 use super::plan::Bond;
 use super::plan::Circumstances;
+use super::plan::Judged;
 use super::plan::Plan;
 use super::plan::PlanFile;
 use super::plan::PlanOptions;
@@ -57,9 +58,7 @@ impl Driver {
                 let of = Some((self.run, self.now()));
                 let options = PlanOptions { of, slot: self.slot.clone(), ..PlanOptions::default() };
                 let plan = self.engine.plan(&self.pipeline, self.inputs.clone(), options).await?;
-                if let Some(guard) = plan.guards.iter().find(|guard| guard.fault.is_some()) {
-                    let fault = guard.fault.as_deref().unwrap_or_default();
-                    let message = format!("guard over the plan {fault}: {}", guard.said);
+                if let Some(message) = Judged::refusal(&plan.guards) {
                     let error = self.step_error(ErrorClass::Rejected, message);
                     self.machine.refuse(error, self.now());
                     return Ok(());

@@ -53,7 +53,7 @@ impl Driver {
         };
         let path = self.machine.path(key);
         let generation = self.machine.generation(key);
-        let child = RunId::child_of(self.run, &format!("{path}~{generation}"));
+        let child = child_run(self.run, &path, generation);
         if let Some(tape) = self.parts().tape.tape() {
             tape.child(self.run, &path, child);
         }
@@ -241,6 +241,12 @@ impl Engine {
         let shared = self.parts().store.is_shared();
         !(self.parts().owner_is_gone)(&worker.presence.id) && (!shared || worker.silent < SILENT)
     }
+}
+
+/// Returns the id of the run that a step run calls, so that whoever makes it again makes the same. `generation` counts how
+/// often a retry has taken the step run back.
+pub(super) fn child_run(parent: RunId, path: &StepPath, generation: u32) -> RunId {
+    RunId::child_of(parent, &format!("{path}~{generation}"))
 }
 
 /// Breaks the circle of types: a run's future holds its children's.

@@ -25,6 +25,8 @@ use super::machine::Child;
 use super::permits::Permits;
 use super::plan::Bond;
 use super::scope::Published;
+use super::scope::RunRoot;
+use super::scope::roots;
 use crate::model::Duration;
 use crate::model::ErrorClass;
 use crate::model::Phase;
@@ -518,23 +520,10 @@ impl Driver {
     /// Makes the roots `inputs` and `run` as they are now.
     pub(super) fn refresh_globals(&mut self) {
         let outcome = self.machine.outcome();
-        let error = outcome.and_then(|(_, error)| error.as_ref()).map_or(Value::Null, |error| {
-            Value::map([("class", Value::from(error.class.name())), ("message", error.message.as_str().into())])
-        });
-        let run = Value::map([
-            ("id", Value::from(self.run.to_string())),
-            ("pipeline", Value::from(&*self.pipeline.name)),
-            ("slot", self.slot.clone()),
-            ("state", outcome.map_or(RunState::Running, |(state, _)| *state).name().into()),
-            ("error", error),
-        ]);
-        let mut globals = vec![("inputs".into(), self.inputs.clone()), ("run".into(), run)];
-        if self.pipeline.composite {
-            // The steps of a manifest read `input`, `config` and `tables` by their own names.
-            let inputs = self.inputs.as_map().into_iter().flatten();
-            globals.extend(inputs.map(|(name, value)| (name.clone(), value.clone())));
-        }
-        self.globals = Arc::new(globals);
+        let error = outcome.and_then(|(_, error)| error.as_ref()).map_or(Value::Null, StepError::to_value);
+        let state = outcome.map_or(RunState::Running, |(state, _)| *state).name().into();
+        let run = RunRoot { id: self.run, slot: self.slot.clone(), state, error };
+        self.globals = Arc::new(roots(&self.pipeline, &self.inputs, run));
     }
 
     pub(super) fn scope(&self, locals: Vec<(&'static str, Value)>) -> Scope {

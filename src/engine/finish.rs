@@ -88,9 +88,21 @@ pub(super) fn cache_address(node: &str, key: &Value) -> String {
 }
 
 /// Returns the SHA-256 of a text, in hexadecimal digits.
-pub(super) fn hash(text: &str) -> String {
+pub(crate) fn hash(text: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Takes the rows out of the output of a step that says `into`. Tables come as `{ rows: […] }`, with their columns or their
+/// count beside.
+pub(super) fn rows_of(output: &Value) -> Result<Vec<Value>, String> {
+    let rows = match output {
+        Value::Map(map) => map.get("rows").and_then(Value::as_list),
+        rows => rows.as_list(),
+    };
+    let kind = output.kind().name();
+    let wrong = || format!("`into` takes a list of rows, or an output with `rows`; here it is {kind}");
+    rows.map(<[Value]>::to_vec).ok_or_else(wrong)
 }
 
 impl Driver {
@@ -197,16 +209,12 @@ impl Driver {
     }
 
     fn store_rows(&mut self, key: UnitKey, started: Timestamp, name: &str, output: &Value) {
-        // Tables come as `{ rows: […] }`, with their columns or their count beside.
-        let rows = match output {
-            Value::Map(map) => map.get("rows").and_then(Value::as_list),
-            rows => rows.as_list(),
-        };
-        let Some(rows) = rows.map(<[Value]>::to_vec) else {
-            let message =
-                format!("`into` takes a list of rows, or an output with `rows`; here it is {}", output.kind().name());
-            let error = self.step_error(ErrorClass::Invalid, message);
-            return self.give_up(key, started, error);
+        let rows = match rows_of(output) {
+            Ok(rows) => rows,
+            Err(message) => {
+                let error = self.step_error(ErrorClass::Invalid, message);
+                return self.give_up(key, started, error);
+            }
         };
         let id = format!("{}/{}", self.run, self.machine.path(key));
         let (store, name, run, fence) = (self.parts().store.clone(), name.to_owned(), self.run, self.fence);

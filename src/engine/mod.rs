@@ -31,6 +31,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::finish::hash;
 pub use self::fired::slot;
 pub use self::lease::LEASE;
 pub use self::machine::Machine;
@@ -41,7 +42,9 @@ pub use self::probe::Point;
 pub use self::probe::Probe;
 pub use self::probe::StandIn;
 pub use self::scope::NoSecrets;
+pub use self::scope::RunRoot;
 pub use self::scope::SecretSource;
+pub use self::scope::roots;
 pub use self::tape::Call;
 pub use self::tape::Deck;
 pub use self::tape::Said;

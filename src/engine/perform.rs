@@ -54,11 +54,7 @@ impl Doing {
     }
 
     fn step(&self) -> &Step {
-        let graph = match self.key.phase {
-            Phase::Main | Phase::Undo => &self.pipeline.main,
-            Phase::OnFailure => &self.pipeline.on_failure,
-            Phase::Finally => &self.pipeline.finally,
-        };
+        let graph = self.pipeline.graph(self.key.phase);
         graph.steps.get(self.key.step).expect("a key's step comes from the same pipeline")
     }
 
@@ -133,15 +129,7 @@ impl Driver {
     }
 
     fn check_guards(&self, guards: &[Guard]) -> Result<(), StepError> {
-        let scope = self.scope(Vec::new());
-        for guard in guards {
-            let holds = guard.that.eval(&scope).map_err(|error| self.step_error(ErrorClass::Invalid, error.message))?;
-            if !holds.is_truthy() {
-                let said = guard.message.as_deref().unwrap_or_else(|| guard.that.source());
-                return Err(self.step_error(ErrorClass::Rejected, format!("guard does not hold: {said}")));
-            }
-        }
-        Ok(())
+        check_guards(guards, &self.scope(Vec::new()), |class, message| self.step_error(class, message))
     }
 
     fn conclude(&mut self) -> Result<Value, StepError> {
@@ -163,12 +151,7 @@ impl Driver {
 
     fn prepare(&mut self, phase: Phase, step: usize) -> Result<(), EvalError> {
         let pipeline = self.pipeline.clone();
-        let graph = match phase {
-            Phase::Main | Phase::Undo => &pipeline.main,
-            Phase::OnFailure => &pipeline.on_failure,
-            Phase::Finally => &pipeline.finally,
-        };
-        let Some(definition) = graph.steps.get(step) else { return Ok(()) };
+        let Some(definition) = pipeline.graph(phase).steps.get(step) else { return Ok(()) };
         if definition.when.is_none() && definition.for_each.is_none() {
             self.machine.begin_step(phase, step);
             return Ok(());
@@ -513,6 +496,21 @@ impl Driver {
             (key, Done::Asked(claim.of(answer, clock.now()).await))
         });
     }
+}
+
+/// Checks conditions, and says of the first that does not hold why.
+pub(super) fn check_guards(
+    guards: &[Guard],
+    scope: &Scope,
+    error: impl Fn(ErrorClass, String) -> StepError,
+) -> Result<(), StepError> {
+    for guard in guards {
+        let holds = guard.that.eval(scope).map_err(|fault| error(ErrorClass::Invalid, fault.message))?;
+        if !holds.is_truthy() {
+            return Err(error(ErrorClass::Rejected, format!("guard does not hold: {}", guard.said())));
+        }
+    }
+    Ok(())
 }
 
 /// Returns a text that is equal for writes that the remote cannot tell apart. Secrets count as equal: a fingerprint

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 
 use crate::model::Phase;
+use crate::model::RunId;
 use crate::model::StepState;
 use crate::model::Value;
 use crate::pipeline::Graph;
@@ -62,6 +63,34 @@ impl SecretSource for NoSecrets {
     }
 }
 
+/// What `run` shows.
+#[derive(Clone, Debug)]
+pub struct RunRoot {
+    pub id: RunId,
+    pub slot: Value,
+    pub state: Value,
+    pub error: Value,
+}
+
+/// Makes the roots of a whole run: `inputs`, `run`, and of the steps of a manifest what they read by its own names.
+#[must_use]
+pub fn roots(pipeline: &Pipeline, inputs: &Value, run: RunRoot) -> Vec<(Arc<str>, Value)> {
+    let run = Value::map([
+        ("id", Value::from(run.id.to_string())),
+        ("pipeline", Value::from(&*pipeline.name)),
+        ("slot", run.slot),
+        ("state", run.state),
+        ("error", run.error),
+    ]);
+    let mut roots = vec![("inputs".into(), inputs.clone()), ("run".into(), run)];
+    if pipeline.composite {
+        // The steps of a manifest read `input`, `config` and `tables`.
+        let inputs = inputs.as_map().into_iter().flatten();
+        roots.extend(inputs.map(|(name, value)| (name.clone(), value.clone())));
+    }
+    roots
+}
+
 /// The ended steps of a run, published one by one, read by every expression.
 #[derive(Debug)]
 pub(super) struct Published {
@@ -92,11 +121,12 @@ impl Published {
     }
 
     fn part(&self, phase: Phase) -> (&Graph, &[OnceLock<StepView>]) {
-        match phase {
-            Phase::Main | Phase::Undo => (&self.pipeline.main, &self.main),
-            Phase::OnFailure => (&self.pipeline.on_failure, &self.on_failure),
-            Phase::Finally => (&self.pipeline.finally, &self.finally),
-        }
+        let places = match phase {
+            Phase::Main | Phase::Undo => &self.main,
+            Phase::OnFailure => &self.on_failure,
+            Phase::Finally => &self.finally,
+        };
+        (self.pipeline.graph(phase), places)
     }
 }
 

@@ -12,6 +12,12 @@ mod write;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use self::order::CASE;
+pub use self::order::PIPELINE;
+pub use self::order::PROJECT;
+pub use self::order::STEP;
+pub use self::order::TESTS;
+pub use self::order::TRIGGER;
 use crate::diag::Diagnostic;
 use crate::yaml;
 use crate::yaml::Tree;

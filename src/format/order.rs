@@ -5,7 +5,8 @@ use super::Kind;
 /// How an item of a list is written in a path.
 pub(super) const ITEM: &str = "*";
 
-const PIPELINE: &[&str] = &[
+/// The keys of a pipeline, in their order.
+pub const PIPELINE: &[&str] = &[
     "name",
     "description",
     "labels",
@@ -27,8 +28,8 @@ const PIPELINE: &[&str] = &[
     "tests",
 ];
 
-/// First when and how often, then what, then what if not.
-const STEP: &[&str] = &[
+/// The keys of a step: first when and how often, then what, then what if not.
+pub const STEP: &[&str] = &[
     "needs",
     "when",
     "for_each",
@@ -52,7 +53,8 @@ const STEP: &[&str] = &[
     "priority",
 ];
 
-const TRIGGER: &[&str] = &[
+/// The keys of a trigger, in their order.
+pub const TRIGGER: &[&str] = &[
     "cron", "every", "at", "webhook", "files", "after", "manual", "timezone", "dst", "missed", "window", "max",
     "jitter", "calendar", "settle", "existing", "bucket", "inputs", "enabled",
 ];
@@ -61,14 +63,17 @@ const CONNECTOR: &[&str] = &["connector", "title", "docs"];
 
 const OPERATION: &[&str] = &["title", "description", "docs", "hidden", "effect"];
 
-const PROJECT: &[&str] =
+/// The keys of the project file, in their order.
+pub const PROJECT: &[&str] =
     &["store", "secrets", "connections", "people", "server", "limits", "allow", "retention", "catalog"];
 
 const CONNECTION: &[&str] = &["connector"];
 
-const TESTS: &[&str] = &["pipeline", "description", "given", "tests"];
+/// The keys of a file of tests, in their order.
+pub const TESTS: &[&str] = &["pipeline", "description", "given", "tests"];
 
-const CASE: &[&str] = &["name", "given", "faults", "then"];
+/// The keys of a case of a test, in their order.
+pub const CASE: &[&str] = &["name", "given", "faults", "then"];
 
 /// Returns the order of the keys of a mapping, by the keys that lead to it; nothing where the author's counts.
 pub(super) fn order(kind: Kind, path: &[&str]) -> Option<&'static [&'static str]> {

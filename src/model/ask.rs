@@ -74,10 +74,7 @@ impl Lapse {
 fn answer_entries(answer: &Answer) -> [(&'static str, Value); 2] {
     match answer {
         Ok(output) => [("output", output.clone()), ("error", Value::Null)],
-        Err(error) => {
-            let error = [("class", Value::from(error.class.name())), ("message", error.message.as_str().into())];
-            [("output", Value::Null), ("error", Value::map(error))]
-        }
+        Err(error) => [("output", Value::Null), ("error", error.to_value())],
     }
 }
 

@@ -3,6 +3,8 @@
 use serde::Deserialize;
 use serde::Serialize;
 
+use super::Value;
+
 /// Why something failed: one set for the language, manifests, journal and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -81,6 +83,14 @@ impl ErrorClass {
     #[must_use]
     pub fn is_retried_by_default(self) -> bool {
         matches!(self, Self::Throttled | Self::Unavailable | Self::Timeout | Self::Locked)
+    }
+}
+
+impl StepError {
+    /// Returns the error as expressions, journals and programs see it.
+    #[must_use]
+    pub fn to_value(&self) -> Value {
+        Value::map([("class", Value::from(self.class.name())), ("message", self.message.as_str().into())])
     }
 }
 

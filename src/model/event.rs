@@ -234,13 +234,13 @@ impl RunEvent {
                 put("started", Value::Int(started.micros().into()));
                 put("output", output.clone());
                 if let Some(error) = recovered {
-                    put("recovered", error_value(error));
+                    put("recovered", error.to_value());
                 }
             }
             Self::Failed { attempt, started, error, happened, retry_at, .. } => {
                 put("attempt", (*attempt).into());
                 put("started", Value::Int(started.micros().into()));
-                put("error", error_value(error));
+                put("error", error.to_value());
                 put("happened", if *happened == Happened::No { "no" } else { "perhaps" }.into());
                 put("retry_at", time_value(*retry_at));
             }
@@ -261,7 +261,7 @@ impl RunEvent {
             Self::Retried { from, .. } => put("from", from.as_deref().map_or(Value::Null, Value::from)),
             Self::InDoubt { effect, error, .. } => {
                 put("effect", (&*effect.0).into());
-                put("error", error_value(error));
+                put("error", error.to_value());
             }
             Self::Settled { effect, by, verdict, .. } => {
                 put("effect", (&*effect.0).into());
@@ -294,7 +294,7 @@ impl RunEvent {
             Self::PhaseStarted { phase, state, error, .. } => {
                 put("phase", phase.name().into());
                 put("state", state.name().into());
-                put("error", error.as_deref().map_or(Value::Null, error_value));
+                put("error", error.as_deref().map_or(Value::Null, StepError::to_value));
             }
             Self::Parked { until, reason, .. } => {
                 put("until", time_value(*until));
@@ -303,7 +303,7 @@ impl RunEvent {
             Self::Finished { state, outputs, error, .. } => {
                 put("state", state.name().into());
                 put("outputs", outputs.clone());
-                put("error", error.as_deref().map_or(Value::Null, error_value));
+                put("error", error.as_deref().map_or(Value::Null, StepError::to_value));
             }
         }
         Value::from(map)
@@ -452,10 +452,6 @@ impl SettledBy {
     pub fn by_name(name: &str) -> Option<Self> {
         [Self::Repeat, Self::Reconcile, Self::Policy, Self::Person].into_iter().find(|by| by.name() == name)
     }
-}
-
-fn error_value(error: &StepError) -> Value {
-    Value::map([("class", Value::from(error.class.name())), ("message", Value::from(error.message.as_str()))])
 }
 
 fn time_value(time: Option<Timestamp>) -> Value {

@@ -34,6 +34,7 @@ use crate::diag::Sources;
 use crate::diag::Span;
 use crate::diag::did_you_mean;
 use crate::diag::first_faults;
+use crate::format;
 use crate::model::Value;
 use crate::model::VersionId;
 use crate::node::Registry;
@@ -42,28 +43,6 @@ use crate::yaml::Tree;
 
 /// How many step runs of one run may be under way at once.
 pub(super) const MAX_PARALLEL: usize = 1_024;
-
-pub(super) const PIPELINE_KEYS: &[&str] = &[
-    "name",
-    "description",
-    "labels",
-    "inputs",
-    "triggers",
-    "concurrency",
-    "priority",
-    "timeout",
-    "deadline",
-    "budget",
-    "durability",
-    "defaults",
-    "guards",
-    "locks",
-    "steps",
-    "outputs",
-    "on_failure",
-    "finally",
-    "tests",
-];
 
 /// A child pipeline, or why there is none.
 #[derive(Clone)]
@@ -213,7 +192,7 @@ impl<'w> Compiler<'w> {
     }
 
     fn pipeline(&mut self, file: &Arc<str>, tree: &'w Tree) -> Option<Pipeline> {
-        let mut reader = Reader::new(self, tree, PIPELINE_KEYS)?;
+        let mut reader = Reader::new(self, tree, format::PIPELINE)?;
         let stem = file.rsplit('/').next().unwrap_or(file);
         let stem = stem.strip_suffix(".yaml").or_else(|| stem.strip_suffix(".yml")).unwrap_or(stem);
         let name: Arc<str> = reader.text("name").map_or_else(|| stem.into(), |(name, _)| name.into());

@@ -10,6 +10,7 @@ use crate::model::Duration;
 use crate::model::Effect;
 use crate::model::ErrorClass;
 use crate::model::InDoubt;
+use crate::model::Phase;
 use crate::model::Value;
 use crate::model::VersionId;
 use crate::node::Node;
@@ -234,11 +235,29 @@ pub enum InputType {
 }
 
 impl Pipeline {
+    /// Returns the steps of a phase; compensations are those of the main part.
+    #[must_use]
+    pub fn graph(&self, phase: Phase) -> &Graph {
+        match phase {
+            Phase::Main | Phase::Undo => &self.main,
+            Phase::OnFailure => &self.on_failure,
+            Phase::Finally => &self.finally,
+        }
+    }
+
     /// Tells whether a step takes a lock.
     #[must_use]
     pub fn has_locks(&self) -> bool {
         let graphs = [&self.main, &self.on_failure, &self.finally];
         graphs.iter().any(|graph| graph.steps.iter().any(|step| !step.locks.is_empty()))
+    }
+}
+
+impl Guard {
+    /// Returns what it says of itself, else its condition.
+    #[must_use]
+    pub fn said(&self) -> &str {
+        self.message.as_deref().unwrap_or_else(|| self.that.source())
     }
 }
 

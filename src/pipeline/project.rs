@@ -85,13 +85,10 @@ impl Default for Project {
 /// The name of the project file.
 pub(super) const FILE: &str = "pipewright.yaml";
 
-pub(super) const KEYS: &[&str] =
-    &["store", "secrets", "connections", "people", "server", "limits", "allow", "retention", "catalog"];
-
 /// Reads the settings; every fault is told.
 pub(super) fn read(tree: &Tree, source: &str, diagnostics: &mut Vec<Diagnostic>) -> Project {
     let mut project = Project::default();
-    known(tree, KEYS, diagnostics);
+    known(tree, crate::format::PROJECT, diagnostics);
     if let Some(store) = tree.get("store") {
         match store.as_text() {
             Some(url)

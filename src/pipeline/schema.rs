@@ -166,12 +166,13 @@ mod tests {
     fn the_schemas_know_the_keys_that_the_checker_knows() {
         let registry = crate::node::Registry::default();
         let pipeline = schema(FileKind::Pipeline, &registry);
-        assert_eq!(keys(&pipeline, None), sorted(super::super::compile::PIPELINE_KEYS));
+        assert_eq!(keys(&pipeline, None), sorted(crate::format::PIPELINE));
         assert_eq!(keys(&pipeline, Some("StepFile")), sorted(super::super::step::STEP_KEYS));
-        assert_eq!(keys(&pipeline, Some("TriggerFile")), sorted(super::super::triggers::KEYS));
+        assert_eq!(keys(&pipeline, Some("StepFile")), sorted(crate::format::STEP));
+        assert_eq!(keys(&pipeline, Some("TriggerFile")), sorted(crate::format::TRIGGER));
         assert_eq!(keys(&pipeline, Some("InputFile")), sorted(super::super::inputs::KEYS));
         let project = schema(FileKind::Project, &registry);
-        assert_eq!(keys(&project, None), sorted(super::super::project::KEYS));
+        assert_eq!(keys(&project, None), sorted(crate::format::PROJECT));
         assert_eq!(keys(&project, Some("RetentionFile")), sorted(super::super::retention::KEYS));
         assert_eq!(keys(&project, Some("KeptRuns")), sorted(super::super::retention::RUNS_KEYS));
         assert_eq!(keys(&project, Some("KeptPipeline")), sorted(super::super::retention::PIPELINE_KEYS));

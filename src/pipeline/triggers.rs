@@ -31,8 +31,6 @@ use crate::yaml::TreeKind;
 
 pub use self::glob::Glob;
 pub use self::glob::Within;
-#[cfg(test)]
-pub(super) use self::read::KEYS;
 
 /// What starts runs of a pipeline.
 #[derive(Clone, Debug)]

@@ -29,12 +29,7 @@ pub(super) struct Doing {
 
 /// Finds what a step run of a pipeline runs.
 pub(super) fn doing(pipeline: &Pipeline, path: &StepPath) -> Option<Doing> {
-    let graph = match path.phase {
-        Phase::Main | Phase::Undo => &pipeline.main,
-        Phase::OnFailure => &pipeline.on_failure,
-        Phase::Finally => &pipeline.finally,
-    };
-    let step = graph.step(&path.step)?;
+    let step = pipeline.graph(path.phase).step(&path.step)?;
     if path.phase == Phase::Undo {
         let undo = step.undo.as_ref()?;
         return Some(Doing { node: undo.node.name().into(), effect: undo.effect, child: None });

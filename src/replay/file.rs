@@ -13,6 +13,7 @@ use super::cassette::Head;
 use super::cassette::KeptCall;
 use super::cassette::KeptRun;
 use super::cassette::KeptSaid;
+use crate::engine::hash;
 use crate::model::Duration;
 use crate::model::ErrorClass;
 use crate::model::Happened;
@@ -180,11 +181,6 @@ fn stored(value: &Value) -> String {
 
 fn unstored(text: &str) -> Result<Value, String> {
     from_stored(text, &|sealed| Ok(sealed.to_owned()))
-}
-
-fn hash(text: &str) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn head_value(head: &Head, hash: &str) -> Value {

@@ -19,6 +19,7 @@ use super::filters;
 use super::operators;
 use super::operators::ours;
 use super::value::to_jinja;
+use crate::model::StepError;
 use crate::model::Value;
 
 /// How many instructions one evaluation may take.
@@ -131,9 +132,7 @@ impl Object for Steps {
 
 /// Returns a step as an object.
 pub(super) fn step_value(view: &super::StepView, unknown_state: Option<Value>) -> Value {
-    let error = view.error.as_ref().map_or(Value::Null, |error| {
-        Value::map([("class", Value::from(error.class.name())), ("message", error.message.as_str().into())])
-    });
+    let error = view.error.as_ref().map_or(Value::Null, StepError::to_value);
     let (state, error) = match unknown_state {
         Some(unknown) => (unknown.clone(), unknown),
         None => (view.state.name().into(), error),

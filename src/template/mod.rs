@@ -154,6 +154,16 @@ impl Template {
         &self.0.source
     }
 
+    /// Adds what is unknown of all that it may read: for those who evaluate it later, with further roots.
+    pub fn unknowns(&self, scope: &Scope, places: &mut Vec<Arc<str>>) {
+        for reference in self.references() {
+            // A root that is not there yet is the node's to give.
+            if let Ok(value) = compile::follow(&reference.path, scope) {
+                value.unknowns(places);
+            }
+        }
+    }
+
     #[must_use]
     pub fn references(&self) -> &[Reference] {
         &self.0.references

@@ -24,7 +24,6 @@ use crate::model::StepPath;
 use crate::model::Timestamp;
 use crate::model::Value;
 use crate::model::WriteKind;
-use crate::pipeline::Graph;
 use crate::pipeline::Pipeline;
 use crate::sandbox::world::Seen;
 use crate::sandbox::world::World;
@@ -113,7 +112,7 @@ impl Played {
             let mut children = Vec::new();
             for event in &events {
                 let RunEvent::Child { path, run: child, .. } = event else { continue };
-                let graph = graph_of(&pipeline, path.phase);
+                let graph = pipeline.graph(path.phase);
                 if let Some(step) = graph.step(&path.step).and_then(|step| step.child.clone()) {
                     children.push((*child, step));
                 }
@@ -195,7 +194,7 @@ impl Played {
         let mut steps = Map::new();
         let parts = [Phase::Main, Phase::OnFailure, Phase::Finally];
         for phase in parts {
-            for (index, step) in graph_of(&self.pipeline, phase).steps.iter().enumerate() {
+            for (index, step) in self.pipeline.graph(phase).steps.iter().enumerate() {
                 let view = machine.view(phase, index);
                 steps.insert(step.id.clone(), record(phase, &step.id, view.as_ref(), events));
             }
@@ -209,7 +208,7 @@ impl Played {
         let machine = Machine::replay(self.pipeline.clone(), self.events());
         let (mut views, mut attempts) = (HashMap::new(), Map::new());
         for phase in [Phase::Main, Phase::OnFailure, Phase::Finally] {
-            for (index, step) in graph_of(&self.pipeline, phase).steps.iter().enumerate() {
+            for (index, step) in self.pipeline.graph(phase).steps.iter().enumerate() {
                 let pending = || StepView { output: Value::Null, state: crate::model::StepState::Pending, error: None };
                 views.insert(step.id.to_string(), machine.view(phase, index).unwrap_or_else(pending));
                 attempts.insert(step.id.clone(), Value::from(attempts_of(phase, &step.id, self.events())));
@@ -227,7 +226,7 @@ impl Played {
         ];
         let run = Value::map([
             ("state", Value::from(self.state().name())),
-            ("error", self.error().map_or(Value::Null, error_value)),
+            ("error", self.error().map_or(Value::Null, StepError::to_value)),
             ("took", Value::Duration(self.now.since(self.start))),
             ("id", self.run.map_or(Value::Null, |run| Value::from(run.to_string()))),
         ]);
@@ -299,7 +298,7 @@ impl Played {
     /// Names the node of a step run.
     fn node_of(&self, run: RunId, path: &StepPath) -> Option<Arc<str>> {
         let (_, pipeline, _) = self.journals.iter().find(|(own, ..)| *own == run)?;
-        let step = graph_of(pipeline, path.phase).step(&path.step)?;
+        let step = pipeline.graph(path.phase).step(&path.step)?;
         let undo = step.undo.as_ref().filter(|_| path.phase == Phase::Undo);
         Some(undo.map_or(&step.node, |undo| &undo.node).name().into())
     }
@@ -370,26 +369,10 @@ impl Played {
     }
 }
 
-/// Returns the steps of a phase; compensations are those of the main part.
-#[must_use]
-pub fn graph_of(pipeline: &Pipeline, phase: Phase) -> &Graph {
-    match phase {
-        Phase::Main | Phase::Undo => &pipeline.main,
-        Phase::OnFailure => &pipeline.on_failure,
-        Phase::Finally => &pipeline.finally,
-    }
-}
-
 /// Returns a number of things.
 #[must_use]
 pub fn counted(count: usize) -> Value {
     Value::Int(count as i128)
-}
-
-/// Returns an error as expressions see it.
-#[must_use]
-pub fn error_value(error: &StepError) -> Value {
-    Value::map([("class", Value::from(error.class.name())), ("message", Value::from(error.message.as_str()))])
 }
 
 /// Makes the record of a step.
@@ -400,7 +383,7 @@ fn record(phase: Phase, id: &str, view: Option<&StepView>, events: &[RunEvent]) 
     map.insert("state".into(), Value::from(state));
     if let Some(view) = view {
         map.insert("output".into(), view.output.clone());
-        map.insert("error".into(), view.error.as_ref().map_or(Value::Null, error_value));
+        map.insert("error".into(), view.error.as_ref().map_or(Value::Null, StepError::to_value));
     }
     let skipped = events.iter().filter(of).find_map(|event| match event {
         RunEvent::Skipped { reason, .. } => Some(Value::from(&**reason)),
@@ -456,7 +439,7 @@ fn items(events: &[&RunEvent]) -> Vec<Value> {
             }
             RunEvent::Failed { error, attempt, retry_at: None, .. } => {
                 put("state", Value::from("failed"));
-                put("error", error_value(error));
+                put("error", error.to_value());
                 put("attempts", Value::from(*attempt));
             }
             RunEvent::Skipped { reason, .. } => {

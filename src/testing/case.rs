@@ -17,11 +17,6 @@ use crate::diag::Span;
 use crate::yaml::Tree;
 use crate::yaml::TreeKind;
 
-/// The keys of a case.
-pub const KEYS: &[&str] = &["name", "given", "faults", "then"];
-/// The keys of a test file.
-pub const FILE_KEYS: &[&str] = &["pipeline", "description", "given", "tests"];
-
 /// The cases of one file.
 #[derive(Clone, Debug)]
 pub struct Suite {
@@ -65,7 +60,7 @@ pub(super) fn read_all(list: &Tree, shared: Option<&Tree>, notes: &mut Notes) ->
 }
 
 fn read(tree: &Tree, shared: Option<&Tree>, notes: &mut Notes) -> Option<Case> {
-    if !notes.keys(tree, KEYS) {
+    if !notes.keys(tree, crate::format::CASE) {
         return None;
     }
     let place = tree.entries().first().map_or(&tree.span, |entry| &entry.key_span);

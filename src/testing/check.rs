@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::came::graph_of;
 use super::case::Case;
 use super::case::Suite;
 use super::faults::TroubleKind;
@@ -54,7 +53,7 @@ impl<'c> Checker<'c> {
         let world = stage.world(case, secrets, system, Faults::default())?;
         let (mut steps, mut undone) = (BTreeSet::new(), BTreeSet::new());
         for phase in [Phase::Main, Phase::OnFailure, Phase::Finally] {
-            for step in &graph_of(pipeline, phase).steps {
+            for step in &pipeline.graph(phase).steps {
                 steps.insert(step.id.to_string());
                 if step.undo.is_some() {
                     undone.insert(format!("undo/{}", step.id));

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::came::counted;
-use super::came::graph_of;
 use super::run::Verdict;
 use super::stage::Stage;
 use crate::connector::library::Loaded;
@@ -118,7 +117,7 @@ impl Coverage {
         let mut part = Part::default();
         let mut below = Vec::new();
         for phase in [Phase::Main, Phase::OnFailure, Phase::Finally] {
-            for step in &graph_of(pipeline, phase).steps {
+            for step in &pipeline.graph(phase).steps {
                 expect_step(&mut part, step);
                 uses(&*step.node, used);
                 if let Some(undo) = &step.undo {
@@ -280,7 +279,7 @@ fn note_all(part: &mut Part, pipeline: &Pipeline, events: &[RunEvent]) {
     }
     for (phase, id) in ran {
         part.note(&id, RUN);
-        if graph_of(pipeline, phase).step(&id).is_some_and(|step| step.when.is_some()) {
+        if pipeline.graph(phase).step(&id).is_some_and(|step| step.when.is_some()) {
             part.note(&id, TRUE);
         }
     }

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::case;
-use super::case::FILE_KEYS;
 use super::case::Suite;
 use crate::connector::notes::Notes;
 use crate::connector::notes::first_line;
@@ -115,7 +114,7 @@ fn read_one(path: &Path, found: &mut Found) {
     found.diagnostics.extend(diagnostics);
     let Some(tree) = tree else { return };
     let mut notes = Notes::new(source.clone());
-    if own && !notes.keys(&tree, FILE_KEYS) {
+    if own && !notes.keys(&tree, crate::format::TESTS) {
         found.diagnostics.extend(notes.diagnostics);
         return;
     }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::came::Played;
 use super::came::counted;
-use super::came::error_value;
 use super::matcher::Difference;
 use super::matcher::Matcher;
 use super::matcher::shown;
@@ -16,6 +15,7 @@ use crate::diag::Code;
 use crate::diag::Diagnostic;
 use crate::diag::Span;
 use crate::model::RunState;
+use crate::model::StepError;
 use crate::model::Value;
 use crate::template::Scope;
 
@@ -99,7 +99,7 @@ fn values(played: &Played, scope: &Scope, out: &mut Vec<Difference>) {
             matcher.check(path, found.as_ref(), scope, out);
         }
     };
-    check("error", &then.error, played.error().map(error_value));
+    check("error", &then.error, played.error().map(StepError::to_value));
     check("waits", &then.waits, played.waits().map(Value::from));
     check("outputs", &then.outputs, Some(played.outputs()));
     check("asks", &then.asks, then.asks.as_ref().map(|_| Value::list(played.asks())));

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use super::came::Played;
 use super::came::counted;
-use super::came::error_value;
 use super::run::Verdict;
 use crate::diag;
 use crate::diag::Format;
@@ -12,6 +11,7 @@ use crate::diag::Sources;
 use crate::model::Duration;
 use crate::model::RunEvent;
 use crate::model::SettledBy;
+use crate::model::StepError;
 use crate::model::Value;
 use crate::model::Verdict as Settled;
 
@@ -177,7 +177,7 @@ pub fn json(verdicts: &[Verdict], took: std::time::Duration) -> Value {
             ("name", Value::from(&*verdict.job.case.name)),
             ("passed", Value::Bool(verdict.findings.is_empty())),
             ("state", Value::from(played.state().name())),
-            ("error", played.error().map_or(Value::Null, error_value)),
+            ("error", played.error().map_or(Value::Null, StepError::to_value)),
             ("milliseconds", Value::from(u64::try_from(played.took.as_millis()).unwrap_or(u64::MAX))),
             ("virtual", Value::from(played.now.since(played.start).to_string())),
         ];

@@ -28,12 +28,7 @@ const MOST: usize = 10;
 
 impl Case {
     fn graph(&self, phase: Phase) -> Option<&Graph> {
-        let pipeline = self.pipeline.as_ref()?;
-        Some(match phase {
-            Phase::Main | Phase::Undo => &pipeline.main,
-            Phase::OnFailure => &pipeline.on_failure,
-            Phase::Finally => &pipeline.finally,
-        })
+        self.pipeline.as_ref().map(|pipeline| pipeline.graph(phase))
     }
 
     pub(super) fn step(&self, path: &StepPath) -> Option<&Step> {

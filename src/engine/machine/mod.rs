@@ -499,11 +499,7 @@ impl Machine {
     }
 
     fn graph(&self, phase: Phase) -> &Graph {
-        match phase {
-            Phase::Main | Phase::Undo => &self.pipeline.main,
-            Phase::OnFailure => &self.pipeline.on_failure,
-            Phase::Finally => &self.pipeline.finally,
-        }
+        self.pipeline.graph(phase)
     }
 
     fn part(&self, phase: Phase) -> &Part {

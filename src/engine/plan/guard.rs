@@ -22,6 +22,14 @@ pub struct Judged {
     pub fault: Option<String>,
 }
 
+impl Judged {
+    /// Says why a guard refuses a run; nothing where all hold.
+    #[must_use]
+    pub fn refusal(judged: &[Self]) -> Option<String> {
+        judged.iter().find_map(|guard| Some(format!("guard over the plan {}: {}", guard.fault.as_deref()?, guard.said)))
+    }
+}
+
 /// Judges the guards over the effects.
 pub(super) fn judge(
     guards: &[Guard],
@@ -63,8 +71,7 @@ pub(super) fn judge(
             Ok(_) => Some("does not hold".to_owned()),
             Err(error) => Some(format!("has no value: {}", parts.secrets.mask(error.message))),
         };
-        let said = guard.message.as_deref().unwrap_or_else(|| guard.that.source()).into();
-        Judged { said, fault }
+        Judged { said: guard.said().into(), fault }
     });
     judged.collect()
 }

@@ -23,6 +23,7 @@ use crate::model::StepState;
 use crate::model::Unknown;
 use crate::model::Value;
 use crate::pipeline::OnError;
+use crate::pipeline::Step;
 use crate::template::EvalError;
 use crate::template::Scope;
 use crate::template::StepView;
@@ -31,7 +32,7 @@ use crate::template::StepView;
 #[derive(Clone, Debug)]
 pub(super) struct One {
     pub(super) walk: Arc<Walk>,
-    pub(super) step: crate::pipeline::Step,
+    pub(super) step: Arc<Step>,
     pub(super) phase: Phase,
     pub(super) after: Vec<Arc<str>>,
     pub(super) error: Option<StepError>,
@@ -60,23 +61,27 @@ impl One {
 
     pub(super) async fn walk_over(self) -> Ended {
         let mut found = Found::default();
-        match self.prepare(&mut found) {
-            Err(error) => self.ended(found, Err(self.walk.error(ErrorClass::Invalid, error.message)), &[], None),
+        match self.prepare(&mut found).await {
+            Err(error) => self.ended(found, Err(error), &[], None),
             Ok(Prepared::Skipped) => {
                 let view = StepView { output: Value::Null, state: StepState::Skipped, error: None };
                 let whole = !found.facts.is_empty();
                 Ended { found, seen: Seen { view, state: None }, after: self.after, failure: None, whole }
             }
-            Ok(Prepared::Runs { items, only_if }) => self.run_all(found, items, only_if).await,
+            Ok(Prepared::Runs { items, only_if, conditional }) => {
+                self.run_all(found, items, only_if, conditional).await
+            }
         }
     }
 
-    fn prepare(&self, found: &mut Found) -> Result<Prepared, EvalError> {
+    async fn prepare(&self, found: &mut Found) -> Result<Prepared, StepError> {
+        let invalid = |error: EvalError| self.walk.error(ErrorClass::Invalid, error.message);
         let scope = self.scope(Vec::new());
-        let mut only_if = self.walk.only_if.clone();
+        let (mut only_if, mut conditional) = (self.walk.only_if.clone(), false);
         if let Some(when) = &self.step.when {
-            let value = when.eval(&scope)?;
-            if !value.unknowns(&mut only_if) && !value.is_truthy() {
+            let value = when.eval(&scope).map_err(invalid)?;
+            conditional = value.unknowns(&mut only_if);
+            if !conditional && !value.is_truthy() {
                 if only_if.is_empty() && !self.walk.each {
                     let reason = "`when` is false".into();
                     found.facts.push(Fact::Skipped { place: self.walk.place(self.path(None)), reason });
@@ -84,8 +89,10 @@ impl One {
                 return Ok(Prepared::Skipped);
             }
         }
-        let Some(for_each) = &self.step.for_each else { return Ok(Prepared::Runs { items: Items::One, only_if }) };
-        let items = for_each.eval(&scope)?;
+        let Some(for_each) = &self.step.for_each else {
+            return Ok(Prepared::Runs { items: Items::One, only_if, conditional });
+        };
+        let items = for_each.eval(&scope).map_err(invalid)?;
         let items = match items {
             Value::List(items) => {
                 // Items that are not known to the last are decided on again in the run.
@@ -96,18 +103,21 @@ impl One {
                 Items::Many(items)
             }
             Value::Unknown(unknown) => Items::Each(Value::Unknown(unknown)),
-            other @ Value::Dataset(_) => Items::Rows(other),
+            Value::Dataset(dataset) => {
+                let rows = self.walk.shared.ground.parts.store.rows(&dataset.id, 0, dataset.rows).await;
+                let rows = rows.map_err(|error| self.walk.error(ErrorClass::Unavailable, error.to_string()))?;
+                Items::Many(Arc::new(rows))
+            }
             other => {
                 let message = format!("`for_each` gives {}, expected a list", other.kind().name());
-                return Err(EvalError { message });
+                return Err(invalid(EvalError { message }));
             }
         };
-        Ok(Prepared::Runs { items, only_if })
+        Ok(Prepared::Runs { items, only_if, conditional })
     }
 
     /// Walks over the one step run of a step, or over all of its items.
-    async fn run_all(self, mut found: Found, items: Items, only_if: Vec<Arc<str>>) -> Ended {
-        let conditional = only_if.len() > self.walk.only_if.len();
+    async fn run_all(self, mut found: Found, items: Items, only_if: Vec<Arc<str>>, conditional: bool) -> Ended {
         let unit = |item: Option<u32>, value: Value, previous: Value, each: bool| {
             let mut locals = Vec::new();
             if let Some(index) = item {
@@ -143,24 +153,14 @@ impl One {
                 item.unknowns(&mut of);
                 (run.result.map(|_| Unknown::of_all(of)), run.recovered, run.after)
             }
-            Items::Many(_) | Items::Rows(_) => {
-                let items = match items {
-                    Items::Many(items) => Ok(items),
-                    Items::Rows(rows) => self.rows(&rows).await,
-                    _ => Ok(Arc::default()),
-                };
-                match items {
-                    Ok(items) => {
-                        let ended = self.run_items(&mut found, &items, unit).await;
-                        if !found.facts.iter().any(|fact| matches!(fact, Fact::Items { .. })) {
-                            // Without its items no step run of it can be known.
-                            let above = self.walk.above.len();
-                            found.facts.retain(|fact| fact.place().above.len() > above);
-                        }
-                        ended
-                    }
-                    Err(error) => (Err(error), None, Vec::new()),
+            Items::Many(items) => {
+                let ended = self.run_items(&mut found, &items, unit).await;
+                if !found.facts.iter().any(|fact| matches!(fact, Fact::Items { .. })) {
+                    // Without its items no step run of it can be known.
+                    let above = self.walk.above.len();
+                    found.facts.retain(|fact| fact.place().above.len() > above);
                 }
+                ended
             }
         };
         let mut ended = self.ended(found, result, &after, recovered);
@@ -174,12 +174,6 @@ impl One {
         ended
     }
 
-    async fn rows(&self, rows: &Value) -> Result<Arc<Vec<Value>>, StepError> {
-        let Value::Dataset(dataset) = rows else { return Ok(Arc::default()) };
-        let read = self.walk.shared.ground.parts.store.rows(&dataset.id, 0, dataset.rows).await;
-        read.map(Arc::new).map_err(|error| self.walk.error(ErrorClass::Unavailable, error.to_string()))
-    }
-
     async fn run_items(
         &self,
         found: &mut Found,
@@ -189,7 +183,7 @@ impl One {
         let mut runs: BTreeMap<u32, Run> = BTreeMap::new();
         let (mut previous, mut last) = (Value::Null, Vec::new());
         let mut under_way: JoinSet<(u32, Run)> = JoinSet::new();
-        let quick = is_quick(&self.step) || self.step.effect.is_write();
+        let quick = is_quick(&self.step);
         for (index, item) in (0..).zip(items.iter()) {
             if self.step.max_parallel <= 1 || quick {
                 let mut one = unit(Some(index), item.clone(), previous.clone(), false);
@@ -216,20 +210,17 @@ impl One {
                 runs.insert(index, run);
             }
         }
-        let (mut outputs, mut after, mut failure) = (Vec::with_capacity(runs.len()), Vec::new(), None);
+        let (mut outputs, mut after) = (Vec::with_capacity(runs.len()), Vec::new());
         for run in runs.into_values() {
             found.take(run.found);
             join(&mut after, &run.after);
             match run.result {
                 Ok(output) => outputs.push(output),
-                Err(error) if matches!(self.step.on_error, OnError::Continue) => {
-                    failure.get_or_insert(error);
-                    outputs.push(Value::Null);
-                }
+                // The step goes on; what failed is known of its items.
+                Err(_) if matches!(self.step.on_error, OnError::Continue) => outputs.push(Value::Null),
                 Err(error) => return (Err(error), None, after),
             }
         }
-        // With `continue` the step has gone on; what failed is known of its items.
         (Ok(Value::list(outputs)), None, after)
     }
 
@@ -283,14 +274,17 @@ impl One {
 /// What a step has to do.
 enum Prepared {
     Skipped,
-    Runs { items: Items, only_if: Vec<Arc<str>> },
+    /// `only_if` decides whether it does, and where it is `conditional`, the step's own `when` adds to that.
+    Runs {
+        items: Items,
+        only_if: Vec<Arc<str>>,
+        conditional: bool,
+    },
 }
 
 enum Items {
     One,
     Many(Arc<Vec<Value>>),
-    /// Rows of a dataset.
-    Rows(Value),
     /// How many there are is not known: this stands for each.
     Each(Value),
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Fact;
+use super::Judged;
 use super::Open;
 use super::PlannedEffect;
 use super::Read;
@@ -15,6 +16,7 @@ use super::walk::Found;
 use super::walk::join;
 use crate::engine::attempt::Attempt;
 use crate::engine::attempt::Log;
+use crate::engine::finish::rows_of;
 use crate::engine::machine::UnitKey;
 use crate::engine::perform::Doing;
 use crate::engine::perform::duration;
@@ -175,17 +177,11 @@ impl Unit {
     /// Adds what the expressions read that the node evaluates itself and is not known.
     fn read_unknown(&self, unknown: &mut Vec<Arc<str>>) {
         for (_, template) in &self.one.step.expressions {
-            for reference in template.references() {
-                let path = reference.path.join(".");
-                if let Ok(probe) = crate::template::Template::parse(&format!("{{{{ {path} }}}}"))
-                    && let Ok(value) = probe.eval(&self.scope)
-                {
-                    value.unknowns(unknown);
-                }
-            }
+            template.unknowns(&self.scope, unknown);
         }
     }
 
+    /// Says when it may start.
     fn start(&self) -> Result<Start, EvalError> {
         let step = &self.one.step;
         let now = self.one.walk.shared.at;
@@ -220,14 +216,18 @@ impl Unit {
             if step.into.is_some() {
                 return Ok(self.leave(found, Vec::new(), "it costs money, and a plan keeps no rows"));
             }
-            costs = self.predict(&input).await.map(|prediction| prediction.costs).unwrap_or_default();
-            if !self.one.walk.shared.spend(&costs) {
-                return Ok(self.leave(found, Vec::new(), "it costs money, and `--spend` does not allow it"));
-            }
         }
         let outcome = match self.cached(&input).await {
             Some(output) => Ok(Outcome::Done(output)),
-            None => self.attempts(&input).await,
+            None => {
+                if paid {
+                    costs = self.predict(&input).await.map(|prediction| prediction.costs).unwrap_or_default();
+                    if !self.one.walk.shared.spend(&costs) {
+                        return Ok(self.leave(found, Vec::new(), "it costs money, and `--spend` does not allow it"));
+                    }
+                }
+                self.attempts(&input).await
+            }
         };
         let output = match outcome.map_err(|error| self.told(&error))? {
             Outcome::Done(output) | Outcome::Created { output, .. } => output,
@@ -319,15 +319,7 @@ impl Unit {
         let Some(name) = self.one.step.into.as_ref().filter(|_| !matches!(output, Value::Dataset(_))) else {
             return Ok(output);
         };
-        let rows = match &output {
-            Value::Map(map) => map.get("rows").and_then(Value::as_list),
-            rows => rows.as_list(),
-        };
-        let Some(rows) = rows.map(<[Value]>::to_vec) else {
-            let message =
-                format!("`into` takes a list of rows, or an output with `rows`; here it is {}", output.kind().name());
-            return Err(self.one.walk.error(ErrorClass::Invalid, message));
-        };
+        let rows = rows_of(&output).map_err(|message| self.one.walk.error(ErrorClass::Invalid, message))?;
         let sink = self.sink(name);
         use crate::node::RowSink;
         let appended = async {
@@ -382,7 +374,7 @@ impl Unit {
         let doing = Doing::new(self.one.walk.pipeline.clone(), key);
         Attempt {
             parts: shared.ground.parts.clone(),
-            run: shared.run,
+            run: self.one.walk.run,
             path: self.path.clone(),
             number,
             declared: self.one.step.effect,
@@ -399,12 +391,7 @@ impl Unit {
     }
 
     fn index(&self) -> usize {
-        let pipeline = &self.one.walk.pipeline;
-        let graph = match self.path.phase {
-            crate::model::Phase::OnFailure => &pipeline.on_failure,
-            crate::model::Phase::Finally => &pipeline.finally,
-            _ => &pipeline.main,
-        };
+        let graph = self.one.walk.pipeline.graph(self.path.phase);
         graph.index.get(&self.path.step).copied().unwrap_or_default()
     }
 
@@ -500,7 +487,7 @@ impl Unit {
             check_values(&pipeline, inputs).map_err(invalid)?
         };
         let given = inputs.clone();
-        let mut below = self.one.walk.below(pipeline.clone(), inputs, self.path.clone());
+        let mut below = self.one.walk.below(pipeline.clone(), inputs, self.path.clone(), self.one.step.until.is_some());
         below.after = before;
         below.only_if.clone_from(&self.only_if);
         below.each = self.each;
@@ -508,13 +495,9 @@ impl Unit {
         let parts = &self.one.walk.shared.ground.parts;
         let effects = &walked.found.effects;
         let judged = super::guard::judge(&pipeline.guards_plan, effects, &given, parts, self.one.walk.shared.at);
-        if let Some(guard) = judged.iter().find(|guard| guard.fault.is_some()) {
+        if let Some(message) = Judged::refusal(&judged) {
             // What it refuses is not in the plan, whatever becomes of the failure.
-            let fault = guard.fault.as_deref().unwrap_or_default();
-            return Err(self
-                .one
-                .walk
-                .error(ErrorClass::Rejected, format!("guard over the plan {fault}: {}", guard.said)));
+            return Err(self.one.walk.error(ErrorClass::Rejected, message));
         }
         found.take(walked.found);
         join(after, &walked.after);

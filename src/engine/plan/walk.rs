@@ -25,6 +25,10 @@ use super::view::Foreseen;
 use super::view::Seen;
 use crate::engine::Engine;
 use crate::engine::Error;
+use crate::engine::RunRoot;
+use crate::engine::child::child_run;
+use crate::engine::perform::check_guards;
+use crate::engine::roots;
 use crate::model::Effect;
 use crate::model::ErrorClass;
 use crate::model::Map;
@@ -39,7 +43,6 @@ use crate::model::Unknown;
 use crate::model::Value;
 use crate::node::Cost;
 use crate::pipeline::Graph;
-use crate::pipeline::Guard;
 use crate::pipeline::Pipeline;
 use crate::template::Scope;
 use crate::template::StepView;
@@ -80,6 +83,8 @@ impl Found {
 pub(super) struct Walk {
     pub(super) shared: Arc<Shared>,
     pub(super) pipeline: Arc<Pipeline>,
+    /// The run that it will be; of one that a step calls its id derives from the caller's.
+    pub(super) run: RunId,
     inputs: Value,
     pub(super) above: Vec<StepPath>,
     view: Arc<Foreseen>,
@@ -129,7 +134,7 @@ pub(super) async fn plan(
         paid: options.paid,
         rest: options.rest,
     });
-    let walk = Walk::new(shared, pipeline.clone(), inputs.clone(), Vec::new());
+    let walk = Walk::new(shared, pipeline.clone(), run, inputs.clone(), Vec::new());
     let walked = Arc::new(walk).whole().await;
     let Walked { found: Found { reads, effects, open, facts }, outputs, failure, .. } = walked;
     let guards = guard::judge(&pipeline.guards_plan, &effects, &inputs, parts, at);
@@ -138,9 +143,9 @@ pub(super) async fn plan(
 }
 
 impl Walk {
-    fn new(shared: Arc<Shared>, pipeline: Arc<Pipeline>, inputs: Value, above: Vec<StepPath>) -> Self {
+    fn new(shared: Arc<Shared>, pipeline: Arc<Pipeline>, run: RunId, inputs: Value, above: Vec<StepPath>) -> Self {
         let view = Arc::new(Foreseen::new(shared.ground.parts.secrets.clone()));
-        Self { shared, pipeline, inputs, above, view, after: Vec::new(), only_if: Vec::new(), each: false }
+        Self { shared, pipeline, run, inputs, above, view, after: Vec::new(), only_if: Vec::new(), each: false }
     }
 
     pub(super) fn place(&self, path: StepPath) -> Place {
@@ -153,24 +158,16 @@ impl Walk {
     }
 
     pub(super) fn scope(&self, locals: Vec<(&'static str, Value)>, error: Option<&StepError>, in_doubt: bool) -> Scope {
-        let told = error.map_or(Value::Null, |error| {
-            Value::map([("class", Value::from(error.class.name())), ("message", error.message.as_str().into())])
-        });
+        let told = error.map_or(Value::Null, StepError::to_value);
         let doubtful = self.only_if.iter().any(|of| &**of == FAILURE);
-        let told = if doubtful || in_doubt { Unknown::of("run.error") } else { told };
         let state = if error.is_some() || doubtful { RunState::Failed } else { RunState::Running };
-        let run = Value::map([
-            ("id", Value::from(self.shared.run.to_string())),
-            ("pipeline", Value::from(&*self.pipeline.name)),
-            ("slot", if self.above.is_empty() { self.shared.slot.clone() } else { Value::Null }),
-            ("state", if in_doubt { Unknown::of("run.state") } else { state.name().into() }),
-            ("error", told),
-        ]);
-        let mut globals = vec![("inputs".into(), self.inputs.clone()), ("run".into(), run)];
-        if self.pipeline.composite {
-            let inputs = self.inputs.as_map().into_iter().flatten();
-            globals.extend(inputs.map(|(name, value)| (name.clone(), value.clone())));
-        }
+        let run = RunRoot {
+            id: self.run,
+            slot: if self.above.is_empty() { self.shared.slot.clone() } else { Value::Null },
+            state: if in_doubt { Unknown::of("run.state") } else { state.name().into() },
+            error: if doubtful || in_doubt { Unknown::of("run.error") } else { told },
+        };
+        let globals = roots(&self.pipeline, &self.inputs, run);
         Scope { lookup: self.view.clone(), globals: Arc::new(globals), locals, now: self.shared.at }
     }
 
@@ -189,7 +186,8 @@ impl Walk {
                 self.graph(&pipeline.main, Phase::Main, &mut walked).await;
                 return walked;
             }
-            if let Err(error) = self.holds(&pipeline.guards_before) {
+            let scope = self.scope(Vec::new(), None, false);
+            if let Err(error) = check_guards(&pipeline.guards_before, &scope, |class, text| self.error(class, text)) {
                 let place = self.place(StepPath::step("guards"));
                 walked.failure = Some((place, error));
                 return walked;
@@ -226,18 +224,6 @@ impl Walk {
         })
     }
 
-    fn holds(&self, guards: &[Guard]) -> Result<(), StepError> {
-        let scope = self.scope(Vec::new(), None, false);
-        for guard in guards {
-            let holds = guard.that.eval(&scope).map_err(|error| self.error(ErrorClass::Invalid, error.message))?;
-            if !holds.is_truthy() {
-                let said = guard.message.as_deref().unwrap_or_else(|| guard.that.source());
-                return Err(self.error(ErrorClass::Rejected, format!("guard does not hold: {said}")));
-            }
-        }
-        Ok(())
-    }
-
     /// Walks over the steps of a phase, those at the same time that do not need each other.
     async fn graph(self: &Arc<Self>, graph: &Graph, phase: Phase, walked: &mut Walked) {
         let error = walked.failure.as_ref().map(|(_, error)| error.clone());
@@ -254,7 +240,7 @@ impl Walk {
                 }
                 let mut after = before.clone();
                 step.needs.iter().filter_map(|need| ended.get(need)).for_each(|need| join(&mut after, &need.after));
-                let one = One { walk: self.clone(), step: step.clone(), phase, after, error: error.clone() };
+                let one = One { walk: self.clone(), step: Arc::new(step.clone()), phase, after, error: error.clone() };
                 let index = next;
                 next += 1;
                 if let Some(done) = self.given(step) {
@@ -333,6 +319,7 @@ impl Walk {
         Self {
             shared: self.shared.clone(),
             pipeline: self.pipeline.clone(),
+            run: self.run,
             inputs: self.inputs.clone(),
             above: self.above.clone(),
             view: Arc::new(Foreseen::in_doubt(self.shared.ground.parts.secrets.clone(), main)),
@@ -343,10 +330,12 @@ impl Walk {
     }
 
     /// Makes the walk over a pipeline that a step of this one calls.
-    pub(super) fn below(&self, pipeline: Arc<Pipeline>, inputs: Value, path: StepPath) -> Self {
+    pub(super) fn below(&self, pipeline: Arc<Pipeline>, inputs: Value, path: StepPath, rounds: bool) -> Self {
+        let round = StepPath { round: rounds.then_some(1), ..path.clone() };
+        let run = child_run(self.run, &round, 0);
         let mut above = self.above.clone();
         above.push(path);
-        Self { each: self.each, ..Self::new(self.shared.clone(), pipeline, inputs, above) }
+        Self { each: self.each, ..Self::new(self.shared.clone(), pipeline, run, inputs, above) }
     }
 }
 

@@ -32,11 +32,6 @@ use crate::template::TemplateTree;
 use crate::yaml::Tree;
 
 const KINDS: [&str; 7] = ["cron", "every", "at", "webhook", "files", "after", "manual"];
-pub(in crate::pipeline) const KEYS: &[&str] = &[
-    "cron", "every", "at", "webhook", "files", "after", "manual", "timezone", "dst", "missed", "window", "max",
-    "jitter", "calendar", "settle", "existing", "bucket", "inputs", "enabled",
-];
-
 const TIMES: &[&str] = &["cron", "every", "at"];
 const EVENTS: &[&str] = &["webhook", "files", "after"];
 
@@ -78,7 +73,7 @@ struct Plain<'t> {
 }
 
 pub(super) fn trigger(compiler: &mut Compiler<'_>, pipeline: &str, tree: &Tree) -> Option<Trigger> {
-    let mut reader = Reader::new(compiler, tree, KEYS)?;
+    let mut reader = Reader::new(compiler, tree, crate::format::TRIGGER)?;
     let plain = Plain {
         cron: reader.text("cron"),
         every: reader.duration("every"),

@@ -25,6 +25,7 @@ use pipewright::node::NodeError;
 use pipewright::node::Outcome;
 use pipewright::node::Reconciled;
 use pipewright::node::StepContext;
+use pipewright::node::StreamState;
 use pipewright::pipeline::Pipeline;
 use pipewright::sandbox::world::World as Sandbox;
 
@@ -684,4 +685,106 @@ outputs: { texts: "{{ steps.call.output.texts }}" }
     );
     let plan = planned(&engine, &pipeline).await;
     assert!(plan.guards[0].fault.as_ref().is_some_and(|fault| fault.contains("cannot be told")), "{:?}", plan.guards);
+}
+
+/// A read that goes on from where the last run came to.
+#[derive(Debug)]
+struct Stream;
+
+#[async_trait]
+impl Node for Stream {
+    fn name(&self) -> &str {
+        "test.stream"
+    }
+    fn docs(&self) -> String {
+        "Reads on.".to_owned()
+    }
+    fn example(&self) -> &str {
+        "{}"
+    }
+    fn input_schema(&self) -> serde_json::Value {
+        serde_json::json!({ "type": "object" })
+    }
+    fn output_schema(&self) -> Option<serde_json::Value> {
+        None
+    }
+    fn expressions(&self) -> &'static [ExpressionKey] {
+        &[]
+    }
+    fn literals(&self) -> &'static [&'static str] {
+        &[]
+    }
+    fn effect(&self, _: &Value) -> Effect {
+        Effect::Read
+    }
+    fn check(&self, _: &Value) -> Vec<(Option<String>, String)> {
+        Vec::new()
+    }
+    fn settlement(&self, _: &Value) -> Settlement {
+        Settlement::default()
+    }
+    async fn run(&self, _: Value, ctx: &StepContext<'_>) -> Result<Outcome, NodeError> {
+        let key = "test".to_owned();
+        let next = match ctx.keep.stream(&key).await? {
+            Some(Value::Int(at)) => at + 1,
+            _ => 1,
+        };
+        let stream = StreamState { key, state: Value::Int(next) };
+        Ok(Outcome::Read { output: Value::Int(next), stream })
+    }
+    async fn reconcile(&self, _: Value, _: &StepContext<'_>) -> Result<Reconciled, NodeError> {
+        Ok(Reconciled::NotFound)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_planned_run_reads_on_where_the_one_before_it_came_to() {
+    let mut stage = stage();
+    stage.nodes.push(Arc::new(Stream));
+    let engine = stage.engine().await;
+    let pipeline = stage.pipeline(
+        "guards: { plan: [\"{{ effects | length == 1 }}\"] }\nsteps:\n  rows: { uses: test.stream, with: {} }\n  \
+         a: { uses: test.do, with: { row: \"{{ steps.rows.output }}\" } }\n",
+    );
+    for _ in 0..2 {
+        let run = engine.start(&pipeline, empty()).await.unwrap();
+        let played = stage.hasten_run(&engine, run, &pipeline, None).await;
+        assert!(
+            matches!(played.execution, Execution::Finished { state: RunState::Succeeded, .. }),
+            "{}",
+            played.told()
+        );
+    }
+    let seen = stage.world.seen.lock().unwrap().happened.clone();
+    assert_eq!(seen.iter().map(|(_, input)| input.to_string()).collect::<Vec<_>>(), [r#"{"row":1}"#, r#"{"row":2}"#]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_called_has_the_id_in_its_plan_that_it_will_have() {
+    let stage = stage();
+    let engine = stage.engine().await;
+    stage.file("child", "steps:\n  b: { uses: test.do, with: { of: \"{{ run.id }}\", by: \"{{ run.pipeline }}\" } }\n");
+    let pipeline = stage.pipeline(
+        "steps:\n  each: { for_each: [1, 2], uses: pipeline.run, with: { pipeline: child } }\n  \
+         own: { uses: test.do, with: { of: \"{{ run.id }}\" } }\n",
+    );
+    let plan = planned(&engine, &pipeline).await;
+    let mut expected: Vec<_> = plan.effects.iter().map(|effect| effect.input.to_string()).collect();
+    let played = apply(&stage, &engine, &pipeline, &file(&plan)).await.unwrap();
+    let mut own: Vec<_> = played
+        .journal
+        .iter()
+        .filter_map(|event| match event {
+            RunEvent::Child { run, .. } => Some(format!(r#"{{"of":"{run}","by":"child"}}"#)),
+            _ => None,
+        })
+        .collect();
+    own.push(format!(r#"{{"of":"{}"}}"#, played.run));
+    own.sort();
+    expected.sort();
+    assert_eq!(expected, own);
+    let mut sent: Vec<_> =
+        stage.world.seen.lock().unwrap().happened.iter().map(|(_, input)| input.to_string()).collect();
+    sent.sort();
+    assert_eq!(sent, own);
 }
