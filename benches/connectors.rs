@@ -45,6 +45,7 @@ async fn main() {
     println!("{:<44} {:>16} {:>16}   beside it", "workload", "measured", "goal");
     manifests();
     overhead().await;
+    chat().await;
     paged().await;
 }
 
@@ -79,7 +80,8 @@ struct To(String);
 impl Connections for To {
     fn get(&self, name: &str, manifest: &Manifest) -> Result<Connection, String> {
         let settings = Value::map([("base_url", Value::from(self.0.as_str()))]);
-        Connection::make(name, manifest, settings, &Value::map([("token", Value::from(TOKEN))]), true)
+        let key = if &*manifest.name == "openai" { "api_key" } else { "token" };
+        Connection::make(name, manifest, settings, &Value::map([(key, Value::from(TOKEN))]), true)
     }
 }
 
@@ -128,6 +130,85 @@ async fn overhead() {
     }
     let beside = format!("reqwest alone {:.1} µs", middle(&mut raw));
     row("overhead of a connector's call", &format!("{:.1} µs", middle(&mut differences)), "30 µs", &beside);
+}
+
+/// How many questions are under way at once, and how long a provider thinks.
+const AT_ONCE: usize = 1_000;
+const THINKS: Duration = Duration::from_millis(200);
+
+/// A question to a model on a kept-alive connection, and many at once to one that thinks, beside the same by reqwest alone.
+async fn chat() {
+    const ANSWER: &str = r#"{"id":"resp_1","object":"response","status":"completed","error":null,"model":"gpt-6-luna","output":[{"id":"msg_1","type":"message","role":"assistant","content":[{"type":"output_text","text":"Release 2.4 imports twice as fast."}]}],"usage":{"input_tokens":27,"output_tokens":9,"total_tokens":36}}"#;
+    const QUESTION: &str = r#"{"model":"gpt-6-luna","input":[{"role":"user","content":[{"type":"input_text","text":"Post about release 2.4"}]}],"store":false,"max_output_tokens":400}"#;
+    let folder = tempfile::tempdir().unwrap();
+    let file = format!("sqlite://{}", folder.path().join("s.db").display());
+    let store = Store::open(&file, OpenOptions::default()).await.unwrap();
+    let custody = Custody { store, http: Arc::new(ReqwestTransport::new()), system: System::real() };
+    let library = Library::default();
+    let Loaded::Manifest(manifest) = library.get("openai") else { return };
+    let operation = manifest.operations.get("chat").unwrap();
+    let message = Value::map([("role", Value::from("user")), ("content", "Post about release 2.4".into())]);
+    let question = Value::map([
+        ("model", Value::from("gpt-6-luna")),
+        ("messages", Value::list(vec![message])),
+        ("max_tokens", 400_u64.into()),
+    ]);
+    let bare = reqwest::Client::new();
+    let ask = |url: String| {
+        let bare = bare.clone();
+        async move {
+            let request = bare.post(format!("{url}/responses")).bearer_auth(TOKEN);
+            let answer = request.header("content-type", "application/json").body(QUESTION).send().await.unwrap();
+            let _: serde_json::Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        }
+    };
+    let canceled = CancellationToken::new();
+    let url = serve(|_, _| ANSWER.to_owned()).await;
+    let link = Runtime::new(Arc::new(To(url.clone()))).with_custody(custody.clone()).link(&manifest, "writer").unwrap();
+    let (mut alone, mut ours) = (Vec::new(), Vec::new());
+    for _ in 0..CALLS {
+        let began = Instant::now();
+        ask(url.clone()).await;
+        alone.push(began.elapsed().as_secs_f64() * 1e3);
+        let began = Instant::now();
+        call(&link, &custody.means(&canceled), Asked::new(operation, question.clone())).await.unwrap();
+        ours.push(began.elapsed().as_secs_f64() * 1e3);
+    }
+    let at = |values: &mut Vec<f64>, percent: usize| {
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() * percent / 100).copied().unwrap_or_default()
+    };
+    for percent in [50, 99] {
+        let (alone, ours) = (at(&mut alone, percent), at(&mut ours, percent));
+        let beside = format!("{ours:.3} ms, reqwest alone {alone:.3} ms");
+        row(&format!("overhead of a question, p{percent}"), &format!("{:.3} ms", ours - alone), "1 ms", &beside);
+    }
+    let slow = serve_after(THINKS, |_, _| ANSWER.to_owned()).await;
+    let link =
+        Runtime::new(Arc::new(To(slow.clone()))).with_custody(custody.clone()).link(&manifest, "writer").unwrap();
+    let began = Instant::now();
+    let mut all = tokio::task::JoinSet::new();
+    for _ in 0..AT_ONCE {
+        all.spawn(ask(slow.clone()));
+    }
+    all.join_all().await;
+    let alone = began.elapsed();
+    let began = Instant::now();
+    let mut all = tokio::task::JoinSet::new();
+    let link = Arc::new(link);
+    for _ in 0..AT_ONCE {
+        let (link, custody, question, manifest) = (link.clone(), custody.clone(), question.clone(), manifest.clone());
+        all.spawn(async move {
+            let canceled = CancellationToken::new();
+            let operation = manifest.operations.get("chat").unwrap();
+            call(&link, &custody.means(&canceled), Asked::new(operation, question)).await.unwrap();
+        });
+    }
+    all.join_all().await;
+    let ours = began.elapsed();
+    let beside = format!("{} ms, reqwest alone {} ms", ours.as_millis(), alone.as_millis());
+    let times = ours.as_secs_f64() / THINKS.as_secs_f64();
+    row(&format!("{AT_ONCE} questions at once, 200 ms each"), &format!("{times:.2} of ideal"), "1.2", &beside);
 }
 
 const ERP: &str = r#"connector: erp
@@ -249,6 +330,11 @@ async fn raw_insert(rows: usize) -> f64 {
 
 /// Serves on loopback what a function makes of a path and the host.
 async fn serve(answer: impl Fn(&str, &str) -> String + Send + Sync + 'static) -> String {
+    serve_after(Duration::ZERO, answer).await
+}
+
+/// The same, by a server that takes its time.
+async fn serve_after(thinks: Duration, answer: impl Fn(&str, &str) -> String + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
     let (answer, own) = (Arc::new(answer), host.clone());
@@ -267,6 +353,21 @@ async fn serve(answer: impl Fn(&str, &str) -> String + Send + Sync + 'static) ->
                     while let Some(end) = held.windows(4).position(|window| window == b"\r\n\r\n") {
                         let head: Vec<u8> = held.drain(..end + 4).collect();
                         let head = String::from_utf8_lossy(&head).into_owned();
+                        let lengths = head.lines().filter_map(|line| line.split_once(": "));
+                        let length = lengths.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+                        let length = length.filter_map(|(_, length)| length.parse::<usize>().ok()).sum::<usize>();
+                        while held.len() < length {
+                            match stream.read(&mut buffer).await {
+                                Ok(count) if count > 0 => {
+                                    held.extend_from_slice(buffer.get(..count).unwrap_or_default())
+                                }
+                                _ => return,
+                            }
+                        }
+                        held.drain(..length);
+                        if thinks > Duration::ZERO {
+                            tokio::time::sleep(thinks).await;
+                        }
                         let body = answer(head.split(' ').nth(1).unwrap_or("/"), &host);
                         let answer = format!(
                             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",

@@ -11,7 +11,10 @@ use crate::connector::auth::custody::Custody;
 use crate::connector::connection::Connection;
 use crate::connector::library::Library;
 use crate::connector::library::Loaded;
+use crate::connector::limits::Purse;
 use crate::connector::manifest::Manifest;
+use crate::connector::prices::Faulty;
+use crate::connector::prices::Prices;
 use crate::connector::runtime::Connections;
 use crate::connector::runtime::Link;
 use crate::connector::runtime::Runtime;
@@ -30,6 +33,7 @@ use crate::http::Transport;
 use crate::model::Duration;
 use crate::model::Value;
 use crate::node::Access;
+use crate::node::Live;
 use crate::node::Registry;
 use crate::node::Services;
 use crate::pipeline::Catalog;
@@ -105,6 +109,8 @@ pub struct App {
     pub engine: Engine,
     /// What operations of connectors run on; the engine hands it to them.
     pub runtime: Arc<Runtime>,
+    /// Where texts go while they are made.
+    pub live: Live,
     /// What stands in for the world outside, in this process.
     pub sandbox: Option<Arc<World>>,
     /// The clock of whoever shares a store with other machines: it keeps to the store's time.
@@ -208,7 +214,16 @@ pub async fn open(
         }
     };
     let custody = Custody { store: store.clone(), http: http.clone(), system: system.clone() };
-    let runtime = Arc::new(Runtime::new(connections).with_custody(custody));
+    let library = Arc::new(Library::open(&root));
+    let prices = Prices::open(&root).map_err(|Faulty { diagnostics, sources }| Fault::Invalid {
+        diagnostics,
+        sources,
+        files: 1,
+    })?;
+    let runtime = Runtime::new(connections).with_library(library).with_custody(custody).with_prices(prices);
+    let runtime = runtime.with_purse(Purse::new(&project.spend));
+    let runtime = Arc::new(runtime);
+    let live = Live::default();
     let parts = Parts {
         system,
         store,
@@ -218,12 +233,12 @@ pub async fn open(
         owner: owner(),
         owner_is_gone,
         send_window: Duration::from_secs(10),
-        services: Services::default().with(runtime.clone()),
+        services: Services::default().with(runtime.clone()).with(Arc::new(live.clone())),
         probe: Probe::default(),
         tape: Deck::default(),
     };
     let engine = engine(parts, &project);
-    Ok(App { root, project, registry, engine, runtime, sandbox: world, clock })
+    Ok(App { root, project, registry, engine, runtime, live, sandbox: world, clock })
 }
 
 fn engine(parts: Parts, project: &Project) -> Engine {
@@ -422,6 +437,11 @@ impl Connections for ProjectConnections {
         let settings = evaluated(&found.settings, "its settings")?;
         let auth = evaluated(&found.auth, "`auth`")?;
         Connection::make(name, manifest, settings, &auth, found.private)
+    }
+
+    fn connector(&self, name: &str) -> Option<Arc<str>> {
+        let found = self.connections.iter().find(|connection| connection.name == name)?;
+        Some(found.connector.as_str().into())
     }
 }
 

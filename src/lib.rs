@@ -2,10 +2,12 @@
 //!
 //! The modules in reading order; `ARCHITECTURE.md` holds the map and the layers.
 
+pub mod ai;
 pub mod app;
 pub mod approval;
 pub mod cli;
 pub mod connector;
+pub mod content;
 pub mod daemon;
 pub mod diag;
 pub mod difference;
@@ -13,6 +15,7 @@ pub mod engine;
 pub mod format;
 pub mod http;
 pub mod lsp;
+pub mod memory;
 pub mod model;
 pub mod node;
 pub mod nodes;
@@ -27,5 +30,6 @@ pub mod system;
 pub mod telemetry;
 pub mod template;
 pub mod testing;
+pub mod text;
 pub mod why;
 pub mod yaml;

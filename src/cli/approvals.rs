@@ -376,8 +376,8 @@ async fn vote(
     }
 }
 
-/// Says who goes on with the run: whoever decides need not execute it.
-async fn goes_on(app: &App, run: RunId, word: &str) -> Result<Exit, Fault> {
+/// Says who goes on with a run that was told something: whoever tells it need not execute it.
+pub(super) async fn goes_on(app: &App, run: RunId, word: &str) -> Result<Exit, Fault> {
     if app.ring().await? {
         print::talk(&format!("{word}; the daemon goes on with run {run}"));
         return Ok(Exit::Well);

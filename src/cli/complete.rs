@@ -14,6 +14,8 @@ use crate::diag::Code;
 use crate::pipeline::Catalog;
 use crate::store::ApprovalFilter;
 use crate::store::EffectFilter;
+use crate::store::LessonFilter;
+use crate::store::PostFilter;
 use crate::store::RunFilter;
 use crate::store::Store;
 
@@ -113,6 +115,22 @@ pub(super) fn approvals() -> Vec<CompletionCandidate> {
         CompletionCandidate::new(approval.id.to_string()).help(title.map(Into::into))
     });
     described.collect()
+}
+
+pub(super) fn posts() -> Vec<CompletionCandidate> {
+    let filter = PostFilter { limit: Some(LATEST), ..PostFilter::default() };
+    let posts = from_store(|store| async move { store.posts(&filter).await.unwrap_or_default() });
+    let described = posts.into_iter().map(|post| {
+        let help = format!("{} {}", post.connection, post.state.name());
+        CompletionCandidate::new(post.id).help(Some(help.into()))
+    });
+    described.collect()
+}
+
+pub(super) fn lessons() -> Vec<CompletionCandidate> {
+    let filter = LessonFilter { limit: Some(LATEST), ..LessonFilter::default() };
+    let lessons = from_store(|store| async move { store.lessons(&filter).await.unwrap_or_default() });
+    lessons.into_iter().map(|lesson| CompletionCandidate::new(lesson.id).help(Some(lesson.text.into()))).collect()
 }
 
 pub(super) fn people() -> Vec<CompletionCandidate> {

@@ -17,10 +17,13 @@ mod fmt;
 mod graph;
 mod init;
 mod interrupts;
+mod lessons;
 mod lsp;
 mod nodes;
 mod person;
 mod plan;
+mod posts;
+mod preview;
 mod print;
 mod progress;
 mod prune;
@@ -34,6 +37,7 @@ mod screen;
 mod secrets;
 mod status;
 mod test;
+mod usage;
 mod validate;
 mod watch;
 mod why;
@@ -114,6 +118,8 @@ enum Command {
     Watch(watch::Watch),
     /// Run the tests of pipelines: against stand-ins, on virtual time.
     Test(test::Test),
+    /// Show how a post would look on each platform, and what they refuse.
+    Preview(preview::Preview),
     /// Draw the steps of a pipeline, colored by outcome where a run is named.
     Graph(graph::Graph),
     /// Run again, offline, what was recorded or what the store keeps, and show which effects differ.
@@ -135,6 +141,12 @@ enum Command {
     /// List what waits for people to decide, and decide it.
     #[command(subcommand)]
     Approvals(approvals::Approvals),
+    /// List, show, cancel and reschedule posts of the publishing calendar.
+    #[command(subcommand)]
+    Posts(posts::Posts),
+    /// List, show, retire and restore what posts have taught.
+    #[command(subcommand)]
+    Lessons(lessons::Lessons),
     /// List what is due when, and look ahead.
     #[command(subcommand)]
     Schedules(schedules::Schedules),
@@ -143,6 +155,8 @@ enum Command {
     /// List writes to the outside world, and settle those in doubt.
     #[command(subcommand)]
     Effects(effects::Effects),
+    /// Show what requests to outside systems have cost, and what is left of budgets.
+    Usage(usage::Usage),
     /// Keep secrets in the store, sealed.
     #[command(subcommand)]
     Secrets(secrets::Secrets),
@@ -270,6 +284,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Lsp(command) => command.execute().await,
         Command::Watch(command) => command.execute(&global).await,
         Command::Test(command) => command.execute(&global).await,
+        Command::Preview(command) => command.execute(&global),
         Command::Graph(command) => command.execute(&global).await,
         Command::Replay(command) => command.execute(&global).await,
         Command::Diff(command) => command.execute(&global).await,
@@ -279,9 +294,12 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Why(command) => command.execute(&global).await,
         Command::Runs(command) => command.execute(&global).await,
         Command::Approvals(command) => command.execute(&global).await,
+        Command::Posts(command) => command.execute(&global).await,
+        Command::Lessons(command) => command.execute(&global).await,
         Command::Schedules(command) => command.execute(&global).await,
         Command::Backfill(command) => command.execute(&global).await,
         Command::Effects(command) => command.execute(&global).await,
+        Command::Usage(command) => command.execute(&global).await,
         Command::Secrets(command) => command.execute(&global).await,
         Command::Auth(command) => command.execute(&global).await,
         Command::Connectors(command) => command.execute(&global).await,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::print;
+use crate::model::Ask;
 use crate::model::Phase;
 use crate::model::RunEvent;
 use crate::model::StepPath;
@@ -207,7 +208,11 @@ impl StepLine {
             }
             RunEvent::Asked { ask, .. } => {
                 self.state = StepState::Waiting;
-                self.note = format!("{}{}: `approvals show {}`", item(path), ask.reason, ask.id);
+                let show = match (&*ask.kind, ask.request.get("id").and_then(Value::as_str)) {
+                    (Ask::POST, Some(post)) => format!("posts show {post}"),
+                    _ => format!("approvals show {}", ask.id),
+                };
+                self.note = format!("{}{}: `{show}`", item(path), ask.reason);
                 return path.item.is_none();
             }
             RunEvent::Woken { .. } => self.state = StepState::Running,

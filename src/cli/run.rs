@@ -226,7 +226,15 @@ pub(super) async fn follow_bound(
     let (observer, events) = mpsc::unbounded_channel();
     let stop = CancellationToken::new();
     let screen = Screen::new(view, program(app));
-    let shown = tokio::spawn(screen.clone().show(events, run, pipeline.name.clone()));
+    let secrets = app.engine.parts().secrets.clone();
+    let (pieces, texts) = mpsc::unbounded_channel();
+    if screen.is_live() {
+        app.live.listen(move |of, path, piece| {
+            // Whoever watched may be gone by now.
+            let _ = pieces.send((of, path.clone(), piece.to_owned()));
+        });
+    }
+    let shown = tokio::spawn(screen.clone().show(events, texts, run, pipeline.name.clone(), secrets));
     let options = ExecuteOptions {
         stop: stop.clone(),
         foreground: view.foreground,

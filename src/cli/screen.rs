@@ -15,9 +15,12 @@ use super::progress::Key;
 use super::progress::News;
 use super::progress::Seen;
 use super::run::View;
+use crate::engine::SecretSource;
+use crate::model::Ask;
 use crate::model::RunEvent;
 use crate::model::RunId;
 use crate::model::RunState;
+use crate::model::StepPath;
 use crate::model::Value;
 
 /// The most lines of running steps; a terminal is not taller.
@@ -39,6 +42,11 @@ impl Screen {
         Self { view, program, bars: live.then(MultiProgress::new) }
     }
 
+    /// Tells whether texts are shown while they are made.
+    pub(super) fn is_live(&self) -> bool {
+        self.bars.is_some()
+    }
+
     /// Says something without disturbing the lines of running steps.
     pub(super) fn say(&self, text: &str) {
         match &self.bars {
@@ -51,15 +59,35 @@ impl Screen {
     pub(super) async fn show(
         self,
         mut events: mpsc::UnboundedReceiver<(RunId, RunEvent)>,
+        mut texts: mpsc::UnboundedReceiver<(RunId, StepPath, String)>,
         run: RunId,
         pipeline: Arc<str>,
+        secrets: Arc<dyn SecretSource>,
     ) -> Seen {
         let mut seen = Seen::default();
         let mut lines = Lines { bars: self.bars.clone(), shown: BTreeMap::new() };
         let mut state = None;
         let mut begun = false;
         let talks = !self.view.json && !self.view.quiet;
-        while let Some((of, event)) = events.recv().await {
+        let mut spoken = Spoken { held: BTreeMap::new(), secrets };
+        loop {
+            let (of, event) = tokio::select! {
+                // What a step has said was said before it ended.
+                biased;
+                Some((of, path, piece)) = texts.recv() => {
+                    for line in spoken.take(of, &path, &piece) {
+                        self.say(&line);
+                    }
+                    if of == run && let Some(rest) = spoken.rest(of, &path) {
+                        lines.update((path.phase, path.step.clone()), rest);
+                    }
+                    continue;
+                }
+                event = events.recv() => match event {
+                    Some(event) => event,
+                    None => break,
+                },
+            };
             if self.view.json {
                 print::line(&with_run(&event, of));
             }
@@ -68,7 +96,17 @@ impl Screen {
                 && !self.view.json
             {
                 let program = self.program;
-                self.say(&format!("{}; decide with `{program} approvals approve {}` or `reject`", ask.reason, ask.id));
+                let how = match (&*ask.kind, ask.request.get("id").and_then(Value::as_str)) {
+                    (Ask::POST, Some(post)) => format!("`{program} posts cancel {post}` or `reschedule` changes that"),
+                    _ => format!("decide with `{program} approvals approve {}` or `reject`", ask.id),
+                };
+                self.say(&format!("{}; {how}", ask.reason));
+            }
+            // Each item, and each turn of a run below, ends what it has said by itself.
+            if let (RunEvent::Succeeded { .. } | RunEvent::Failed { .. }, Some(path)) = (&event, event.path())
+                && let Some(line) = spoken.end(of, path)
+            {
+                self.say(&line);
             }
             if of != run {
                 continue;
@@ -110,6 +148,42 @@ impl Screen {
         let code = if state == RunState::Succeeded { "1;32" } else { "1;31" };
         let state = print::paint(code, state.name(), print::color_err());
         print::talk(&format!("{state} in {}: {}", seen.took(), seen.counts()));
+    }
+}
+
+/// What steps say while they make a text: whole lines are told, the last one is shown until it is whole.
+#[derive(Debug)]
+struct Spoken {
+    /// By run and step what it has said of a line that is not whole.
+    held: BTreeMap<(RunId, String), String>,
+    secrets: Arc<dyn SecretSource>,
+}
+
+impl Spoken {
+    /// Takes a piece, and gives the lines that it completes.
+    fn take(&mut self, run: RunId, path: &StepPath, piece: &str) -> Vec<String> {
+        let held = self.held.entry((run, path.to_string())).or_default();
+        held.push_str(piece);
+        let Some((whole, rest)) = held.rsplit_once('\n') else { return Vec::new() };
+        let (whole, rest) = (whole.to_owned(), rest.to_owned());
+        *held = rest;
+        whole.split('\n').map(|line| self.line(path, line)).collect()
+    }
+
+    /// Returns the line that is not whole yet.
+    fn rest(&self, run: RunId, path: &StepPath) -> Option<String> {
+        self.held.get(&(run, path.to_string())).map(|held| self.line(path, held))
+    }
+
+    /// Gives the last line of a step that has ended.
+    fn end(&mut self, run: RunId, path: &StepPath) -> Option<String> {
+        let held = self.held.remove(&(run, path.to_string()))?;
+        (!held.is_empty()).then(|| self.line(path, &held))
+    }
+
+    fn line(&self, path: &StepPath, text: &str) -> String {
+        let name = print::paint("2", &format!("{path} \u{2502}"), print::color_err());
+        format!("{name} {}", print::clean(&self.secrets.mask(text.to_owned())))
     }
 }
 

@@ -11,6 +11,7 @@ use super::manifest::Operation;
 use crate::http::Response;
 use crate::model::Map;
 use crate::model::Value;
+use crate::template::TemplateTree;
 
 /// An answer, read.
 #[derive(Clone, Debug)]
@@ -41,9 +42,9 @@ impl Answered {
     }
 }
 
-/// Reads an answer as the operation says, else by its content type.
+/// Reads an answer as the operation says, else by its content type; a codec may look at what was asked.
 #[must_use]
-pub fn read(operation: &Operation, response: Response) -> Answered {
+pub fn read(operation: &Operation, asked: &Value, response: Response) -> Answered {
     let headers = headers(&response);
     let content_type = response.header("content-type").unwrap_or_default().to_owned();
     let how = how(operation, &content_type, response.status, &response.body);
@@ -61,7 +62,7 @@ pub fn read(operation: &Operation, response: Response) -> Answered {
     let text = body::text_of(content_type, &bytes);
     let read = match &how {
         How::Kind(kind) => body::read(*kind, content_type, &bytes),
-        How::Codec(name) => super::codec::decode(name, content_type, &bytes, &codec_options(operation)),
+        How::Codec(name) => super::codec::decode(name, content_type, &bytes, &codec_options(operation, asked)),
     };
     match read {
         Ok(body) => answered.body = body,
@@ -72,22 +73,14 @@ pub fn read(operation: &Operation, response: Response) -> Answered {
 }
 
 /// What the request gave its codec beside the content: an answer is read in the same dialect.
-fn codec_options(operation: &Operation) -> Value {
+fn codec_options(operation: &Operation, asked: &Value) -> Value {
     let Act::Request(request) = &operation.act else { return Value::Null };
-    match &request.body {
-        Body::Codec(_, tree) => literal_keys(tree),
-        _ => Value::Null,
-    }
-}
-
-/// Returns the keys of a written map that are written out.
-fn literal_keys(tree: &crate::template::TemplateTree) -> Value {
-    let crate::template::TemplateTree::Map(entries) = tree else { return Value::Null };
+    let Body::Codec(_, TemplateTree::Map(entries)) = &request.body else { return Value::Null };
     let literals = entries.iter().filter_map(|(key, tree)| match tree {
-        crate::template::TemplateTree::Literal(value) => Some((Arc::clone(key), value.clone())),
+        TemplateTree::Literal(value) => Some((Arc::clone(key), value.clone())),
         _ => None,
     });
-    Value::map(literals)
+    Value::map(literals.chain([("asked".into(), asked.clone())]))
 }
 
 /// How an answer is read.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use rust_decimal::Decimal;
 use tokio_util::sync::CancellationToken;
 
 use super::answer;
@@ -32,6 +31,8 @@ use crate::http::TransportError;
 use crate::model::Duration;
 use crate::model::Effect;
 use crate::model::Happened;
+use crate::model::RunId;
+use crate::model::StepPath;
 use crate::model::Timestamp;
 use crate::model::Value;
 use crate::node::EffectContext;
@@ -62,6 +63,8 @@ pub struct Means<'a> {
     pub attempt: u32,
     /// For writes: the ledger's entry.
     pub effect: Option<&'a EffectContext>,
+    /// The step run that it is for: what it costs is its, too. Nothing outside of runs.
+    pub step: Option<(RunId, &'a StepPath)>,
 }
 
 /// Why a call did not come to an answer.
@@ -88,6 +91,7 @@ impl<'a> Means<'a> {
             deadline: ctx.deadline,
             attempt: ctx.attempt,
             effect: ctx.effect,
+            step: Some((ctx.run, ctx.path)),
         }
     }
 }
@@ -125,7 +129,7 @@ impl<'m> Asked<'m> {
 #[derive(Clone, Debug, Default)]
 pub struct Callers<'m> {
     /// What they cost besides, by budget.
-    pub costs: Vec<(Arc<str>, Decimal)>,
+    pub costs: Vec<limits::Amount>,
     /// Their error rules, the outermost first.
     pub errors: Vec<&'m [Rule]>,
 }
@@ -171,7 +175,7 @@ fn call_within<'a>(
                 let used = link.manifest.operation(&name)?;
                 let with = render::written(with, &scope)?.unwrap_or_else(|| Value::map::<&str>([]));
                 let mut callers = asked.callers.clone();
-                callers.costs.extend(limits::costs(operation, &scope)?);
+                callers.costs.extend(limits::costs(&link.manifest.limits, operation, &scope)?);
                 callers.errors.push(operation.errors.as_slice());
                 let inner = Asked { operation: used, input: with, callers, ..asked.clone() };
                 let mut success = call_within(link, means, inner, depth + 1).await?;
@@ -190,31 +194,61 @@ fn call_within<'a>(
 
 /// Completes an input from its schema and checks it.
 pub fn checked_input(link: &Link, operation: &Operation, input: Value, means: &Means<'_>) -> Result<Value, Failure> {
-    let input = schema::completed(&operation.input, input);
+    let now = means.system.clock.now();
     let computed;
     let schema = if operation.computed_input {
-        let scope = link.scope(means, link.settings());
-        computed = schema::computed(&operation.input, &scope);
+        computed = declared_input(operation, link.settings(), now);
         &computed
     } else {
         &operation.input
     };
+    let input = schema::completed(schema, input);
     let faults = schema::check(schema, &input, false);
     if !faults.is_empty() {
         let told: Vec<_> = faults.into_iter().map(|fault| format!("`{}` {}", fault.path, fault.message)).collect();
         return Err(Failure::invalid(format!("`{}`: {}", link.name_of(operation), told.join("; "))));
     }
-    if !operation.checks.is_empty() {
-        let mut roots = link.settings();
-        roots.push(("input", input.clone()));
-        let scope = link.scope(means, roots);
-        for check in &operation.checks {
-            if !check.that.eval(&scope)?.is_truthy() {
-                return Err(Failure::invalid(format!("`{}`: {}", link.name_of(operation), check.message)));
-            }
+    match failed_checks(operation, link.settings(), &input, now)?.first() {
+        Some(message) => Err(Failure::invalid(format!("`{}`: {message}", link.name_of(operation)))),
+        None => Ok(input),
+    }
+}
+
+/// The roots that the settings of a connection give to expressions.
+type Settings = Vec<(&'static str, Value)>;
+
+/// Returns the input schema of an operation with the words computed that depend on the connection.
+#[must_use]
+pub fn declared_input(operation: &Operation, settings: Settings, now: Timestamp) -> serde_json::Value {
+    if !operation.computed_input {
+        return operation.input.clone();
+    }
+    schema::computed(&operation.input, &render::scope(settings, now))
+}
+
+/// Returns the messages of the operation's own checks that an input fails.
+///
+/// # Errors
+/// A check that cannot be evaluated.
+pub fn failed_checks<'o>(
+    operation: &'o Operation,
+    settings: Settings,
+    input: &Value,
+    now: Timestamp,
+) -> Result<Vec<&'o str>, Failure> {
+    if operation.checks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut roots = settings;
+    roots.push(("input", input.clone()));
+    let scope = render::scope(roots, now);
+    let mut failed = Vec::new();
+    for check in &operation.checks {
+        if !check.that.eval(&scope)?.is_truthy() {
+            failed.push(&*check.message);
         }
     }
-    Ok(input)
+    Ok(failed)
 }
 
 /// Returns the output of a success: a rule's, else the operation's, else the body.
@@ -327,6 +361,7 @@ async fn exchange(
             let reason = "the time for sending passed while a limit was waited for".to_owned();
             return Err(Stop::Later { until: means.system.clock.now(), reason });
         }
+        let permit = link.limits.pay(&sending, permit).await?;
         let sent = request.clone();
         let began = means.system.clock.now();
         let result = send::send(means, request, file).await;
@@ -343,6 +378,7 @@ async fn exchange(
                 session: opened.as_deref(),
                 base: &base,
                 input: &given,
+                gives_secret: operation.secret_output,
             },
         );
         let response = match result {
@@ -356,7 +392,7 @@ async fn exchange(
         if let Some(opened) = &opened {
             opened.learn_cookies(&response);
         }
-        let answered = Arc::new(answer::read(operation, response));
+        let answered = Arc::new(answer::read(operation, &given, response));
         scope.now = ended;
         scope.locals.extend(answered.roots());
         if let Some(bytes) = answered.bytes.clone().filter(|_| (200..300).contains(&answered.status)) {
@@ -402,7 +438,12 @@ async fn exchange(
                     session::forget(link, opened).await;
                 }
             }
-            _ => return Err(refused(link, means, operation, &verdict, &answered, &scope).into()),
+            outcome => {
+                if let (OutcomeKind::RefreshAuth | OutcomeKind::AuthBroken, Some(grant)) = (outcome, &grant) {
+                    link.state.token.forget(grant.version);
+                }
+                return Err(refused(link, means, operation, &verdict, &answered, &scope).into());
+            }
         }
     }
 }

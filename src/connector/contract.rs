@@ -228,6 +228,7 @@ async fn asked(
         deadline: None,
         attempt: trial.attempt,
         effect: is_write(operation).then_some(&effect),
+        step: None,
     };
     let input = replay.with_files(&example.input);
     match &operation.act {
@@ -347,7 +348,8 @@ impl Replay {
     /// Makes files of `{ file: { text, name, media_type } }` in an input.
     fn with_files(&self, value: &Value) -> Value {
         match value {
-            Value::Map(map) if map.len() == 1 && map.contains_key("file") => {
+            // `{ file: { file: … } }` is an object that holds one.
+            Value::Map(map) if map.len() == 1 && map.get("file").is_some_and(|file| file.get("text").is_some()) => {
                 let file = map.get("file").cloned().unwrap_or_default();
                 let text = |key: &str| file.get(key).and_then(Value::as_str).map(str::to_owned);
                 let bytes = text("text").unwrap_or_default().into_bytes();

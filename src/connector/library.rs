@@ -12,6 +12,8 @@ use std::sync::PoisonError;
 use super::manifest;
 use super::manifest::Manifest;
 use super::operation::OperationNode;
+use super::prices::Faulty;
+use super::prices::Prices;
 use crate::diag::Diagnostic;
 use crate::diag::Severity;
 use crate::diag::Sources;
@@ -30,7 +32,21 @@ macro_rules! built_in {
     };
 }
 
-built_in!["discord", "odoo", "openai", "sap", "x"];
+built_in![
+    "anthropic",
+    "cohere",
+    "discord",
+    "facebook",
+    "instagram",
+    "linkedin",
+    "local",
+    "odoo",
+    "ollama",
+    "openai",
+    "sap",
+    "x",
+    "youtube"
+];
 
 /// Finds manifests by name; each is read when it is first named.
 #[derive(Debug, Default)]
@@ -93,6 +109,27 @@ impl Library {
         let found = self.load(name);
         loaded.insert(name.to_owned(), found.clone());
         found
+    }
+
+    /// Returns a manifest as its file is now, which may have been written since it was first asked for.
+    pub fn current(&self, name: &str) -> Loaded {
+        let found = self.get(name);
+        if !matches!(self.own, Own::Folder(_)) {
+            return found;
+        }
+        let text = self.path(name).and_then(|path| std::fs::read_to_string(path).ok());
+        let built_in = BUILT_IN.iter().find(|(own, _)| *own == name).filter(|_| text.is_none());
+        let is_current = match (&found, &text, built_in) {
+            (Loaded::Manifest(manifest), Some(text), _) => *manifest.source == **text,
+            (Loaded::Manifest(manifest), None, Some((_, text))) => *manifest.source == *without_examples(text),
+            (Loaded::Missing, None, None) => true,
+            _ => false,
+        };
+        if is_current {
+            return found;
+        }
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.get(name)
     }
 
     fn load(&self, name: &str) -> Loaded {
@@ -225,6 +262,14 @@ impl Operations for Library {
                 sources.insert(manifest.file.clone(), manifest.source.clone());
                 Whole { operations: manifest.operations.values().map(node).collect(), diagnostics: Vec::new(), sources }
             }
+        }
+    }
+
+    fn beside(&self) -> Whole {
+        let Own::Folder(folder) = &self.own else { return Whole::default() };
+        match folder.parent().map(Prices::open) {
+            Some(Err(Faulty { diagnostics, sources })) => Whole { diagnostics, sources, ..Whole::default() },
+            _ => Whole::default(),
         }
     }
 

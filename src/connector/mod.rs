@@ -25,6 +25,7 @@ pub mod notes;
 mod operation;
 pub mod plain;
 mod predict;
+pub mod prices;
 pub mod read;
 pub mod render;
 pub mod runtime;

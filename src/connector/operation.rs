@@ -340,6 +340,18 @@ impl Node for OperationNode {
             .collect()
     }
 
+    fn declared_input(&self, settings: &Value) -> Option<Json> {
+        let config = schema::completed(&self.manifest.config, settings.clone());
+        // A setting that an expression gives is null here, and so is what is computed of it.
+        let given = settings.as_map().into_iter().flatten().filter(|(_, value)| value.is_null());
+        let mut config = config.as_map().cloned().unwrap_or_default();
+        for (key, _) in given {
+            config.insert(key.clone(), Value::Null);
+        }
+        let roots = vec![("config", Value::from(config)), ("tables", self.manifest.tables.clone())];
+        Some(super::call::declared_input(&self.operation, roots, crate::model::Timestamp(0)))
+    }
+
     fn settlement(&self, input: &Value) -> Settlement {
         let timeout = self.operation.timeout.or(self.manifest.timeout).unwrap_or(super::call::TIMEOUT);
         // Each part is a request of its own, and they go one after the other.
@@ -351,6 +363,10 @@ impl Node for OperationNode {
             Reconcile::Resend => Settlement { repeat: Repeat::Always, ..base },
             Reconcile::Ask(ask) => Settlement { reconcile: true, settle: ask.after, ..base },
         }
+    }
+
+    fn changes(&self, _with: &Value) -> bool {
+        self.operation.effect.is_some_and(Effect::is_write)
     }
 
     async fn run(&self, input: Value, ctx: &StepContext<'_>) -> Result<Outcome, NodeError> {

@@ -127,7 +127,8 @@ fn costs(link: &Link, means: &Means<'_>, operation: &Operation, scope: &Scope, d
     let mut costs = Vec::new();
     for (budget, tree) in &operation.cost {
         let amount = match render::value(tree, scope) {
-            Ok(value) if value.is_null() => continue,
+            // Of money it says that nobody knows how much.
+            Ok(value) if value.is_null() && !link.manifest.limits.has_unit(budget) => continue,
             Ok(value) if value.is_known() => decimal(&value),
             _ => None,
         };

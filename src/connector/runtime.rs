@@ -20,10 +20,14 @@ use super::connection::Connection;
 use super::contract::Fired;
 use super::credentials::Grant;
 use super::judge::Failure;
+use super::library::Library;
+use super::library::Loaded;
 use super::limits::Keeper;
+use super::limits::Purse;
 use super::manifest::Manifest;
 use super::manifest::Operation;
 use super::manifest::OutcomeKind;
+use super::prices::Prices;
 use super::render;
 use super::schema;
 use super::session::Opened;
@@ -32,21 +36,32 @@ use super::url;
 use super::wire;
 use crate::model::Duration;
 use crate::model::Map;
+use crate::model::Timestamp;
 use crate::model::Value;
 use crate::template::Scope;
+
+/// The table of prices, which every manifest has without a word.
+pub(super) const PRICES: &str = "prices";
 
 /// Gives connections by name, with their settings evaluated.
 pub trait Connections: Send + Sync + std::fmt::Debug {
     /// Returns a connection, or why there is none.
     fn get(&self, name: &str, manifest: &Manifest) -> Result<Connection, String>;
+    /// Names the connector of a connection; nothing where there is no such connection.
+    fn connector(&self, _name: &str) -> Option<Arc<str>> {
+        None
+    }
 }
 
 /// The connector runtime of a process.
 #[derive(Debug)]
 pub struct Runtime {
     connections: Arc<dyn Connections>,
+    /// The manifests that there are now, for those who know a connection alone.
+    library: Option<Arc<Library>>,
     custody: Option<Custody>,
     limits: Arc<Keeper>,
+    prices: Arc<Prices>,
     states: Mutex<HashMap<(String, usize), Known>>,
     /// By connector which error rules were applied, where somebody wants to know.
     fired: Option<Mutex<BTreeMap<Arc<str>, Fired>>>,
@@ -82,6 +97,7 @@ pub struct Link {
     pub(super) custody: Option<Custody>,
     /// All limits of the process.
     pub limits: Arc<Keeper>,
+    prices: Arc<Prices>,
     /// The session that is being opened, for the requests that open it.
     opening: Option<Arc<Opened>>,
     /// Where the contract suite notes which rules were applied.
@@ -91,13 +107,39 @@ pub struct Link {
 impl Runtime {
     #[must_use]
     pub fn new(connections: Arc<dyn Connections>) -> Self {
-        Self { connections, custody: None, limits: Arc::default(), states: Mutex::default(), fired: None }
+        let (limits, states) = Default::default();
+        let prices = Arc::new(Prices::built_in());
+        Self { connections, library: None, custody: None, limits, prices, states, fired: None }
+    }
+
+    /// Gives the runtime the manifests that there are.
+    #[must_use]
+    pub fn with_library(self, library: Arc<Library>) -> Self {
+        Self { library: Some(library), ..self }
+    }
+
+    /// Gives the runtime other prices than those in the binary.
+    #[must_use]
+    pub fn with_prices(self, prices: Prices) -> Self {
+        Self { prices: Arc::new(prices), ..self }
+    }
+
+    /// Returns what models cost.
+    #[must_use]
+    pub fn prices(&self) -> &Prices {
+        &self.prices
     }
 
     /// Gives the runtime a place to keep tokens.
     #[must_use]
     pub fn with_custody(self, custody: Custody) -> Self {
         Self { custody: Some(custody), ..self }
+    }
+
+    /// Gives the runtime an account of money with limits of its own.
+    #[must_use]
+    pub fn with_purse(self, purse: Purse) -> Self {
+        Self { limits: Arc::new(Keeper::with_purse(purse)), ..self }
     }
 
     /// Has the runtime note which error rules are applied.
@@ -153,9 +195,35 @@ impl Runtime {
                 state
             }
         };
-        let (custody, limits) = (self.custody.clone(), self.limits.clone());
+        let (custody, limits, prices) = (self.custody.clone(), self.limits.clone(), self.prices.clone());
         let fired = self.fired(&manifest.name);
-        Ok(Link { manifest: manifest.clone(), state, custody, limits, opening: None, fired })
+        Ok(Link { manifest: manifest.clone(), state, custody, limits, prices, opening: None, fired })
+    }
+}
+
+impl Runtime {
+    /// Links a connection with the manifest that its connector has now; a connector that needs no connection goes by its
+    /// own name.
+    ///
+    /// # Errors
+    /// There is no such connection, or its manifest has faults.
+    pub fn connected(&self, connection: &str) -> Result<Link, Failure> {
+        let connector = self.connections.connector(connection).unwrap_or_else(|| connection.into());
+        let loaded = self.library.as_ref().map_or(Loaded::Missing, |library| library.current(&connector));
+        match loaded {
+            Loaded::Manifest(manifest) => self.link(&manifest, connection),
+            Loaded::Faulty { .. } => {
+                let message =
+                    format!("the manifest of connector `{connector}` has faults; `pipewright validate` tells");
+                Err(Failure::invalid(message))
+            }
+            Loaded::Missing if *connector == *connection => {
+                Err(Failure::invalid(format!("there is no connection `{connection}`")))
+            }
+            Loaded::Missing => {
+                Err(Failure::invalid(format!("connection `{connection}`: there is no connector `{connector}`")))
+            }
+        }
     }
 }
 
@@ -199,8 +267,23 @@ impl Link {
 
     /// Makes a scope of roots.
     #[must_use]
-    pub fn scope(&self, means: &Means<'_>, roots: Vec<(&'static str, Value)>) -> Scope {
-        render::scope(roots, means.system.clock.now())
+    pub fn scope(&self, means: &Means<'_>, mut roots: Vec<(&'static str, Value)>) -> Scope {
+        let now = means.system.clock.now();
+        for (_, tables) in roots.iter_mut().filter(|(name, _)| *name == "tables") {
+            self.lay_prices(tables, now);
+        }
+        render::scope(roots, now)
+    }
+
+    /// Puts the prices of the connector's models among its tables, where its manifest has none.
+    fn lay_prices(&self, tables: &mut Value, now: Timestamp) {
+        if tables.get(PRICES).is_some() {
+            return;
+        }
+        let table = self.prices.table(&self.manifest.name, self.manifest.limits.currency(), now);
+        let mut map = tables.as_map().cloned().unwrap_or_default();
+        map.insert(PRICES.into(), table);
+        *tables = map.into();
     }
 
     /// Names an operation for messages.

@@ -9,10 +9,15 @@ use crate::model::Value;
 use crate::model::compare;
 use crate::model::parse_json;
 use crate::model::parse_number;
-use crate::template::Count;
 use crate::template::Scope;
 use crate::template::Template;
-use crate::template::count_text;
+use crate::text::Count;
+use crate::text::Measure;
+use crate::text::count_text;
+use crate::text::fits_media;
+use crate::text::joined;
+use crate::text::media_type;
+use crate::text::most_bytes;
 
 /// How deep a value is looked at.
 const MAX_DEPTH: usize = 64;
@@ -24,7 +29,8 @@ pub struct Fault {
     pub message: String,
 }
 
-/// Completes an object from its schema: a declared property that is not given is its default, or null.
+/// Completes an object from its schema: a declared property that is not given is its default, or null. Null is not given where
+/// there is a default and the schema does not name null itself.
 #[must_use]
 pub fn completed(schema: &Json, value: Value) -> Value {
     let Some(properties) = schema.get("properties").and_then(Json::as_object) else { return value };
@@ -33,18 +39,32 @@ pub fn completed(schema: &Json, value: Value) -> Value {
         Value::Null => None,
         _ => return value,
     };
-    let missing = |key: &&String| given.is_none_or(|map| !map.contains_key(key.as_str()));
-    if given.is_some() && !properties.keys().any(|key| missing(&key)) {
+    let missing = |map: &Map, key: &str, property: &Json| match map.get(key) {
+        None => true,
+        Some(Value::Null) => property.get("default").is_some() && !takes_null(property),
+        Some(_) => false,
+    };
+    if given.is_some_and(|map| !properties.iter().any(|(key, property)| missing(map, key, property))) {
         return value;
     }
     let mut map = given.map_or_else(Map::new, |map| Map::clone(map));
     for (key, property) in properties {
-        if !map.contains_key(key.as_str()) {
+        if missing(&map, key, property) {
             let default = property.get("default").map(|default| parse_json(&default.to_string()).unwrap_or_default());
             map.insert(key.as_str().into(), default.unwrap_or_default());
         }
     }
     Value::from(map)
+}
+
+/// Tells whether a schema names null among what it takes.
+fn takes_null(schema: &Json) -> bool {
+    let named = |key: &str, null: &Json| match schema.get(key) {
+        Some(Json::Array(all)) => all.contains(null),
+        Some(one) => one == null,
+        None => false,
+    };
+    named("type", &Json::from("null")) || named("enum", &Json::Null)
 }
 
 /// Computes the words of a schema that depend on the connection.
@@ -147,24 +167,46 @@ impl Checking {
 
     fn length(&mut self, schema: &serde_json::Map<String, Json>, value: &Value, path: &str) {
         let number = |key: &str| schema.get(key).and_then(|bound| plain(bound).parse::<usize>().ok());
-        let (length, what, least, most) = match value {
+        match value {
             Value::String(text) => {
-                let count = schema.get("count").and_then(Json::as_str).map_or(Count::Chars, count_by_name);
-                let (least, most) = (number("minLength"), number("maxLength"));
-                if least.is_none() && most.is_none() && !schema.contains_key("pattern") {
-                    return;
-                }
                 self.pattern(schema, text, path);
-                (count_text(text, count), count_name(count), least, most)
+                for fault in Measure::of(schema).faults(text) {
+                    self.fault(path, fault);
+                }
             }
-            Value::List(items) => (items.len(), "items", number("minItems"), number("maxItems")),
-            _ => return,
-        };
-        if let Some(most) = most.filter(|most| length > *most) {
-            self.fault(path, format!("has {length} {what}, at most {most} are allowed"));
+            Value::List(items) => {
+                let length = items.len();
+                if let Some(most) = number("maxItems").filter(|most| length > *most) {
+                    self.fault(path, format!("has {length} items, at most {most} are allowed"));
+                }
+                if let Some(least) = number("minItems").filter(|least| length < *least) {
+                    self.fault(path, format!("has {length} items, at least {least} are needed"));
+                }
+                self.together(schema, items, path);
+            }
+            _ => {}
         }
-        if let Some(least) = least.filter(|least| length < *least) {
-            self.fault(path, format!("has {length} {what}, at least {least} are needed"));
+    }
+
+    /// Checks what is said of the items of a list together.
+    fn together(&mut self, schema: &serde_json::Map<String, Json>, items: &[Value], path: &str) {
+        if let Some(most) = schema.get("maxJoined").and_then(|most| plain(most).parse::<usize>().ok()) {
+            let count = schema.get("count").and_then(Json::as_str).and_then(Count::by_name).unwrap_or_default();
+            let length = count_text(&joined(items.iter().filter_map(Value::as_str)), count);
+            if length > most {
+                self.fault(path, format!("has {length} {} in one line, at most {most} are allowed", count.unit()));
+            }
+        }
+        let alone: Vec<&str> =
+            schema.get("alone").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str).collect();
+        if items.len() < 2 || alone.is_empty() {
+            return;
+        }
+        for (index, item) in items.iter().enumerate() {
+            let kind = media_type(item).filter(|kind| alone.iter().any(|alone| fits_media(alone, kind)));
+            if let Some(kind) = kind {
+                self.fault(&format!("{path}[{index}]"), format!("is `{kind}`, which stands alone"));
+            }
         }
     }
 
@@ -199,7 +241,21 @@ impl Checking {
                 self.fault(path, format!("`{key}` is missing"));
             }
         }
+        let has = |key: &str| map.get(key).is_some_and(|value| !value.is_null());
+        let dependent = schema.get("dependentRequired").and_then(Json::as_object).filter(|_| !self.partial);
+        for (key, needed) in dependent.into_iter().flatten().filter(|(key, _)| has(key)) {
+            let needed = needed.as_array().into_iter().flatten().filter_map(Json::as_str);
+            for missing in needed.filter(|needed| !has(needed)) {
+                self.fault(path, format!("`{missing}` is missing, which `{key}` needs"));
+            }
+        }
         let properties = schema.get("properties").and_then(Json::as_object);
+        for (key, property) in properties.into_iter().flatten().filter(|(key, _)| has(key)) {
+            let others = property.get("excludes").and_then(Json::as_array).into_iter().flatten();
+            for other in others.filter_map(Json::as_str).filter(|other| has(other)) {
+                self.fault(&format!("{path}.{key}"), format!("does not go with `{other}`"));
+            }
+        }
         let rest = schema.get("additionalProperties");
         for (key, value) in map {
             let length = path.len();
@@ -229,8 +285,8 @@ impl Checking {
     }
 
     fn blob(&mut self, schema: &serde_json::Map<String, Json>, blob: &crate::model::Blob, path: &str) {
-        if let Some(most) = schema.get("maxBytes").and_then(|most| plain(most).parse::<u64>().ok())
-            && blob.size > most
+        if let Some(most) =
+            most_bytes(schema.get("maxBytes"), blob.media_type.as_deref()).filter(|most| blob.size > *most)
         {
             self.fault(path, format!("has {} bytes, at most {most} are allowed", blob.size));
         }
@@ -246,11 +302,6 @@ impl Checking {
             self.fault(path, format!("is `{own}`, and only {listed} is allowed"));
         }
     }
-}
-
-fn fits_media(pattern: &str, own: &str) -> bool {
-    let own = own.split(';').next().unwrap_or(own).trim();
-    pattern == own || pattern.strip_suffix("/*").is_some_and(|family| own.split('/').next() == Some(family))
 }
 
 fn plain(json: &Json) -> String {
@@ -289,23 +340,21 @@ fn is_kind(kind: &str, value: &Value) -> bool {
     }
 }
 
-fn count_by_name(name: &str) -> Count {
-    match name {
-        "utf16" => Count::Utf16,
-        "bytes" => Count::Bytes,
-        "twitter" => Count::Twitter,
-        _ => Count::Chars,
-    }
-}
-
-fn count_name(count: Count) -> &'static str {
-    match count {
-        Count::Utf16 => "UTF-16 units",
-        Count::Bytes => "bytes",
-        Count::Twitter => "weighted characters",
-        Count::Chars => "characters",
-    }
-}
+/// Words beyond JSON Schema, which nobody else would understand.
+const BEYOND: [&str; 12] = [
+    "excludes",
+    "count",
+    "media_types",
+    "maxBytes",
+    "deliver",
+    "maxHashtags",
+    "maxMentions",
+    "maxCashtags",
+    "maxLinks",
+    "links",
+    "maxJoined",
+    "alone",
+];
 
 /// Returns the schema as JSON Schema alone, for the checker and for editors: the words beyond it become what is nearest.
 #[must_use]
@@ -315,7 +364,7 @@ pub fn standard(schema: &Json) -> Json {
             let mut plain = serde_json::Map::new();
             for (key, value) in map {
                 match key.as_str() {
-                    "count" | "media_types" | "maxBytes" | "deliver" => {}
+                    word if BEYOND.contains(&word) => {}
                     "properties" => {
                         let properties = value.as_object().into_iter().flatten();
                         let properties = properties.map(|(name, property)| (name.clone(), standard(property)));

@@ -36,6 +36,8 @@ pub(super) struct Exchange<'a> {
     pub base: &'a Base,
     /// What the operation was given: a secret may be in it.
     pub input: &'a Value,
+    /// Whether the operation returns a secret, which is somewhere in the answer.
+    pub gives_secret: bool,
 }
 
 /// The secrets of a connection, ready to be searched for.
@@ -70,7 +72,26 @@ pub(super) fn record(link: &Link, means: &Means<'_>, exchange: &Exchange<'_>) {
     secrets.extend(exchange.base.secret.then(|| exchange.base.url.clone()));
     let mask = link.state.masks.of(secrets);
     let Exchange { request, result, began, ended, .. } = *exchange;
-    means.log.wire(masked(&mask, means.log.most_body(), request, result, (began, ended)));
+    let mut record = masked(&mask, means.log.most_body(), request, result, (began, ended));
+    if let Ok(answer) = &mut record.answer
+        && exchange.gives_secret
+        && answer.status < 400
+    {
+        hide_answer(answer);
+    }
+    means.log.wire(record);
+}
+
+/// Hides where an answer may hold a secret that nobody knows yet: its body, and the address that it names.
+fn hide_answer(answer: &mut WireAnswer) {
+    for (name, value) in &mut answer.headers {
+        if name.eq_ignore_ascii_case("location") {
+            "***".clone_into(value);
+        }
+    }
+    if !answer.body.is_empty() {
+        "***".clone_into(&mut answer.body);
+    }
 }
 
 /// Makes the record of an exchange, with the secrets that a mask knows replaced and the bodies cut.

@@ -143,6 +143,7 @@ impl Keeper {
         let schedules = self.retire_schedules(now).await?;
         let claims = self.claims(&retention, now).await?;
         let firings = self.firings(now).await?;
+        let content = self.content(&retention, now).await?;
         let keeping = &self.metrics.keeping;
         let counts = [
             (&keeping.runs, runs),
@@ -152,6 +153,7 @@ impl Keeper {
             (&keeping.schedules, schedules),
             (&keeping.claims, claims),
             (&keeping.firings, firings),
+            (&keeping.content, content),
         ];
         let any = counts.iter().any(|(_, count)| *count > 0);
         for (counter, count) in counts {
@@ -166,6 +168,7 @@ impl Keeper {
                 schedules,
                 claims,
                 firings,
+                content,
                 "what is no longer kept is removed"
             );
         }
@@ -229,6 +232,31 @@ impl Keeper {
             rest(&self.system, began).await;
         }
         Ok(forgotten)
+    }
+
+    /// Removes what was generated, posts, lessons and spending that are no longer kept.
+    async fn content(&self, retention: &Retention, now: Timestamp) -> Result<u64, Error> {
+        let mut removed = 0;
+        while !self.stop.is_cancelled() {
+            let began = self.system.clock.monotonic();
+            let mut some = 0;
+            if let Some(bound) = retention.generations {
+                some += self.store.remove_generations(before(now, bound), BATCH).await?;
+            }
+            if let Some(bound) = retention.posts {
+                some += self.store.remove_posts(before(now, bound), BATCH).await?;
+                some += self.store.remove_lessons(before(now, bound), BATCH).await?;
+            }
+            if let Some(bound) = retention.spending {
+                some += self.store.remove_spending(before(now, bound), BATCH).await?;
+            }
+            removed += some;
+            if some == 0 {
+                break;
+            }
+            rest(&self.system, began).await;
+        }
+        Ok(removed)
     }
 
     /// Looks at some versions a round, all of them in turn.

@@ -80,6 +80,8 @@ pub struct Keeping {
     pub claims: AtomicU64,
     /// What has fired, and contents that files had.
     pub firings: AtomicU64,
+    /// Generations, posts and lessons.
+    pub content: AtomicU64,
     pub blobs: AtomicU64,
     pub failures: AtomicU64,
     /// When the last round ended, in seconds since 1970.
@@ -227,6 +229,7 @@ impl Keeping {
             ("schedules", &self.schedules),
             ("claims", &self.claims),
             ("firings", &self.firings),
+            ("content", &self.content),
             ("blobs", &self.blobs),
         ];
         let removed = removed.map(|(what, count)| (format!("{{what=\"{what}\"}}"), count.load(Relaxed).to_string()));

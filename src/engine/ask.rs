@@ -11,6 +11,7 @@ use crate::model::AskId;
 use crate::model::Lapse;
 use crate::model::Timestamp;
 use crate::model::Value;
+use crate::store::Lapsed;
 
 impl Driver {
     /// A node asks: its step run sleeps. With the event, what is asked becomes visible, and all before it is durable.
@@ -33,26 +34,31 @@ impl Driver {
     /// Asks the store whether what lapses now was answered before: one of the two wins, and no process but this asks.
     pub(super) fn lapse(&mut self, key: UnitKey, now: Timestamp) {
         let Some((_, ask)) = self.machine.asks(key) else { return };
-        let Some(at) = ask.lapse.as_ref().map(|lapse| lapse.at).filter(|at| *at <= now) else {
+        if ask.lapse.as_ref().is_none_or(|lapse| lapse.at > now) {
             return self.machine.doze(key);
-        };
-        let (id, run, fence) = (ask.id.clone(), self.run, self.fence);
+        }
+        let (ask, run, fence) = (ask.clone(), self.run, self.fence);
         let (store, journal) = (self.parts().store.clone(), self.journal.clone());
         self.jobs.spawn(async move {
             // Where it was asked just now, its row is there with the event.
             if let Err(error) = journal.commit().await {
                 return (key, Done::Failed(error));
             }
-            let lapsed = store.lapse(&id, run, fence, at).await;
-            (key, Done::Lapsed(id, lapsed))
+            let lapsed = store.lapse(&ask, run, fence).await;
+            (key, Done::Lapsed(ask.id, lapsed))
         });
     }
 
-    pub(super) fn lapsed(&mut self, key: UnitKey, id: &AskId, lapsed: bool) {
+    pub(super) fn lapsed(&mut self, key: UnitKey, id: &AskId, lapsed: Lapsed) {
         // Its answer may have been read meanwhile.
         let Some((_, ask)) = self.machine.asks(key).filter(|(_, ask)| ask.id == *id) else { return };
-        match ask.lapse.clone().filter(|_| lapsed) {
-            Some(lapse) => self.answer(key, lapse.answer),
+        let answer = match lapsed {
+            Lapsed::Yes => ask.lapse.clone().map(|lapse| lapse.answer),
+            Lapsed::Instead(answer) => Some(answer),
+            Lapsed::Answered => None,
+        };
+        match answer {
+            Some(answer) => self.answer(key, answer),
             None => self.machine.doze(key),
         }
     }

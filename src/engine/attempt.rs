@@ -37,6 +37,7 @@ use crate::node::RowSink;
 use crate::node::RowSource;
 use crate::node::StepContext;
 use crate::node::WireRecord;
+use crate::store::Fence;
 use crate::store::Store;
 use crate::system::Clock;
 use crate::template::Scope;
@@ -53,6 +54,8 @@ pub(super) struct Attempt {
     pub(super) input: Value,
     pub(super) scope: Scope,
     pub(super) effect: Option<EffectContext>,
+    /// With what right a write that is sent again claims the object that the answer names; nothing where it may not.
+    pub(super) fence: Option<Fence>,
     pub(super) deadline: Option<Timestamp>,
     pub(super) canceled: CancellationToken,
     pub(super) log: Log,
@@ -164,10 +167,42 @@ impl Attempt {
             Some(outcome) => outcome?,
             None => node.run(self.input.clone(), &ctx).await?,
         };
+        let outcome = match outcome {
+            Outcome::Created { output, remote_id } => self.claimed(output, remote_id).await?,
+            outcome => outcome,
+        };
         // Rows that were handed over page by page are the step's output, and their stream stands with them.
         match (outcome, self.into.as_ref().and_then(DatasetSink::handle)) {
             (Outcome::Done(_) | Outcome::Read { .. }, Some(handle)) => Ok(Outcome::Done(handle)),
             (outcome, _) => Ok(outcome),
+        }
+    }
+
+    /// A second sending may be answered by the object of an earlier one. That was this effect's, unless another one owns
+    /// it: a remote that refuses what it has already cannot tell whose it is.
+    async fn claimed(&self, output: Value, remote_id: String) -> AttemptResult {
+        let (Some(effect), Some(fence), Log::Journal(log)) = (&self.effect, self.fence, &self.log) else {
+            return Ok(Outcome::Created { output, remote_id });
+        };
+        if !effect.doubted {
+            return Ok(Outcome::Created { output, remote_id });
+        }
+        let claim = async {
+            // What other effects of the run were answered is known first.
+            log.journal.commit().await?;
+            let store = &self.parts.store;
+            let scope = self.doing.node().name();
+            let is_ours = store.claim_remote(self.run, fence, &effect.id, scope, &remote_id).await?;
+            Ok::<_, crate::store::Error>(if is_ours { None } else { store.remote_owner(scope, &remote_id).await? })
+        };
+        match claim.await {
+            Ok(None) => Ok(Outcome::Created { output, remote_id }),
+            Ok(Some(owner)) => {
+                let message =
+                    format!("what the answer names was made by another effect, `{}`: this is its duplicate", owner.0);
+                Err(NodeError::message(ErrorClass::Conflict, message))
+            }
+            Err(error) => Err(NodeError::new(ErrorClass::Unavailable, error).perhaps()),
         }
     }
 
@@ -198,6 +233,7 @@ impl Attempt {
             canceled: &self.canceled,
             expressions: self.doing.expressions(),
             scope: &self.scope,
+            calls: self.doing.calls(),
             log: &self.log,
             rows: &self.parts.store,
             into: self.into.as_ref().map(|into| into as &dyn RowSink),

@@ -39,7 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 impl Driver {
     /// Starts the child run of a step run. Its id derives from the parent's, so a repeated start is harmless.
     pub(super) fn start_child(&mut self, key: UnitKey, started: Timestamp, inputs: Value) {
-        let Some(pipeline) = self.machine.definition(key).child.clone() else {
+        let Some(pipeline) = self.doing(key).child().cloned() else {
             let error = self.step_error(ErrorClass::Bug, "the step has no child pipeline");
             return self.give_up(key, started, error);
         };
@@ -63,7 +63,7 @@ impl Driver {
         let (engine, journal, run, fence) = (self.engine.clone(), self.journal.clone(), self.run, self.fence);
         let options = self.child_options(&path);
         // What binds the parent is not known elsewhere.
-        let spread = self.machine.definition(key).spread && self.bond.is_none();
+        let spread = self.machine.definition(key).spread && key.phase != Phase::Undo && self.bond.is_none();
         let canceled = self.canceled.clone();
         self.jobs.spawn(async move {
             // A child run is visible outside: what led to it comes first.
@@ -95,8 +95,8 @@ impl Driver {
     pub(super) fn resume_child(&mut self, key: UnitKey) {
         let main = UnitKey { phase: Phase::Main, ..key };
         let started = self.now();
-        let undoes = key.phase == Phase::Undo;
-        let pipeline = self.machine.definition(key).child.clone();
+        let undoes = key.phase == Phase::Undo && self.machine.definition(key).undo.is_none();
+        let pipeline = self.doing(key).child().cloned();
         let known = if undoes { self.machine.child(main) } else { self.machine.child(key) };
         let (Some(child), Some(pipeline)) = (known, pipeline) else {
             let error = self.step_error(ErrorClass::Bug, "the child run is not known");
@@ -105,7 +105,7 @@ impl Driver {
         let mode = if undoes { driver::Mode::Undo } else { driver::Mode::Forward };
         self.machine.forget_rousing(key);
         let (engine, options) = (self.engine.clone(), self.child_options(&self.machine.path(key)));
-        let spread = self.machine.definition(key).spread && !undoes && self.bond.is_none();
+        let spread = self.machine.definition(key).spread && key.phase != Phase::Undo && self.bond.is_none();
         self.jobs.spawn(async move {
             let result = match engine.finished(child).await {
                 Ok(Some(execution)) if !undoes => Ok(Some(execution)),

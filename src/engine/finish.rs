@@ -53,7 +53,7 @@ pub(super) enum Done {
     /// A child run that the journal names was never made.
     Unmade,
     /// What is asked has lapsed, or (`false`) was answered before.
-    Lapsed(AskId, Result<bool, crate::store::Error>),
+    Lapsed(AskId, Result<crate::store::Lapsed, crate::store::Error>),
     /// Whether the locks that were asked for are held now; which they are.
     Locks(Result<bool, super::Error>, Vec<Arc<str>>),
     /// What comes behind an approval is planned, which is to be asked with that.
@@ -414,12 +414,14 @@ impl Driver {
         let now = self.now();
         match result {
             Ok(Execution::Finished { state: RunState::Succeeded, outputs, .. }) => {
-                let composite = self.machine.definition(key).child.as_ref().is_some_and(|child| child.composite);
+                let composite = self.doing(key).child().is_some_and(|child| child.composite);
                 let outputs =
                     if composite { outputs.get(COMPOSITE_OUTPUT).cloned().unwrap_or_default() } else { outputs };
                 self.succeed(key, started, outputs);
             }
-            Ok(Execution::Finished { .. }) if key.phase == Phase::Undo => {
+            Ok(Execution::Finished { .. })
+                if key.phase == Phase::Undo && self.machine.definition(key).undo.is_none() =>
+            {
                 self.machine.succeed(key, started, Value::Null, None, now);
             }
             Ok(Execution::Finished { state: RunState::Canceled, .. }) if self.machine.is_halting() => {
@@ -471,7 +473,7 @@ impl Driver {
 /// Writes log lines of nodes behind the journal.
 #[derive(Clone, Debug)]
 pub(super) struct JournalLog {
-    journal: super::journal::Journal,
+    pub(super) journal: super::journal::Journal,
     path: crate::model::StepPath,
     parts: std::sync::Arc<super::Parts>,
     run: crate::model::RunId,

@@ -50,6 +50,7 @@ pub use self::tape::Deck;
 pub use self::tape::Said;
 pub use self::tape::Tape;
 use crate::http::Transport;
+use crate::memory::Memory;
 use crate::model::Answer;
 use crate::model::Ask;
 use crate::model::AskId;
@@ -221,17 +222,25 @@ pub enum Error {
     NoKey { pipeline: Arc<str>, key: &'static str, message: String },
 }
 
+impl Parts {
+    /// Adds the memory of content to the services: it is the same store.
+    fn with_memory(mut self) -> Self {
+        self.services = self.services.with(Arc::new(Memory::of(self.store.clone())));
+        self
+    }
+}
+
 impl Engine {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts), Arc::default())
+        Self(Arc::new(parts.with_memory()), Arc::default())
     }
 
     /// Makes an engine that does at most so many steps at the same time that look or work outside, of all its runs.
     #[must_use]
     pub fn limited(parts: Parts, steps: usize) -> Self {
         let room = Some(Arc::new(Semaphore::new(steps.clamp(1, Semaphore::MAX_PERMITS))));
-        Self(Arc::new(parts), Arc::new(Shared { room, ..Shared::default() }))
+        Self(Arc::new(parts.with_memory()), Arc::new(Shared { room, ..Shared::default() }))
     }
 
     #[must_use]

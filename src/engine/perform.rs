@@ -25,6 +25,7 @@ use crate::model::Timestamp;
 use crate::model::Value;
 use crate::model::Verdict;
 use crate::model::WriteKind;
+use crate::node::Called;
 use crate::node::EffectContext;
 use crate::node::Node;
 use crate::pipeline::Cache;
@@ -70,6 +71,14 @@ impl Doing {
         self.undo().map_or(self.step().effect, |undo| undo.effect)
     }
 
+    /// What runs as a child: a pipeline, or the steps of an operation. An undo that there is not is the child's own.
+    pub(super) fn child(&self) -> Option<&Arc<Pipeline>> {
+        match self.undo() {
+            Some(undo) => undo.child.as_ref(),
+            None => self.step().child.as_ref(),
+        }
+    }
+
     /// Tells whether it is a child run of the project's own, and not the steps of an operation.
     pub(super) fn is_child(&self) -> bool {
         self.undo().is_none() && self.step().child.as_ref().is_some_and(|child| !child.composite)
@@ -81,6 +90,11 @@ impl Doing {
 
     pub(super) fn expressions(&self) -> &[(&'static str, Template)] {
         self.undo().map_or(&self.step().expressions, |undo| &undo.expressions)
+    }
+
+    /// The operations that the node calls by itself.
+    pub(super) fn calls(&self) -> &[Called] {
+        self.undo().map_or(&self.step().calls, |undo| &undo.calls)
     }
 
     pub(super) fn retry(&self) -> &Retry {
@@ -197,12 +211,23 @@ impl Driver {
             let undone = UnitKey { phase: Phase::Main, ..key };
             locals.push(("output", self.machine.output(undone)));
             // An undo that an operation declares reads what the operation was given.
-            let intent = self.machine.intent(undone);
-            locals.push(("input", intent.map(|intent| intent.request.clone()).unwrap_or_default()));
+            locals.push(("input", self.given(undone)));
         } else if key.item.is_some() || self.machine.definition(key).until.is_some() {
             locals.push(("previous", self.machine.previous(key).unwrap_or_default()));
         }
         self.scope(locals)
+    }
+
+    /// Returns what an operation was given that has ended: a write's request, or, of one of several steps, what its `with`
+    /// comes to.
+    fn given(&self, key: UnitKey) -> Value {
+        if let Some(intent) = self.machine.intent(key) {
+            return intent.request.clone();
+        }
+        let step = self.machine.definition(key);
+        let composite = step.child.as_ref().is_some_and(|child| child.composite);
+        let given = composite.then(|| step.with.eval(&self.unit_scope(key)).ok()).flatten();
+        given.unwrap_or_default()
     }
 
     pub(super) fn run(&mut self, key: UnitKey) {
@@ -229,13 +254,12 @@ impl Driver {
         if !self.permitted(key, &scope)? {
             return Ok(());
         }
-        let step = self.machine.definition(key);
-        let undoes_child = key.phase == Phase::Undo && step.undo.is_none();
-        if step.child.is_some() && (self.machine.child(key).is_some() || undoes_child) {
+        let doing = self.doing(key);
+        let undoes_child = key.phase == Phase::Undo && self.machine.definition(key).undo.is_none();
+        if doing.child().is_some() && (self.machine.child(key).is_some() || undoes_child) {
             self.resume_child(key);
             return Ok(());
         }
-        let doing = self.doing(key);
         let scope = self.as_it_was(key, scope);
         // What was intended once is sent exactly as it was stored.
         let input = match self.machine.intent(key) {
@@ -342,6 +366,7 @@ impl Driver {
             input,
             scope,
             effect,
+            fence: Some(self.fence),
             deadline,
             canceled: if key.phase == Phase::Main { self.canceled.clone() } else { Default::default() },
             log: Log::Journal(self.log_sink(key)),
@@ -468,6 +493,7 @@ impl Driver {
             doing,
             input: intent.request.clone(),
             scope: self.unit_scope(key),
+            fence: None,
             effect: Some(EffectContext {
                 id: intent.id.clone(),
                 key: intent.key.clone(),

@@ -1,5 +1,6 @@
 //! Outbound HTTP: the only room that knows reqwest.
 
+mod heard;
 mod network;
 mod origin;
 mod stand_ins;
@@ -7,6 +8,7 @@ mod streamed;
 
 use async_trait::async_trait;
 
+pub use self::heard::Heard;
 pub use self::network::ReqwestTransport;
 pub use self::network::form;
 pub use self::network::resolve_here;
@@ -43,6 +45,8 @@ pub struct Request {
     pub reads: bool,
     /// The connection that it is sent for, if it is for one: a sandbox has it answered by that one's stand-in.
     pub connection: Option<std::sync::Arc<str>>,
+    /// Who hears the answer's body while it comes.
+    pub heard: Option<Heard>,
 }
 
 /// The answer, read whole.
@@ -96,6 +100,7 @@ impl Request {
             private: true,
             reads: false,
             connection: None,
+            heard: None,
         }
     }
 }

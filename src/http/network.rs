@@ -199,6 +199,9 @@ async fn exchange(clients: &Clients, request: &Request, url: &Url) -> Result<Res
         if u64::try_from(body.len() + chunk.len()).unwrap_or(u64::MAX) > request.max_body {
             return Err(too_large());
         }
+        if let Some(heard) = &request.heard {
+            heard.tell(&chunk);
+        }
         body.extend_from_slice(&chunk);
     }
     let headers = answer.headers().iter();

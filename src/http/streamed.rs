@@ -40,6 +40,17 @@ impl Streamed {
         let pieces = self.pieces.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         Some(Pieces { pieces, left: self.size, touched })
     }
+
+    /// Takes the body as a whole; nothing when it was taken already, or is given up before its end.
+    pub async fn whole(&self) -> Option<Vec<u8>> {
+        let mut pieces = self.pieces.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let size = usize::try_from(self.size).ok()?;
+        let mut whole = Vec::with_capacity(size);
+        while whole.len() < size {
+            whole.extend_from_slice(&pieces.recv().await?);
+        }
+        Some(whole)
+    }
 }
 
 /// A body on its way, which notes when it is first looked at.

@@ -39,6 +39,8 @@ pub struct Lapse {
 impl Ask {
     /// The kind of those that people decide on.
     pub const APPROVAL: &'static str = "approval";
+    /// The kind of those that the calendar of posts holds until their time.
+    pub const POST: &'static str = "post";
     /// The kind of the signal that brings an answer.
     pub const ANSWERED: &'static str = "answer";
 

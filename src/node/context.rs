@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use super::Called;
 use super::Keep;
 use super::RowSink;
 use super::RowSource;
@@ -20,6 +21,7 @@ use crate::model::Timestamp;
 use crate::model::Value;
 use crate::system::System;
 use crate::template::EvalError;
+use crate::template::Prompt;
 use crate::template::Scope;
 use crate::template::Template;
 
@@ -43,6 +45,8 @@ pub struct StepContext<'a> {
     /// The compiled expressions of `Node::expressions`, by key.
     pub expressions: &'a [(&'static str, Template)],
     pub scope: &'a Scope,
+    /// The operations that `Node::calls` has asked for.
+    pub calls: &'a [Called],
     /// Takes lines for the run's log.
     pub log: &'a dyn LogSink,
     /// Reads datasets; see `Rows`.
@@ -114,6 +118,12 @@ impl StepContext<'_> {
         let mut scope = self.scope.clone();
         scope.locals.extend_from_slice(locals);
         template.eval(&scope)
+    }
+
+    /// Returns the prompt that `with:` names under `key`.
+    #[must_use]
+    pub fn prompt(&self, key: &str) -> Option<&Prompt> {
+        self.expressions.iter().find(|(name, _)| *name == key)?.1.prompt()
     }
 
     /// Tells whether `with:` gives the expression `key`.

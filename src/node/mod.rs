@@ -2,6 +2,8 @@
 
 mod context;
 mod error;
+mod expansion;
+mod live;
 mod operations;
 mod prediction;
 mod registry;
@@ -19,6 +21,12 @@ pub use self::context::LogLevel;
 pub use self::context::LogSink;
 pub use self::context::StepContext;
 pub use self::error::NodeError;
+pub use self::expansion::Callable;
+pub use self::expansion::Called;
+pub use self::expansion::Misfit;
+pub use self::expansion::Surroundings;
+pub use self::expansion::Wanted;
+pub use self::live::Live;
 pub use self::operations::Composite;
 pub use self::operations::Found;
 pub use self::operations::Operations;
@@ -73,9 +81,25 @@ pub trait Node: Send + Sync + std::fmt::Debug {
     fn prompts(&self) -> &'static [ExpressionKey] {
         &[]
     }
+    /// The settings that a prompt's file may have as front matter; none where a file has no such thing.
+    fn front_matter(&self) -> &'static [&'static str] {
+        &[]
+    }
     /// The steps of a composite operation, which run as a child.
     fn composite(&self) -> Option<Composite> {
         None
+    }
+    /// The operations that it calls by itself; in `with`, a key that holds a template is null.
+    fn calls(&self, _with: &Value) -> Vec<Wanted> {
+        Vec::new()
+    }
+    /// The steps that it is made of with this `with:`, as YAML with `steps` and `output`, which run as a child; nothing where
+    /// it does all by itself. They read what the node gives as the child's inputs.
+    ///
+    /// # Errors
+    /// What of `with:` cannot be made into steps.
+    fn expand(&self, _with: &Value, _around: &dyn Surroundings) -> Result<Option<String>, Misfit> {
+        Ok(None)
     }
     /// The connector of an operation; such a one is retried where the step does not say.
     fn connector(&self) -> Option<&str> {
@@ -93,8 +117,21 @@ pub trait Node: Send + Sync + std::fmt::Debug {
     fn literals(&self) -> &'static [&'static str];
     /// What it does to the world. In `with`, a key that holds a template is null.
     fn effect(&self, with: &Value) -> Effect;
+    /// Tells whether it changes the world, by steps of its own, too.
+    fn changes(&self, with: &Value) -> bool {
+        self.effect(with).is_write()
+    }
     /// Faults of a literal `with:` that its schema cannot express, each with the key it belongs to.
     fn check(&self, with: &Value) -> Vec<(Option<String>, String)>;
+    /// Faults of a literal `with:` against the input that an operation of `calls` declares; see `check`.
+    fn check_called(&self, _with: &Value, _declared: &serde_json::Value) -> Vec<(Option<String>, String)> {
+        Vec::new()
+    }
+    /// The input that an operation of a connector declares, with the words beyond JSON Schema, and those computed that
+    /// depend on the settings of a connection; what is null of them is not known yet.
+    fn declared_input(&self, _settings: &Value) -> Option<serde_json::Value> {
+        None
+    }
     /// How a write with this input can be settled when its answer is lost.
     fn settlement(&self, input: &Value) -> Settlement;
     /// Does it.

@@ -21,6 +21,10 @@ pub trait Operations: Send + Sync + Debug {
     fn own_connectors(&self) -> Vec<String>;
     /// Returns a whole connector, to be checked whether pipelines use it or not.
     fn whole(&self, connector: &str) -> Whole;
+    /// Says what is wrong with what the project says beside its connectors: what their models cost.
+    fn beside(&self) -> Whole {
+        Whole::default()
+    }
     /// Says what is wrong with a connection's settings: the key, and what.
     fn check_connection(&self, connector: &str, settings: &Value, auth: &Value) -> Vec<(Option<String>, String)>;
     /// Returns what a version must keep so that this connector's operations mean the same later. Null where there is no

@@ -8,12 +8,15 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use super::ExpressionKey;
+use super::Misfit;
 use super::Node;
 use super::NodeError;
 use super::Outcome;
 use super::Prediction;
 use super::Reconciled;
 use super::StepContext;
+use super::Surroundings;
+use super::Wanted;
 use crate::model::Effect;
 use crate::model::ErrorClass;
 use crate::model::Settlement;
@@ -31,6 +34,8 @@ pub trait NodeType: DeserializeOwned + JsonSchema + Send + Sync + 'static {
     const EXPRESSIONS: &'static [ExpressionKey] = &[];
     /// Keys that name a prompt's file.
     const PROMPTS: &'static [ExpressionKey] = &[];
+    /// The settings that a prompt's file may have as front matter.
+    const FRONT_MATTER: &'static [&'static str] = &[];
     /// Keys that must be literal.
     const LITERALS: &'static [&'static str] = &[];
     /// The shape of the output; `Value` where anything may come.
@@ -41,6 +46,24 @@ pub trait NodeType: DeserializeOwned + JsonSchema + Send + Sync + 'static {
 
     /// Faults of a literal `with:` that the schema cannot express.
     fn check(_with: &Value) -> Vec<(Option<String>, String)> {
+        Vec::new()
+    }
+
+    /// The operations that it calls by itself; see `Node::calls`.
+    fn calls(_with: &Value) -> Vec<Wanted> {
+        Vec::new()
+    }
+
+    /// The steps that it is made of; see `Node::expand`.
+    ///
+    /// # Errors
+    /// What of `with:` cannot be made into steps.
+    fn expand(_with: &Value, _around: &dyn Surroundings) -> Result<Option<String>, Misfit> {
+        Ok(None)
+    }
+
+    /// Faults of a literal `with:` against what an operation declares that it calls; see `Node::check_called`.
+    fn check_called(_with: &Value, _declared: &serde_json::Value) -> Vec<(Option<String>, String)> {
         Vec::new()
     }
 
@@ -143,6 +166,10 @@ impl<T: NodeType> Node for Typed<T> {
         T::PROMPTS
     }
 
+    fn front_matter(&self) -> &'static [&'static str] {
+        T::FRONT_MATTER
+    }
+
     fn literals(&self) -> &'static [&'static str] {
         T::LITERALS
     }
@@ -153,6 +180,18 @@ impl<T: NodeType> Node for Typed<T> {
 
     fn check(&self, with: &Value) -> Vec<(Option<String>, String)> {
         T::check(with)
+    }
+
+    fn calls(&self, with: &Value) -> Vec<Wanted> {
+        T::calls(with)
+    }
+
+    fn expand(&self, with: &Value, around: &dyn Surroundings) -> Result<Option<String>, Misfit> {
+        T::expand(with, around)
+    }
+
+    fn check_called(&self, with: &Value, declared: &serde_json::Value) -> Vec<(Option<String>, String)> {
+        T::check_called(with, declared)
     }
 
     fn settlement(&self, input: &Value) -> Settlement {

@@ -1,5 +1,7 @@
 //! `file.read`: reads a file of the project.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -25,7 +27,8 @@ use crate::node::StepContext;
 pub(super) struct FileRead {
     /// The file, e.g. `data/orders.json`.
     path: String,
-    /// How the content is given: `text` (UTF-8), `json` (a value, numbers exact), or `base64` (any bytes).
+    /// How the content is given: `text` (UTF-8), `json` (a value, numbers exact), `base64` (any bytes), or `blob` (a handle
+    /// of the file, for what sends files; its media type follows from the name).
     #[serde(default, rename = "as")]
     form: Form,
     /// The largest file that is read, in bytes.
@@ -41,6 +44,47 @@ enum Form {
     Text,
     Json,
     Base64,
+    Blob,
+}
+
+/// Media types by the ending of a name, for what is sent to others.
+const MEDIA_TYPES: &[(&str, &str)] = &[
+    ("bmp", "image/bmp"),
+    ("csv", "text/csv"),
+    ("doc", "application/msword"),
+    ("docx", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"),
+    ("gif", "image/gif"),
+    ("htm", "text/html"),
+    ("html", "text/html"),
+    ("jpeg", "image/jpeg"),
+    ("jpg", "image/jpeg"),
+    ("json", "application/json"),
+    ("m4a", "audio/mp4"),
+    ("md", "text/markdown"),
+    ("mov", "video/quicktime"),
+    ("mp3", "audio/mpeg"),
+    ("mp4", "video/mp4"),
+    ("pdf", "application/pdf"),
+    ("png", "image/png"),
+    ("ppt", "application/vnd.ms-powerpoint"),
+    ("pptx", "application/vnd.openxmlformats-officedocument.presentationml.presentation"),
+    ("srt", "application/x-subrip"),
+    ("svg", "image/svg+xml"),
+    ("txt", "text/plain"),
+    ("vtt", "text/vtt"),
+    ("wav", "audio/wav"),
+    ("webm", "video/webm"),
+    ("webp", "image/webp"),
+    ("xlsx", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
+    ("xml", "application/xml"),
+    ("zip", "application/zip"),
+];
+
+/// Tells the media type of a file by its name.
+fn media_type(name: &str) -> &'static str {
+    let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase()).unwrap_or_default();
+    let known = MEDIA_TYPES.iter().find(|(own, _)| *own == ending);
+    known.map_or("application/octet-stream", |(_, kind)| kind)
 }
 
 /// A file that was read.
@@ -72,6 +116,10 @@ impl NodeType for FileRead {
             String::from_utf8(bytes).map_err(|_| NodeError::invalid(format!("`{}` is not UTF-8 text", self.path)))
         };
         let content = match self.form {
+            Form::Blob => {
+                let name = self.path.rsplit('/').next().unwrap_or(&self.path);
+                Value::Blob(Arc::new(ctx.keep.put_blob(bytes, Some(media_type(name)), Some(name)).await?))
+            }
             Form::Base64 => Value::from(STANDARD.encode(bytes)),
             Form::Text => Value::from(text(bytes)?),
             Form::Json => parse_json(&text(bytes)?).map_err(|error| {

@@ -372,6 +372,7 @@ impl HttpRequest {
             private: true,
             reads: !ctx.declared.is_write() && ctx.effect.is_none(),
             connection: None,
+            heard: None,
         })
     }
 

@@ -1,10 +1,15 @@
 //! The built-in nodes, one file each.
 
+mod asking;
 mod expressions;
 mod files;
+mod generations;
 mod http_answer;
 mod keys;
+mod moments;
+pub mod posts;
 pub mod scratch;
+mod social;
 mod sql;
 
 use std::sync::Arc;
@@ -28,8 +33,19 @@ macro_rules! builtin_nodes {
 }
 
 builtin_nodes![
+    ai_classify::AiClassify,
+    ai_embed::AiEmbed,
+    ai_generate::AiGenerate,
+    ai_reflect::AiReflect,
+    ai_turn::AiTurn,
     approval_request::ApprovalRequest,
     assert_that::AssertThat,
+    content_adapt::ContentAdapt,
+    content_best_time::ContentBestTime,
+    context_lessons::ContextLessons,
+    context_recent::ContextRecent,
+    context_search::ContextSearch,
+    context_store::ContextStore,
     csv_read::CsvRead,
     csv_write::CsvWrite,
     data_filter::DataFilter,
@@ -46,7 +62,14 @@ builtin_nodes![
     log_write::LogWrite,
     pipeline_run::PipelineRun,
     portfolio_rebalance::PortfolioRebalance,
+    posts_hold::PostsHold,
+    posts_list::PostsList,
+    posts_mark::PostsMark,
+    posts_measured::PostsMeasured,
     shell_run::ShellRun,
+    social_delete::SocialDelete,
+    social_metrics::SocialMetrics,
+    social_publish::SocialPublish,
     sql_execute::SqlExecute,
     sql_query::SqlQuery,
     template_render::TemplateRender,

@@ -256,6 +256,11 @@ impl Catalog {
                 sources.extend(&checked.sources);
             }
         }
+        if let Some(beside) = self.registry.operations().map(|it| it.beside()).filter(|it| !it.diagnostics.is_empty()) {
+            count += 1;
+            sources.extend(&beside.sources);
+            diagnostics.extend(beside.diagnostics);
+        }
         // Connectors of the project's own, whether a pipeline uses them or not.
         let own = self.registry.operations().map(|it| it.own_connectors());
         for connector in own.into_iter().flatten() {

@@ -14,6 +14,7 @@ use super::Lock;
 use super::Pipeline;
 use super::Step;
 use super::WhenFull;
+use super::budget;
 use super::declared::Declared;
 use super::definition;
 use super::expressions::Place;
@@ -96,6 +97,15 @@ impl Schemas {
     }
 }
 
+/// Whose steps are compiled, where they are not a pipeline's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Inside {
+    /// An operation's: they use other operations of its connector.
+    Manifest(String),
+    /// A node's that is made of steps: they use what a pipeline may use.
+    Node,
+}
+
 /// What one file's compilation gathers.
 pub(super) struct Compiler<'w> {
     pub(super) world: &'w World<'w>,
@@ -113,8 +123,8 @@ pub(super) struct Compiler<'w> {
     pub(super) connectors: BTreeSet<String>,
     /// The connection that `defaults` names.
     pub(super) default_connection: Option<String>,
-    /// The connector whose manifest the steps stand in.
-    pub(super) inside: Option<String>,
+    /// Where the steps stand that are not a pipeline's.
+    pub(super) inside: Option<Inside>,
     /// The operations made of steps around this one, outermost first.
     pub(super) nesting: Vec<String>,
     /// Where the steps are named.
@@ -196,7 +206,7 @@ impl<'w> Compiler<'w> {
         let stem = file.rsplit('/').next().unwrap_or(file);
         let stem = stem.strip_suffix(".yaml").or_else(|| stem.strip_suffix(".yml")).unwrap_or(stem);
         let name: Arc<str> = reader.text("name").map_or_else(|| stem.into(), |(name, _)| name.into());
-        reader.text("description");
+        let description = reader.text("description").map(|(text, _)| Arc::from(text));
         let timeout = reader.duration("timeout");
         let deadline = reader.duration("deadline");
         let priority = reader.number("priority", 0, 9).unwrap_or(5);
@@ -212,7 +222,7 @@ impl<'w> Compiler<'w> {
         let triggers =
             tree.get("triggers").map(|triggers| triggers::compile(self, &name, triggers)).unwrap_or_default();
         let defaults = step::Defaults::read(self, tree.get("defaults"));
-        self.later(tree);
+        self.beside(tree);
         let concurrency = self.concurrency(tree);
         let locks = tree.get("locks").map(|locks| self.locks(locks, &Place::made())).unwrap_or_default();
         let main = self.graph(tree.get("steps"), &defaults, "steps", &[]);
@@ -242,11 +252,13 @@ impl<'w> Compiler<'w> {
             children: &self.children,
             connectors: &connectors,
             operation: None,
+            node: None,
         };
         let definition = definition::write(&written);
         let version = version(&definition, [&main, &on_failure, &finally]);
         Some(Pipeline {
             name,
+            description,
             version,
             definition,
             inputs: std::mem::take(&mut self.inputs),
@@ -290,15 +302,10 @@ impl<'w> Compiler<'w> {
         }
     }
 
-    /// Checks keys that begin to work with later versions, and notes those that change what a run would do.
-    fn later(&mut self, tree: &Tree) {
+    /// Checks what stands beside the steps and changes none of them.
+    fn beside(&mut self, tree: &Tree) {
         if let Some(budget) = tree.get("budget") {
-            if Reader::new(self, budget, &["money", "tokens"]).is_some() {
-                for entry in budget.entries() {
-                    self.template(&entry.value, &Place::start());
-                }
-            }
-            self.not_yet.push("`budget` waits for paid operations".to_owned());
+            budget::read(budget, &mut self.diagnostics);
         }
         if let Some(tests) = tree.get("tests") {
             // What stands in them is held against pipeline and manifests by `testing`, which knows the sandbox.

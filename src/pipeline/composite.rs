@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Durability;
 use super::Pipeline;
 use super::compile::Compiler;
+use super::compile::Inside;
 use super::compile::MAX_PARALLEL;
 use super::compile::World;
 use super::compile::version;
@@ -18,6 +19,7 @@ use crate::diag::Span;
 use crate::node::Composite;
 use crate::template::Template;
 use crate::template::TemplateTree;
+use crate::yaml::Tree;
 
 /// The name under which a composite gives its output.
 pub const OUTPUT: &str = "output";
@@ -54,36 +56,65 @@ pub(super) fn compile(
     nesting: Vec<String>,
 ) -> (Option<Arc<Pipeline>>, Vec<Diagnostic>) {
     let mut compiler = Compiler::new(world, &composite.source, Vec::new());
-    compiler.inside = Some(composite.connector.to_string());
+    compiler.inside = Some(Inside::Manifest(composite.connector.to_string()));
     compiler.nesting = nesting;
     compiler.connectors.insert(composite.connector.to_string());
-    let main = compiler.graph(Some(&composite.steps), &step::Defaults::default(), "steps", &[]);
-    let place = compiler.place("", &[], &[]);
-    let output = match &composite.output {
-        Some(output) => compiler.tree(output, &super::expressions::Place { own: None, ..place }),
-        None => last_output(&composite.steps),
-    };
-    let kept = compiler.kept_connectors();
-    let (no_prompts, no_children) = Default::default();
-    let definition = definition::write(&definition::Written {
+    let made = Made {
+        name: &format!("{}.{}", composite.connector, composite.operation),
         file: &composite.file,
         text: "",
-        prompts: &no_prompts,
-        children: &no_children,
-        connectors: &kept,
         operation: Some((&composite.connector, &composite.operation)),
+        node: None,
+    };
+    let pipeline = pipeline(&mut compiler, &made, Some(&composite.steps), composite.output.as_ref());
+    (pipeline, compiler.diagnostics)
+}
+
+/// What steps belong to that run as a child without a pipeline's file.
+pub(super) struct Made<'m> {
+    pub(super) name: &'m str,
+    pub(super) file: &'m str,
+    pub(super) text: &'m str,
+    pub(super) operation: Option<(&'m str, &'m str)>,
+    pub(super) node: Option<&'m str>,
+}
+
+/// Compiles steps into what runs as a child; nothing where they have faults, which the compiler has then.
+pub(super) fn pipeline<'w>(
+    compiler: &mut Compiler<'w>,
+    made: &Made<'_>,
+    steps: Option<&'w Tree>,
+    output: Option<&Tree>,
+) -> Option<Arc<Pipeline>> {
+    let main = compiler.graph(steps, &step::Defaults::default(), "steps", &[]);
+    let place = compiler.place("", &[], &[]);
+    let output = match output {
+        Some(output) => compiler.tree(output, &super::expressions::Place { own: None, ..place }),
+        None => last_output(steps),
+    };
+    let kept = compiler.kept_connectors();
+    let no_prompts = Default::default();
+    let definition = definition::write(&definition::Written {
+        file: made.file,
+        text: made.text,
+        prompts: &no_prompts,
+        children: &compiler.children,
+        connectors: &kept,
+        operation: made.operation,
+        node: made.node,
     });
     let nothing = super::Graph::default();
     let version = version(&definition, [&main, &nothing, &nothing]);
     let failed = compiler.diagnostics.iter().any(|it| it.severity == Severity::Error);
     let pipeline = Pipeline {
-        name: format!("{}.{}", composite.connector, composite.operation).into(),
+        name: made.name.into(),
+        description: None,
         version,
         definition,
         inputs: Vec::new(),
         main,
-        on_failure: graph::build(&mut compiler, Vec::new(), &[]),
-        finally: graph::build(&mut compiler, Vec::new(), &[]),
+        on_failure: graph::build(compiler, Vec::new(), &[]),
+        finally: graph::build(compiler, Vec::new(), &[]),
         outputs: vec![(OUTPUT.into(), output)],
         triggers: Vec::new(),
         timeout: None,
@@ -99,12 +130,13 @@ pub(super) fn compile(
         not_yet: Vec::new(),
         composite: true,
     };
-    ((!failed).then(|| Arc::new(pipeline)), compiler.diagnostics)
+    (!failed).then(|| Arc::new(pipeline))
 }
 
 /// The output of the step that is written last.
-fn last_output(steps: &crate::yaml::Tree) -> TemplateTree {
-    let last = steps.entries().last().map(|entry| format!("{{{{ steps.{}.output }}}}", entry.key));
+fn last_output(steps: Option<&Tree>) -> TemplateTree {
+    let last = steps.map(Tree::entries).unwrap_or_default().last();
+    let last = last.map(|entry| format!("{{{{ steps.{}.output }}}}", entry.key));
     let template = last.and_then(|text| Template::parse_lenient(&text).ok());
     template.map_or(TemplateTree::Literal(crate::model::Value::Null), TemplateTree::Template)
 }

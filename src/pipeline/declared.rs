@@ -11,6 +11,7 @@ use super::project;
 use super::project::SecretPlace;
 use crate::diag::Code;
 use crate::diag::Span;
+use crate::model::Value;
 use crate::yaml;
 use crate::yaml::Tree;
 use crate::yaml::TreeKind;
@@ -19,11 +20,13 @@ use crate::yaml::TreeKind;
 const CONNECTION_KEYS: [&str; 2] = ["connection", "database"];
 
 /// The names of the project file; nothing where they cannot be known.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Declared {
     connections: Option<Vec<String>>,
     /// The connector of each connection that has one.
     connectors: Vec<(String, String)>,
+    /// What each connection with a connector says of itself; null where an expression stands.
+    settings: Vec<(String, Value)>,
     /// All secrets there are. Of the environment and of the store nobody knows before a run.
     secrets: Option<BTreeSet<String>>,
     files_outside: Option<bool>,
@@ -49,13 +52,15 @@ impl Declared {
         let connectors = entries
             .iter()
             .filter_map(|entry| Some((entry.key.to_string(), entry.value.get("connector")?.as_text()?.to_owned())));
+        let settings = entries.iter().map(|entry| (entry.key.to_string(), project::settings(&entry.value)));
+        let settings = settings.collect();
         let secrets = tree.get("secrets").and_then(|places| secrets(files, root, places));
         let outside = tree.get("allow").and_then(|allow| allow.get("files_outside")).and_then(Tree::as_text);
         let files_outside = Some(outside == Some("true"));
         let mut faults = Vec::new();
         let people = tree.get("people").map(|tree| people::read(tree, &mut faults)).unwrap_or_default();
         let people = faults.is_empty().then_some(people);
-        Self { connections, connectors: connectors.collect(), secrets, files_outside, people }
+        Self { connections, connectors: connectors.collect(), settings, secrets, files_outside, people }
     }
 }
 
@@ -124,9 +129,19 @@ impl Declared {
         own.map(|(name, _)| name.as_str()).collect()
     }
 
+    /// Lists the connections that have a connector, in the order of the project file.
+    pub(super) fn connections(&self) -> impl Iterator<Item = &str> {
+        self.connectors.iter().map(|(name, _)| name.as_str())
+    }
+
     /// Returns the connector of a connection.
     pub(super) fn connector_of(&self, connection: &str) -> Option<&str> {
         self.connectors.iter().find(|(name, _)| name == connection).map(|(_, connector)| connector.as_str())
+    }
+
+    /// Returns what a connection says of itself; nothing where that is not known.
+    pub(super) fn settings_of(&self, connection: &str) -> Value {
+        self.settings.iter().find(|(name, _)| name == connection).map(|(_, own)| own.clone()).unwrap_or_default()
     }
 
     /// Returns who there is.

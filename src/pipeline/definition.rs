@@ -1,7 +1,7 @@
 //! The stored form of a pipeline: all that is needed to compile it again, its prompts and children with it.
 //!
 //! JSON: `{ file, text, prompts: { path: text }, children: { name: version }, pool: { version: { file, … } }, connectors:
-//! { name: { file, text, connections } }, connector, operation }`. A child stands in the pool once, however many pipelines use it.
+//! { name: { file, text, connections } }, connector, operation, node }`. A child stands in the pool once, however many pipelines use it.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -33,6 +33,8 @@ pub(super) struct Written<'w> {
     pub(super) connectors: &'w BTreeMap<String, Value>,
     /// The operation whose steps it is, with its connector.
     pub(super) operation: Option<(&'w str, &'w str)>,
+    /// The node that is made of these steps.
+    pub(super) node: Option<&'w str>,
 }
 
 /// Returns a pipeline's text without what stands under `tests`: that is no part of what a run does, so that another test
@@ -66,7 +68,7 @@ pub(super) fn without_tests<'t>(text: &'t str, tree: &Tree) -> Cow<'t, str> {
 
 /// Returns the stored form.
 pub(super) fn write(written: &Written<'_>) -> Arc<str> {
-    let Written { file, text, prompts, children, connectors, operation } = *written;
+    let Written { file, text, prompts, children, connectors, operation, node } = *written;
     let mut pool: BTreeMap<Arc<str>, Value> = BTreeMap::new();
     for child in children.values() {
         // Written by this function, so it is JSON.
@@ -93,6 +95,9 @@ pub(super) fn write(written: &Written<'_>) -> Arc<str> {
     if let Some((connector, operation)) = operation {
         definition.push(("connector", Value::from(connector)));
         definition.push(("operation", Value::from(operation)));
+    }
+    if let Some(node) = node {
+        definition.push(("node", Value::from(node)));
     }
     Value::map(definition).to_string().into()
 }
@@ -166,6 +171,10 @@ impl Pool<'_> {
         if let (Some(connector), Some(operation)) = (text("connector"), text("operation")) {
             let node = registry.operations()?.sibling(connector, operation)?;
             return Some(super::composite::compile(&node.composite()?, &world, Vec::new()));
+        }
+        if let Some(node) = text("node") {
+            let compiled = super::expansion::compile(node, source, &world, Vec::new());
+            return Some((compiled.pipeline, compiled.diagnostics));
         }
         Some(compile(&file.into(), source, &world))
     }

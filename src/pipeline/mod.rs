@@ -2,6 +2,7 @@
 
 mod across;
 mod approval;
+mod budget;
 mod calendars;
 mod catalog;
 mod child;
@@ -10,6 +11,7 @@ mod composite;
 mod conditions;
 mod declared;
 mod definition;
+mod expansion;
 mod expressions;
 mod files;
 mod fits;
@@ -26,6 +28,7 @@ mod project;
 mod prompts;
 mod read;
 mod retention;
+mod retries;
 mod schema;
 mod sealing;
 mod shapes;
@@ -35,6 +38,8 @@ mod uses;
 mod with;
 
 pub use self::across::conflicts;
+pub use self::budget::Budget;
+pub use self::budget::Spend;
 pub use self::catalog::Catalog;
 pub use self::catalog::Checked;
 pub use self::catalog::Loaded;

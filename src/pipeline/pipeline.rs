@@ -13,6 +13,7 @@ use crate::model::InDoubt;
 use crate::model::Phase;
 use crate::model::Value;
 use crate::model::VersionId;
+use crate::node::Called;
 use crate::node::Node;
 use crate::template::Template;
 use crate::template::TemplateTree;
@@ -21,6 +22,8 @@ use crate::template::TemplateTree;
 #[derive(Clone, Debug)]
 pub struct Pipeline {
     pub name: Arc<str>,
+    /// What it is for, as its file says.
+    pub description: Option<Arc<str>>,
     pub version: VersionId,
     /// The text, prompts and settings that the version is the hash of, as JSON: enough to compile it again.
     pub definition: Arc<str>,
@@ -75,7 +78,9 @@ pub struct Step {
     pub with: TemplateTree,
     /// The expressions that the node evaluates itself.
     pub expressions: Vec<(&'static str, Template)>,
-    /// The child of a `pipeline.run`.
+    /// The operations that the node calls by itself.
+    pub calls: Vec<Called>,
+    /// The child of a `pipeline.run`, and the steps that a node is made of.
     pub child: Option<Arc<Pipeline>>,
     /// Whether any worker may execute the child runs of its items.
     pub spread: bool,
@@ -85,6 +90,9 @@ pub struct Step {
     pub for_each: Option<Template>,
     /// How many items may be under way at once; 1 where an item reads `previous`.
     pub max_parallel: usize,
+    /// Whether an item begins only when the one before has ended, however long that sleeps or is in doubt: it reads
+    /// `previous`.
+    pub sequential: bool,
     /// The step starts no earlier than the moment that this gives.
     pub at: Option<Template>,
     /// The step starts this long after what it needs has ended.
@@ -111,9 +119,12 @@ pub struct Step {
 #[derive(Clone, Debug)]
 pub struct Undo {
     pub node: Arc<dyn Node>,
+    /// The steps that it is made of, where it is an operation of several.
+    pub child: Option<Arc<Pipeline>>,
     pub effect: Effect,
     pub with: TemplateTree,
     pub expressions: Vec<(&'static str, Template)>,
+    pub calls: Vec<Called>,
     pub retry: Retry,
     pub timeout: Option<Duration>,
 }
@@ -243,6 +254,14 @@ impl Pipeline {
             Phase::OnFailure => &self.on_failure,
             Phase::Finally => &self.finally,
         }
+    }
+
+    /// Tells whether undoing a run of it would do anything.
+    #[must_use]
+    pub fn can_be_undone(&self) -> bool {
+        let takes_back =
+            |step: &Step| step.undo.is_some() || step.child.as_ref().is_some_and(|child| child.can_be_undone());
+        !self.finally.is_empty() || self.main.steps.iter().any(takes_back)
     }
 
     /// Tells whether a step takes a lock.

@@ -2,6 +2,8 @@
 
 use super::Person;
 use super::Retention;
+use super::Spend;
+use super::budget;
 use super::compile::first_line;
 use super::people;
 use super::retention;
@@ -29,6 +31,8 @@ pub struct Project {
     pub most_runs: Option<u32>,
     /// How many steps a process does at the same time that look or work outside.
     pub most_steps: Option<u32>,
+    /// How much may be spent, and where days begin.
+    pub spend: Spend,
     /// Databases by connection name, as URLs.
     pub databases: Vec<(String, String)>,
     /// Connections to the systems of connectors.
@@ -74,6 +78,7 @@ impl Default for Project {
             shell: false,
             most_runs: None,
             most_steps: None,
+            spend: Spend::default(),
             databases: Vec::new(),
             connections: Vec::new(),
             people: Vec::new(),
@@ -121,9 +126,10 @@ pub(super) fn read(tree: &Tree, source: &str, diagnostics: &mut Vec<Diagnostic>)
         project.people = people::read(tree, diagnostics);
     }
     if let Some(limits) = tree.get("limits") {
-        known(limits, &["runs", "steps"], diagnostics);
+        known(limits, &["runs", "steps", "spend"], diagnostics);
         project.most_runs = number(limits, "runs", 10_000, diagnostics);
         project.most_steps = number(limits, "steps", 1_000_000, diagnostics);
+        project.spend = limits.get("spend").map(|spend| budget::read_spend(spend, diagnostics)).unwrap_or_default();
     }
     if let Some(connections) = tree.get("connections") {
         check_connections(connections, diagnostics);
@@ -150,10 +156,19 @@ pub(super) fn read(tree: &Tree, source: &str, diagnostics: &mut Vec<Diagnostic>)
     project
 }
 
-fn connection(name: &str, connector: &str, tree: &Tree, diagnostics: &mut Vec<Diagnostic>) -> ProjectConnection {
+/// Returns what a connection says of itself beside what every one may; null where an expression stands.
+pub(super) fn settings(tree: &Tree) -> crate::model::Value {
+    super::with::literals(&own_settings(tree))
+}
+
+fn own_settings(tree: &Tree) -> Tree {
     let own = |key: &str| matches!(key, "connector" | "auth" | "private");
     let settings: Vec<_> = tree.entries().iter().filter(|entry| !own(&entry.key)).cloned().collect();
-    let settings = Tree { span: tree.span.clone(), kind: TreeKind::Mapping(settings) };
+    Tree { span: tree.span.clone(), kind: TreeKind::Mapping(settings) }
+}
+
+fn connection(name: &str, connector: &str, tree: &Tree, diagnostics: &mut Vec<Diagnostic>) -> ProjectConnection {
+    let settings = own_settings(tree);
     let nothing = Tree { span: tree.span.clone(), kind: TreeKind::Mapping(Vec::new()) };
     let auth = tree.get("auth").unwrap_or(&nothing);
     ProjectConnection {

@@ -35,7 +35,8 @@ pub(super) struct PromptFile {
 }
 
 /// Compiles the prompt that a key of `with:` names.
-pub(super) fn compile(compiler: &mut Compiler<'_>, tree: &Tree, place: &Place<'_>) -> Option<Template> {
+/// `front` are the settings that it may have as front matter.
+pub(super) fn compile(compiler: &mut Compiler<'_>, tree: &Tree, place: &Place<'_>, front: &[&str]) -> Option<Template> {
     let path = tree.as_text()?;
     let (folder, main) = path.rsplit_once('/').map_or(("", path), |(folder, name)| (folder, name));
     let within = |name: &str| if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
@@ -67,8 +68,11 @@ pub(super) fn compile(compiler: &mut Compiler<'_>, tree: &Tree, place: &Place<'_
         return None;
     }
     let sources = files.iter().map(|(name, file)| (name.clone(), file.text.to_string())).collect();
-    match Prompt::parse(main, &sources) {
+    let parsed =
+        if front.is_empty() { Prompt::parse(main, &sources) } else { Prompt::parse_with_front(main, &sources) };
+    match parsed {
         Ok(prompt) => {
+            front_matter(compiler, &prompt, files.get(main), front);
             for (name, reference) in prompt.references() {
                 if let Some(file) = files.get(name) {
                     compiler.reference(reference, &span(file, &reference.range), place);
@@ -104,6 +108,16 @@ fn fault(compiler: &mut Compiler<'_>, file: Option<&PromptFile>, tree: &Tree, er
         _ => Code::TemplateSyntax,
     };
     compiler.error(code, &place, message).help = help;
+}
+
+/// Says so where a prompt's front matter sets what there is not.
+fn front_matter(compiler: &mut Compiler<'_>, prompt: &Prompt, file: Option<&PromptFile>, known: &[&str]) {
+    let (Some(settings), Some(file)) = (prompt.front().as_map(), file) else { return };
+    for key in settings.keys().filter(|key| !known.contains(&&***key)) {
+        let start = file.text.find(&format!("\n{key}:")).map_or(0, |start| start + 1);
+        let place = span(file, &(start..start + key.len()));
+        compiler.unknown(Code::UnknownKey, &place, "a prompt has no setting {}", key, known.iter().copied());
+    }
 }
 
 /// Returns the place of some bytes of a file.

@@ -19,6 +19,13 @@ pub struct Retention {
     /// How long it is remembered which remote objects effects of removed runs made; for ever without it. Who forgets them
     /// may take such an object for that of a later effect with an equal request.
     pub claims: Option<Duration>,
+    /// How long what was generated is kept, and can be found.
+    pub generations: Option<Duration>,
+    /// How long posts of the calendar are kept after their time, with what they have come to, and lessons after they were
+    /// confirmed last.
+    pub posts: Option<Duration>,
+    /// How long it is kept what requests have cost.
+    pub spending: Option<Duration>,
 }
 
 /// What is kept of one pipeline's runs; for ever where there is no bound.
@@ -34,13 +41,19 @@ pub struct Keep {
     pub wire: Option<Duration>,
 }
 
-pub(super) const KEYS: &[&str] = &["runs", "logs", "wire", "claims", "pipelines"];
+pub(super) const KEYS: &[&str] = &["runs", "logs", "wire", "claims", "generations", "posts", "spending", "pipelines"];
 pub(super) const RUNS_KEYS: &[&str] = &["age", "count"];
 pub(super) const PIPELINE_KEYS: &[&str] = &["runs", "logs", "wire"];
 
 /// Whoever has just started a run looks at it a moment later.
 const SHORTEST: Duration = Duration::from_secs(60);
 const DAY: u64 = 86_400;
+/// What is kept of content where nothing is said: seasons come again after a year.
+const CONTENT: Duration = Duration::from_secs(400 * DAY);
+/// A month is accounted for when it is over.
+const SHORTEST_SPENDING: Duration = Duration::from_secs(62 * DAY);
+/// A post is looked at for so long so that it is not published again, and learned from.
+const SHORTEST_POSTS: Duration = Duration::from_secs(90 * DAY);
 
 impl Default for Keep {
     /// 90 days and 10,000 runs; logs for 30 days; what went over the wire for a week.
@@ -64,7 +77,9 @@ impl Retention {
     /// Keeps the same of every pipeline's runs.
     #[must_use]
     pub fn every(usual: Keep) -> Self {
-        Self { usual, pipelines: BTreeMap::new(), claims: None }
+        let content = Some(CONTENT);
+        let pipelines = BTreeMap::new();
+        Self { usual, pipelines, claims: None, generations: content, posts: content, spending: content }
     }
 
     /// Returns the shortest time that anything is kept.
@@ -87,6 +102,28 @@ pub(super) fn read(tree: &Tree, diagnostics: &mut Vec<Diagnostic>) -> Retention 
     let mut retention = Retention::every(keep(tree, Keep::default(), diagnostics));
     if let Some(claims) = tree.get("claims") {
         retention.claims = bound(claims, "forever", "a duration such as `30d`", diagnostics).flatten();
+    }
+    let bounds = [
+        ("generations", &mut retention.generations),
+        ("posts", &mut retention.posts),
+        ("spending", &mut retention.spending),
+    ];
+    for (key, place) in bounds {
+        if let Some(length) = tree.get(key) {
+            *place = bound(length, "forever", "a duration such as `400d`", diagnostics).unwrap_or(*place);
+        }
+    }
+    let least = [
+        ("posts", retention.posts, SHORTEST_POSTS, "posts are"),
+        ("spending", retention.spending, SHORTEST_SPENDING, "what is spent is"),
+    ];
+    for (key, stated, shortest, what) in least {
+        if let Some(length) = stated.filter(|length| *length < shortest)
+            && let Some(tree) = tree.get(key)
+        {
+            let message = format!("{what} kept for at least `{shortest}`, found `{length}`");
+            diagnostics.push(Diagnostic::error(Code::BadDuration, tree.span.clone(), message));
+        }
     }
     let Some(pipelines) = tree.get("pipelines") else { return retention };
     if !matches!(pipelines.kind, TreeKind::Mapping(_)) {
@@ -173,13 +210,15 @@ mod tests {
         assert_eq!(retention.of("other"), Keep { age: days(10), count: Some(50), wire: None, ..usual });
         let logs = Some(Duration::from_secs(3_600));
         assert_eq!(retention.of("report"), Keep { age: days(10), count: None, logs, wire: None });
-        assert_eq!(retention.claims, None);
+        assert_eq!((retention.claims, retention.generations, retention.posts), (None, days(400), days(400)));
+        let (retention, faults) = parsed("generations: forever\nposts: 100d\n");
+        assert_eq!((retention.generations, retention.posts, faults), (None, days(100), Vec::new()));
     }
 
     #[test]
     fn what_cannot_be_meant_is_told() {
         let (_, faults) = parsed(
-            "runs: { age: 1s, count: 0, keep: 3 }\nlogs: 14\nclaims: [a]\npipelines: { a: { claims: 1d, logs: long }, b: 3 }\n",
+            "runs: { age: 1s, count: 0, keep: 3 }\nlogs: 14\nclaims: [a]\nposts: 89d\ngenerations: long\npipelines: { a: { claims: 1d, logs: long }, b: 3 }\n",
         );
         assert_eq!(
             faults,
@@ -189,6 +228,8 @@ mod tests {
                 "a pipeline keeps at least 1 run, found 0",
                 "expected a duration such as `14d` or `forever`, found `14`",
                 "expected a duration such as `30d` or `forever`, found a list",
+                "expected a duration such as `400d` or `forever`, found `long`",
+                "posts are kept for at least `90d`, found `89d`",
                 "unknown key `claims`",
                 "expected a duration such as `14d` or `forever`, found `long`",
                 "expected a mapping, found `3`",

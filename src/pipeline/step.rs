@@ -15,17 +15,18 @@ use super::child;
 use super::compile::Compiler;
 use super::compile::first_line;
 use super::composite;
+use super::expansion;
 use super::expressions::Place;
 use super::fits;
 use super::infer;
 use super::read::Reader;
+use super::retries;
 use super::uses::find_node;
 use super::with;
 use crate::diag::Code;
 use crate::diag::Span;
 use crate::model::Duration;
 use crate::model::Effect;
-use crate::model::ErrorClass;
 use crate::model::InDoubt;
 use crate::model::Value;
 use crate::node::Node;
@@ -62,8 +63,6 @@ pub(super) const STEP_KEYS: &[&str] = &[
 const ITEMS_AT_ONCE: u32 = 16;
 /// Why the output of a step with a condition may be absent.
 const SKIPPED: &str = "its `when` may be false";
-/// How often an operation is tried where the step does not say.
-const OPERATION_TRIES: u32 = 5;
 /// The most rounds that an `until` may have.
 const MOST_ROUNDS: u32 = 1_000_000;
 
@@ -96,7 +95,7 @@ impl Defaults {
             compiler.known_connection(name, span);
             compiler.default_connection = Some(name.to_owned());
         }
-        let retry = tree.get("retry").map(|tree| read_retry(compiler, tree, &Retry::default()));
+        let retry = tree.get("retry").map(|tree| retries::read(compiler, tree, &Retry::default()));
         Self { retry, timeout, max_parallel }
     }
 }
@@ -192,14 +191,17 @@ pub(super) fn compile(
     }
     let child = match node.composite() {
         Some(composite) => composite::child(compiler, &composite, uses.1),
-        None => (node.name() == "pipeline.run").then(|| child::compile(compiler, tree)).flatten(),
+        None if node.name() == "pipeline.run" => child::compile(compiler, tree),
+        None => expansion::child(compiler, &node, tree.get("with"), uses.1),
     };
+    let calls = expansion::calls(compiler, &node, tree.get("with"), uses.1);
     if spread {
         child::check_spread(compiler, tree, &node);
     }
-    let retry =
-        tree.get("retry").map(|tree| read_retry(compiler, tree, &defaults.retry.clone().unwrap_or_else(three_tries)));
-    let retry = retry.or_else(|| defaults.retry.clone()).unwrap_or_else(|| by_itself(&node));
+    let retry = tree
+        .get("retry")
+        .map(|tree| retries::read(compiler, tree, &defaults.retry.clone().unwrap_or_else(retries::three_tries)));
+    let retry = retry.or_else(|| defaults.retry.clone()).unwrap_or_else(|| retries::by_itself(&node));
     let until = tree.get("until").and_then(|until| read_until(compiler, until, id, &roots, &proven));
     let effect = body.effect;
     only_writes(compiler, tree, effect, &node, child.is_some());
@@ -231,12 +233,14 @@ pub(super) fn compile(
         effect,
         with: body.tree,
         expressions: body.expressions,
+        calls,
         child,
         spread,
         needs: Vec::new(),
         when: when.map(|(template, _)| template),
         for_each,
         max_parallel: if sequential { 1 } else { usize::try_from(max_parallel).unwrap_or(1) },
+        sequential,
         at,
         delay,
         until,
@@ -340,62 +344,6 @@ fn shown_secrets(compiler: &mut Compiler<'_>, tree: &Tree, id: &str, roots: &[&'
     compiler.diagnostics.extend(secrets);
 }
 
-/// Retries of a step that says nothing: an operation of a connector is tried again where that can help, any other node
-/// once.
-fn by_itself(node: &Arc<dyn Node>) -> Retry {
-    match node.connector() {
-        Some(_) => Retry { attempts: OPERATION_TRIES, ..Retry::default() },
-        None => Retry::default(),
-    }
-}
-
-/// Retries that a step asks for without saying how many.
-fn three_tries() -> Retry {
-    Retry { attempts: 3, ..Retry::default() }
-}
-
-fn read_retry(compiler: &mut Compiler<'_>, tree: &Tree, base: &Retry) -> Retry {
-    let mut retry = if base.attempts > 1 { base.clone() } else { three_tries() };
-    let keys = ["attempts", "on", "backoff", "delay", "max_delay", "jitter"];
-    let Some(mut reader) = Reader::new(compiler, tree, &keys) else { return retry };
-    retry.attempts = reader.number("attempts", 1, 1_000).unwrap_or(retry.attempts);
-    retry.delay = reader.duration("delay").unwrap_or(retry.delay);
-    retry.max_delay = reader.duration("max_delay").unwrap_or(retry.max_delay).max(retry.delay);
-    retry.jitter = reader.flag("jitter").unwrap_or(retry.jitter);
-    if let Some(backoff) = reader.word("backoff", &["exponential", "constant"]) {
-        retry.exponential = backoff == "exponential";
-    }
-    if let Some(on) = tree.get("on") {
-        let mut classes = Vec::new();
-        for item in on.items() {
-            let class = item.as_text().and_then(|text| ErrorClass::ALL.into_iter().find(|class| class.name() == text));
-            match class {
-                Some(class) => classes.push(class),
-                None => {
-                    let name = item.as_text().unwrap_or_default().to_owned();
-                    let known = ErrorClass::ALL.map(ErrorClass::name);
-                    compiler.unknown(
-                        Code::UnknownErrorClass,
-                        &item.span,
-                        "error class {} does not exist",
-                        &name,
-                        known,
-                    );
-                }
-            }
-        }
-        if !matches!(on.kind, crate::yaml::TreeKind::Sequence(_)) {
-            compiler.error(
-                Code::WrongType,
-                &on.span,
-                format!("expected a list of error classes, found {}", on.describe()),
-            );
-        }
-        retry.on = classes;
-    }
-    retry
-}
-
 fn read_until(
     compiler: &mut Compiler<'_>,
     tree: &Tree,
@@ -462,7 +410,7 @@ fn read_undo(
     defaults: &Defaults,
 ) -> Option<Arc<Undo>> {
     if tree.as_text() == Some("auto") {
-        let declared = declared_undo(compiler, undone, defaults);
+        let declared = declared_undo(compiler, undone, defaults, &tree.span);
         if declared.is_none() {
             let message = format!("the node of step `{id}` declares no undo");
             compiler.error(Code::NoUndo, &tree.span, message).help =
@@ -481,22 +429,33 @@ fn read_undo(
     roots.push("output");
     let place = compiler.place(id, &roots, proven);
     let body = with::compile(compiler, &node, tree.get("with"), &first_line(uses.1), &place);
-    let retry = tree.get("retry").map(|tree| read_retry(compiler, tree, &three_tries()));
-    let retry = retry.or_else(|| defaults.retry.clone()).unwrap_or_else(|| by_itself(&node));
-    Some(Arc::new(Undo { node, effect: body.effect, with: body.tree, expressions: body.expressions, retry, timeout }))
+    let child = node.composite().and_then(|composite| composite::child(compiler, &composite, uses.1));
+    let retry = tree.get("retry").map(|tree| retries::read(compiler, tree, &retries::three_tries()));
+    let retry = retry.or_else(|| defaults.retry.clone()).unwrap_or_else(|| retries::by_itself(&node));
+    let calls = expansion::calls(compiler, &node, tree.get("with"), uses.1);
+    let (effect, with, expressions) = (body.effect, body.tree, body.expressions);
+    Some(Arc::new(Undo { node, child, effect, with, expressions, calls, retry, timeout }))
 }
 
 /// Returns the undo that an operation declares: another of its connector, on the same connection.
-fn declared_undo(compiler: &Compiler<'_>, undone: &Arc<dyn Node>, defaults: &Defaults) -> Option<Undo> {
+fn declared_undo(
+    compiler: &mut Compiler<'_>,
+    undone: &Arc<dyn Node>,
+    defaults: &Defaults,
+    place: &Span,
+) -> Option<Undo> {
     let (name, with) = undone.undo()?;
     let (connector, operation) = name.split_once('.')?;
     let node = compiler.world.registry.operations()?.sibling(connector, operation)?;
     let connection = Template::parse_lenient("{{ input.connection }}").ok()?;
+    let child = node.composite().and_then(|composite| composite::child(compiler, &composite, place));
     Some(Undo {
+        child,
         effect: node.effect(&Value::Null),
         with: with::with_member(with, TemplateTree::Template(connection)),
         expressions: Vec::new(),
-        retry: defaults.retry.clone().unwrap_or_else(|| by_itself(&node)),
+        calls: Vec::new(),
+        retry: defaults.retry.clone().unwrap_or_else(|| retries::by_itself(&node)),
         timeout: defaults.timeout,
         node,
     })

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::compile::Compiler;
+use super::compile::Inside;
 use crate::diag::Code;
 use crate::diag::Span;
 use crate::diag::did_you_mean;
@@ -79,7 +80,7 @@ pub(super) fn find_node(compiler: &mut Compiler<'_>, (name, span): (&str, &Span)
 impl Compiler<'_> {
     /// Finds what `uses` names; in the steps of a manifest the operations of that manifest, by their short names.
     pub(super) fn found(&self, name: &str) -> Found {
-        let Some(inside) = &self.inside else { return self.world.registry.find(name) };
+        let Some(Inside::Manifest(inside)) = &self.inside else { return self.world.registry.find(name) };
         if name == "wait" {
             return self.world.registry.find("time.wait");
         }

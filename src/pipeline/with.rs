@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::Value as Json;
 
 use super::compile::Compiler;
+use super::compile::Inside;
 use super::compile::first_line;
 use super::expressions::Place;
 use super::prompts;
@@ -64,7 +65,7 @@ pub(super) fn compile(
             continue;
         }
         let inner = inner_place(compiler, with, place, key.roots);
-        if let Some(prompt) = prompts::compile(compiler, tree, &inner) {
+        if let Some(prompt) = prompts::compile(compiler, tree, &inner, node.front_matter()) {
             expressions.push((key.key, prompt));
         }
         place.reads.borrow_mut().append(&mut inner.reads.borrow_mut());
@@ -89,8 +90,27 @@ pub(super) fn compile(
                 .map_or_else(|| first_line(&with.span), |tree| first_line(&tree.span));
             compiler.error(Code::InvalidWith, &span, message);
         }
+        called(compiler, node, with, &literal);
     }
     Body { tree, expressions, effect: node.effect(&literal) }
+}
+
+/// Checks a node that calls operations against what they declare.
+fn called(compiler: &mut Compiler<'_>, node: &Arc<dyn Node>, with: &Tree, literal: &Value) {
+    let Some(operations) = compiler.world.registry.operations().cloned() else { return };
+    for wanted in node.calls(literal) {
+        let Some(name) = wanted.connection else { continue };
+        let declared = compiler.world.declared;
+        // One that is missing is told where the operations are found.
+        let connector = declared.connector_of(&name);
+        let operation = connector.and_then(|connector| operations.sibling(connector, wanted.operation));
+        let input = operation.and_then(|operation| operation.declared_input(&declared.settings_of(&name)));
+        let Some(input) = input else { continue };
+        for (key, message) in node.check_called(literal, &input) {
+            let span = key.as_deref().and_then(|key| find(with, key)).unwrap_or(with).span.clone();
+            compiler.error(Code::InvalidWith, &first_line(&span), message);
+        }
+    }
 }
 
 /// Puts the connection of an operation in: the one that `with` names, else that of `defaults`, else the only one of its
@@ -115,7 +135,7 @@ fn connected(
         return tree;
     }
     // The steps of a manifest go on with the connection of the step that uses it.
-    if compiler.inside.is_some() {
+    if matches!(compiler.inside, Some(Inside::Manifest(_))) {
         let handed = crate::template::Template::parse_lenient("{{ connection }}").ok();
         return with_member(tree, handed.map_or(TemplateTree::Literal(Value::Null), TemplateTree::Template));
     }

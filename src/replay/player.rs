@@ -90,6 +90,7 @@ impl Player {
             let behind = cassette.events.iter().skip(index + 1).filter(|(other, _)| other == run);
             let end = behind.map(|(_, event)| event).find_map(|event| match event {
                 RunEvent::Succeeded { path: own, at, output, .. } if own == path => Some((*at, Ok(output.clone()))),
+                RunEvent::Round { path: own, at, output, .. } if own == path => Some((*at, Ok(output.clone()))),
                 RunEvent::Failed { path: own, at, error, .. } if own == path => Some((*at, Err((**error).clone()))),
                 _ => None,
             });

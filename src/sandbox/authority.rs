@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -22,8 +23,6 @@ use crate::model::Value;
 
 /// How long a code of an authorization serves.
 const CODE_LIFETIME: Duration = Duration::from_secs(60);
-/// How long a refresh token serves.
-const REFRESH_LIFETIME: Duration = Duration::from_secs(180 * 86_400);
 
 /// The state of an authorization server.
 #[derive(Debug)]
@@ -32,6 +31,8 @@ pub struct Authority {
     seeds: [String; 2],
     /// Instead of the plan's, where a fault asks for it.
     lifetime: Option<Duration>,
+    /// Whether an authorization gives a refresh token.
+    offline: bool,
     codes: HashMap<String, Code>,
     /// Device codes, and whether they were asked for already: the second time the person has agreed.
     devices: HashMap<String, bool>,
@@ -45,7 +46,18 @@ struct Code {
     redirect_uri: Option<String>,
     challenge: Option<String>,
     scope: Option<String>,
+    offline: bool,
     expires: Timestamp,
+}
+
+/// What a token that is issued now is like.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    pub lifetime: Duration,
+    /// What is laid over the answer with it.
+    pub more: Value,
+    /// Whether the request is an operation's: then it is not the server's, though a token is had by it.
+    pub is_operation: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +82,7 @@ impl Authority {
         Self {
             seeds: [access.to_owned(), refresh.to_owned()],
             lifetime: None,
+            offline: true,
             codes: HashMap::new(),
             devices: HashMap::new(),
             gone: HashSet::new(),
@@ -80,6 +93,11 @@ impl Authority {
     /// Has access tokens serve no longer than this; the seed does not serve at all then.
     pub fn expire(&mut self, lifetime: Duration) {
         self.lifetime = Some(lifetime);
+    }
+
+    /// Has authorizations from now on give a refresh token, or none.
+    pub fn allow_offline(&mut self, allowed: bool) {
+        self.offline = allowed;
     }
 
     /// Has an access token serve no longer.
@@ -109,13 +127,17 @@ impl Authority {
         format!("sandbox.{}.{expires}.{}.{:016x}", kind.word(), self.issued, moment.random.u64(..))
     }
 
-    /// Answers a request to one of the server's paths; nothing where the path is another's. `more` is laid over the
-    /// answer with a token.
-    pub fn answer(&mut self, plan: &Oauth, request: &Received, more: &Value, moment: &mut Moment) -> Option<Reply> {
+    /// Issues an access token for an answer that is none of the server's.
+    pub fn token(&mut self, lifetime: Duration, moment: &mut Moment) -> String {
+        self.issue(Token::Access, self.lifetime.unwrap_or(lifetime), moment)
+    }
+
+    /// Answers a request to one of the server's paths; nothing where the path is another's.
+    pub fn answer(&mut self, plan: &Oauth, request: &Received, terms: &Terms, moment: &mut Moment) -> Option<Reply> {
         let at = |path: &Option<String>| path.as_deref().is_some_and(|path| same_path(path, &request.path));
         let form = form::parse(&request.text()).unwrap_or_default();
         if at(&plan.token) && request.method == "POST" {
-            return Some(self.token(plan, request, &form, more, moment));
+            return Some(self.exchanged(plan, request, &form, terms, moment));
         }
         if at(&plan.authorize) && request.method == "GET" {
             return Some(self.authorize(plan, request, moment));
@@ -127,8 +149,10 @@ impl Authority {
             self.gone.extend(value_of(&form, "token").map(str::to_owned));
             return Some(Reply::empty(200));
         }
-        if plan.own.iter().any(|path| same_path(path, &request.path)) {
-            return Some(self.granted(plan, None, None, more, moment));
+        let is_own =
+            |(method, path): &(Arc<str>, String)| **method == *request.method && same_path(path, &request.path);
+        if !terms.is_operation && plan.own.iter().any(is_own) {
+            return Some(self.granted(None, None, terms, moment));
         }
         None
     }
@@ -160,6 +184,7 @@ impl Authority {
             redirect_uri: Some(redirect.to_owned()),
             challenge,
             scope: request.parameter("scope").map(str::to_owned),
+            offline: self.offline,
             expires: moment.now.plus(CODE_LIFETIME),
         };
         self.codes.insert(code.clone(), given);
@@ -185,12 +210,12 @@ impl Authority {
         Reply::json(200, &answer)
     }
 
-    fn token(
+    fn exchanged(
         &mut self,
         plan: &Oauth,
         request: &Received,
         form: &[(String, String)],
-        more: &Value,
+        terms: &Terms,
         moment: &mut Moment,
     ) -> Reply {
         let given = |key: &str| value_of(form, key);
@@ -216,8 +241,8 @@ impl Authority {
                 if code.challenge.is_some() && code.challenge != verified {
                     return refused(400, "invalid_grant", "code_verifier does not fit the challenge");
                 }
-                let refresh = self.issue(Token::Refresh, REFRESH_LIFETIME, moment);
-                self.granted(plan, Some(refresh), code.scope, more, moment)
+                let refresh = code.offline.then(|| self.issue(Token::Refresh, plan.refresh_lifetime, moment));
+                self.granted(refresh, code.scope, terms, moment)
             }
             "refresh_token" => {
                 let token = given("refresh_token").unwrap_or_default();
@@ -229,8 +254,8 @@ impl Authority {
                 if rotates && !is_seed {
                     self.gone.insert(token.to_owned());
                 }
-                let refresh = rotates.then(|| self.issue(Token::Refresh, REFRESH_LIFETIME, moment));
-                self.granted(plan, refresh, None, more, moment)
+                let refresh = rotates.then(|| self.issue(Token::Refresh, plan.refresh_lifetime, moment));
+                self.granted(refresh, None, terms, moment)
             }
             "urn:ietf:params:oauth:grant-type:device_code" => {
                 let code = given("device_code").unwrap_or_default();
@@ -242,36 +267,29 @@ impl Authority {
                     }
                     Some(_) => {
                         self.devices.remove(code);
-                        let refresh = self.issue(Token::Refresh, REFRESH_LIFETIME, moment);
-                        self.granted(plan, Some(refresh), None, more, moment)
+                        let refresh = self.issue(Token::Refresh, plan.refresh_lifetime, moment);
+                        self.granted(Some(refresh), None, terms, moment)
                     }
                 }
             }
-            "client_credentials" => self.granted(plan, None, given("scope").map(str::to_owned), more, moment),
+            "client_credentials" => self.granted(None, given("scope").map(str::to_owned), terms, moment),
             _ if assertion => match given("assertion").filter(|text| text.split('.').count() == 3) {
-                Some(_) => self.granted(plan, None, None, more, moment),
+                Some(_) => self.granted(None, None, terms, moment),
                 None => refused(400, "invalid_grant", "the assertion is no JWT"),
             },
             other => refused(400, "unsupported_grant_type", &format!("there is no grant `{other}`")),
         }
     }
 
-    fn granted(
-        &mut self,
-        plan: &Oauth,
-        refresh: Option<String>,
-        scope: Option<String>,
-        more: &Value,
-        moment: &mut Moment,
-    ) -> Reply {
-        let lifetime = self.lifetime.unwrap_or(plan.lifetime);
+    fn granted(&mut self, refresh: Option<String>, scope: Option<String>, terms: &Terms, moment: &mut Moment) -> Reply {
+        let lifetime = self.lifetime.unwrap_or(terms.lifetime);
         let mut answer = Map::new();
         answer.insert("token_type".into(), Value::from("bearer"));
         answer.insert("expires_in".into(), Value::Int((lifetime.micros() / 1_000_000).max(1).into()));
         answer.insert("access_token".into(), Value::from(self.issue(Token::Access, lifetime, moment)));
         answer.extend(refresh.map(|token| ("refresh_token".into(), Value::from(token))));
         answer.extend(scope.map(|scope| ("scope".into(), Value::from(scope))));
-        answer.extend(more.as_map().into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())));
+        answer.extend(terms.more.as_map().into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())));
         Reply::json(200, &Value::from(answer)).with_header("cache-control", "no-store")
     }
 }
@@ -313,9 +331,16 @@ mod tests {
             own: Vec::new(),
             pkce: true,
             lifetime: Duration::from_secs(60),
+            refresh_lifetime: Duration::from_secs(3_600),
+            lifetime_by: None,
             rotate: true,
+            offline: None,
             extra: None,
         }
+    }
+
+    fn terms() -> Terms {
+        Terms { lifetime: plan().lifetime, more: Value::Null, is_operation: false }
     }
 
     fn moment(seconds: i64) -> Moment {
@@ -326,7 +351,7 @@ mod tests {
         let mut request =
             Received::new("POST", "/token").with_header("content-type", "application/x-www-form-urlencoded");
         request.body = format!("client_id=c&{form}").into_bytes();
-        let reply = authority.answer(&plan(), &request, &Value::Null, &mut moment(seconds)).unwrap();
+        let reply = authority.answer(&plan(), &request, &terms(), &mut moment(seconds)).unwrap();
         (reply.status, crate::model::parse_json(std::str::from_utf8(&reply.body).unwrap()).unwrap())
     }
 
@@ -361,7 +386,7 @@ mod tests {
                      &code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256";
         let code = |authority: &mut Authority| {
             let request = Received::new("GET", &format!("/authorize?{query}"));
-            let reply = authority.answer(&plan(), &request, &Value::Null, &mut moment(0)).unwrap();
+            let reply = authority.answer(&plan(), &request, &terms(), &mut moment(0)).unwrap();
             let location = reply.header("location").unwrap().to_owned();
             assert!(location.ends_with("&state=s1"), "{location}");
             location.split("code=").nth(1).unwrap().split('&').next().unwrap().to_owned()
@@ -384,7 +409,7 @@ mod tests {
         let mut authority = Authority::new("a", "b");
         let mut request = Received::new("POST", "/device");
         request.body = b"client_id=c".to_vec();
-        let reply = authority.answer(&plan(), &request, &Value::Null, &mut moment(0)).unwrap();
+        let reply = authority.answer(&plan(), &request, &terms(), &mut moment(0)).unwrap();
         let body = crate::model::parse_json(std::str::from_utf8(&reply.body).unwrap()).unwrap();
         let grant = "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Adevice_code";
         let form = format!("{grant}&device_code={}", text(&body, "device_code"));

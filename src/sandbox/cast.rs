@@ -45,4 +45,8 @@ impl Connections for SandboxConnections {
     fn get(&self, name: &str, manifest: &Manifest) -> Result<Connection, String> {
         self.0.connection(name, manifest)
     }
+
+    fn connector(&self, name: &str) -> Option<Arc<str>> {
+        self.0.connector(name)
+    }
 }

@@ -19,6 +19,8 @@ pub struct Received {
     pub path: String,
     /// Decoded, in order.
     pub query: Vec<(String, String)>,
+    /// As it was sent, percent-encoded, without its question mark.
+    pub query_text: String,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
@@ -43,6 +45,7 @@ impl Received {
             origin: "http://sandbox".to_owned(),
             path: path.to_owned(),
             query: body::form::parse(query).unwrap_or_default(),
+            query_text: query.to_owned(),
             ..Self::default()
         }
     }

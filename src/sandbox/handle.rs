@@ -47,18 +47,24 @@ pub fn handle(handler: &Handler, rows: &mut Rows, roots: Roots, now: Timestamp) 
     if let Some(find) = &handler.find {
         found = turn.find(find)?;
         match &found {
-            Some(found) => turn.roots.push(("row", found.row.clone())),
+            Some(found) => turn.roots.extend([("row", found.row.clone()), ("found", found.row.clone())]),
             None => return find.missing.as_ref().map_or_else(|| Ok(Reply::empty(404)), |tree| turn.reply(tree)),
         }
     }
     if let Some(list) = &handler.list {
         turn.list(list)?;
     }
-    if let Some((collection, tree)) = &handler.insert {
-        let row = render::value(tree, &turn.scope())?.revealed();
+    for insert in &handler.insert {
+        if let Some(when) = &insert.when
+            && !turn.holds(when)?
+        {
+            continue;
+        }
+        let row = render::value(&insert.row, &turn.scope())?.revealed();
         turn.roots.push(("row", row.clone()));
-        turn.rows.insert(collection, row);
+        turn.rows.insert(&insert.collection, row);
         turn.rows.take_id();
+        turn.roots.push(("new_id", Value::from(turn.rows.next_id(now))));
     }
     if let (Some(tree), Some(found)) = (&handler.set, &found) {
         let changes = render::value(tree, &turn.scope())?.revealed();
@@ -104,10 +110,10 @@ impl Turn<'_> {
         if handler.list.is_some() {
             return Reply::json(200, &Value::map([("data", self.root("items")), ("next", self.root("next"))]));
         }
-        if handler.remove || (handler.find.is_none() && handler.insert.is_none()) {
+        if handler.remove || (handler.find.is_none() && handler.insert.is_empty()) {
             return Reply::empty(204);
         }
-        Reply::json(if handler.insert.is_some() { 201 } else { 200 }, &self.root("row"))
+        Reply::json(if !handler.insert.is_empty() { 201 } else { 200 }, &self.root("row"))
     }
 
     fn matches(&self, scope: &mut Scope, template: Option<&Template>, row: &Value) -> Result<bool, EvalError> {
@@ -155,7 +161,10 @@ impl Turn<'_> {
                 more = true;
                 break;
             }
-            items.push(row.clone());
+            items.push(match &list.item {
+                Some(tree) => shown(&mut scope, tree, row)?,
+                None => row.clone(),
+            });
             last = Some(number);
         }
         let next = last.filter(|_| more).map_or(Value::Null, |number| Value::from(format!("p{number}")));
@@ -163,6 +172,14 @@ impl Turn<'_> {
         self.roots.push(("next", next));
         Ok(())
     }
+}
+
+/// Shows a row as the vendor does.
+fn shown(scope: &mut Scope, tree: &TemplateTree, row: &Value) -> Result<Value, EvalError> {
+    scope.locals.push(("item", row.clone()));
+    let shown = render::value(tree, scope).map(|value| value.revealed());
+    scope.locals.pop();
+    shown
 }
 
 /// Makes root `request`.
@@ -175,19 +192,36 @@ pub fn request_root(request: &Received) -> Value {
         ("origin".into(), Value::from(request.origin.as_str())),
         ("path".into(), Value::from(request.path.as_str())),
         ("query".into(), pairs(&request.query)),
+        ("query_text".into(), Value::from(request.query_text.as_str())),
         ("headers".into(), pairs(&request.headers)),
         ("size".into(), Value::Int(request.body.len() as i128)),
     ];
+    let mut given: Map = super::exchange::map_of(&request.query).as_map().cloned().unwrap_or_default();
     if kind.starts_with("multipart/") {
-        map.push(("parts".into(), parts(kind, &request.body)));
+        let parts = parts(kind, &request.body);
+        let texts =
+            parts.as_map().into_iter().flatten().filter(|(_, part)| part.get("filename").is_none_or(Value::is_null));
+        given.extend(texts.map(|(name, part)| (name.clone(), part.get("text").cloned().unwrap_or_default())));
+        map.push(("parts".into(), parts));
     } else if kind.starts_with("application/x-www-form-urlencoded") {
         let form = crate::connector::body::form::parse(&request.text()).unwrap_or_default();
-        map.push(("form".into(), pairs(&form)));
+        let form = pairs(&form);
+        given.extend(form.as_map().into_iter().flatten().map(|(name, value)| (name.clone(), value.clone())));
+        map.push(("form".into(), form));
     } else if kind.contains("json") {
-        map.push(("json".into(), request.json()));
-    } else if !request.body.is_empty() && std::str::from_utf8(&request.body).is_ok() {
-        map.push(("text".into(), Value::from(request.text())));
+        let json = request.json();
+        given.extend(json.as_map().into_iter().flatten().map(|(name, value)| (name.clone(), value.clone())));
+        map.push(("json".into(), json));
+    } else if !request.body.is_empty() {
+        // Files are told apart by it; a stand-in keeps none.
+        let digest = ring::digest::digest(&ring::digest::SHA256, &request.body);
+        let digest: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        map.push(("sha256".into(), Value::from(digest)));
+        if std::str::from_utf8(&request.body).is_ok() {
+            map.push(("text".into(), Value::from(request.text())));
+        }
     }
+    map.push(("given".into(), Value::from(given)));
     Value::map(map)
 }
 

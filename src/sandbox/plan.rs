@@ -8,9 +8,11 @@ mod route;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
+use jiff::tz::TimeZone;
 
 pub use self::handler::Find;
 pub use self::handler::Handler;
+pub use self::handler::Insert;
 pub use self::handler::List;
 pub use self::handler::Refusal;
 pub use self::route::Route;
@@ -50,10 +52,12 @@ const ROOTS: &[&str] = &[
     "params",
     "rows",
     "row",
+    "found",
     "item",
     "items",
     "next",
     "new_id",
+    "new_token",
     "config",
     "tables",
     "limit",
@@ -95,14 +99,20 @@ pub struct Oauth {
     pub token: Option<String>,
     pub device: Option<String>,
     pub revoke: Option<String>,
-    /// Requests by which a token is had off the standard.
-    pub own: Vec<String>,
+    /// Requests by which a token is had off the standard: method and path.
+    pub own: Vec<(Arc<str>, String)>,
     /// Whether the manifest's client sends a challenge (RFC 7636).
     pub pkce: bool,
     /// How long an access token serves.
     pub lifetime: Duration,
+    /// How long a refresh token serves.
+    pub refresh_lifetime: Duration,
+    /// The same where it depends on the request.
+    pub lifetime_by: Option<Template>,
     /// Whether a refresh token serves once.
     pub rotate: bool,
+    /// Over an authorization: whether it gives a refresh token. Always, where it does not say.
+    pub offline: Option<Template>,
     /// What a token's answer has beside the names of the RFC: `oauth.token` of the manifest.
     pub extra: Option<TemplateTree>,
 }
@@ -110,17 +120,49 @@ pub struct Oauth {
 /// How long an access token serves where the manifest does not say.
 const LIFETIME: Duration = Duration::from_secs(7200);
 
-/// A limit that the stand-in keeps, in windows that begin with their first request.
+/// How long refresh tokens serve where the manifest does not say.
+const REFRESH_LIFETIME: Duration = Duration::from_secs(180 * 86_400);
+
+/// A limit that the stand-in keeps.
 #[derive(Debug)]
 pub struct Limit {
     pub limit: u32,
-    pub per: Duration,
+    pub per: Per,
     /// Nothing means all.
     pub operations: Vec<Arc<str>>,
+    /// How much of it a request takes; one where it does not say.
+    pub cost: Option<Template>,
     /// Go with every answer.
     pub headers: Option<TemplateTree>,
     pub refuse: Option<TemplateTree>,
 }
+
+/// How long the windows of a limit last.
+#[derive(Clone, Debug)]
+pub enum Per {
+    /// From their first request on.
+    Length(Duration),
+    /// From midnight to midnight of a time zone.
+    Day(TimeZone),
+}
+
+impl Per {
+    /// Returns when the window ends that a request begins.
+    #[must_use]
+    pub fn end(&self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::Length(length) => now.plus(*length),
+            Self::Day(zone) => {
+                let local = now.to_jiff().to_zoned_datetime(zone.clone());
+                let next = local.tomorrow().and_then(|tomorrow| tomorrow.start_of_day());
+                // At the end of the calendar only.
+                next.map_or_else(|_| now.plus(DAY), |next| Timestamp::from_jiff(next.timestamp()))
+            }
+        }
+    }
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 impl Plan {
     /// Makes the plan of a manifest, which is whole: with its examples. `given` is what a connection says beside `auth`;
@@ -255,7 +297,8 @@ impl Plan {
     }
 
     fn oauth(&self, oauth2: &Oauth2, issuing: Option<&Tree>, place: &Place<'_>, notes: &mut Notes) -> Oauth {
-        let issuing = issuing.filter(|tree| notes.keys(tree, &["lifetime", "rotate", "token"]));
+        let issuing =
+            issuing.filter(|tree| notes.keys(tree, &["lifetime", "refresh_lifetime", "rotate", "offline", "token"]));
         let told = |key: &str| issuing.and_then(|tree| tree.get(key));
         let path = |template: &Option<Template>| template.as_ref().and_then(|it| self.path_of(it, true));
         let exchanges = oauth2.exchange.iter().map(|exchange| &exchange.request);
@@ -268,15 +311,26 @@ impl Plan {
             own: own
                 .filter_map(|spec| {
                     let path = spec.path.eval(&self.scope(true)).ok()?.to_text();
-                    Some(format!("{}{}", self.base(spec.base.as_deref()), path.split('?').next().unwrap_or_default()))
+                    let path = path.split('?').next().unwrap_or_default();
+                    Some((spec.method.clone(), format!("{}{path}", self.base(spec.base.as_deref()))))
                 })
                 .collect(),
             pkce: oauth2.pkce,
-            lifetime: told("lifetime").and_then(|it| notes.duration(it)).unwrap_or(LIFETIME),
+            lifetime: told("lifetime")
+                .filter(|it| !is_computed(it))
+                .and_then(|it| notes.duration(it))
+                .unwrap_or(LIFETIME),
+            lifetime_by: told("lifetime").filter(|it| is_computed(it)).and_then(|it| place.template(it, notes)),
+            refresh_lifetime: told("refresh_lifetime").and_then(|it| notes.duration(it)).unwrap_or(REFRESH_LIFETIME),
             rotate: told("rotate").and_then(|it| notes.flag(it)).unwrap_or(true),
+            offline: told("offline").and_then(|it| place.template(it, notes)),
             extra: told("token").map(|it| place.tree(it, notes)).or_else(|| guessed_extra(oauth2)),
         }
     }
+}
+
+fn is_computed(tree: &Tree) -> bool {
+    tree.as_text().is_some_and(|text| text.contains("{{"))
 }
 
 /// Guesses what a token's answer has besides: a URL that the client keeps of it is where the token was asked for.
@@ -296,9 +350,10 @@ fn guessed_extra(oauth2: &Oauth2) -> Option<TemplateTree> {
 }
 
 fn read_limit(tree: &Tree, place: &Place<'_>, manifest: &Manifest, notes: &mut Notes) -> Option<Limit> {
-    if !notes.keys(tree, &["limit", "per", "operations", "headers", "refuse"]) {
+    if !notes.keys(tree, &["limit", "per", "timezone", "operations", "cost", "headers", "refuse"]) {
         return None;
     }
+    let zone = tree.get("timezone").map(|it| read_zone(it, notes));
     let mut operations = Vec::new();
     for item in tree.get("operations").filter(|it| notes.sequence(it)).into_iter().flat_map(Tree::items) {
         let Some(name) = notes.text(item) else { continue };
@@ -317,11 +372,26 @@ fn read_limit(tree: &Tree, place: &Place<'_>, manifest: &Manifest, notes: &mut N
     let (limit, per) = (needed("limit")?, needed("per")?);
     Some(Limit {
         limit: notes.number(limit, 1, u32::MAX)?,
-        per: notes.duration(per)?,
+        per: match (per.as_text(), zone) {
+            (Some("day"), None) => Per::Day(TimeZone::UTC),
+            (Some("day"), Some(zone)) => Per::Day(zone?),
+            _ => Per::Length(notes.duration(per)?),
+        },
         operations,
+        cost: tree.get("cost").and_then(|it| place.template(it, notes)),
         headers: tree.get("headers").map(|it| place.tree(it, notes)),
         refuse: tree.get("refuse").map(|it| place.tree(it, notes)),
     })
+}
+
+fn read_zone(tree: &Tree, notes: &mut Notes) -> Option<TimeZone> {
+    let name = notes.text(tree)?;
+    let zone = TimeZone::get(name).ok();
+    if zone.is_none() {
+        notes.error(Code::UnknownName, &tree.span, format!("there is no time zone `{name}`")).help =
+            Some("write a name of the time zone database, e.g. `America/Los_Angeles`".to_owned());
+    }
+    zone
 }
 
 /// Gathers the refusals that examples show, the throttled ones first: a fault of their status looks like them.
@@ -347,4 +417,21 @@ fn shown_faults(manifest: &Manifest) -> Vec<(u16, Value)> {
 pub fn reply_of(written: &Value) -> Reply {
     let response = contract::response(written);
     Reply { status: response.status, headers: response.headers, body: response.body }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_ends_after_its_length_or_at_midnight_of_its_zone() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let evening = at("2026-10-24T21:30:00Z");
+        assert_eq!(Per::Length(Duration::from_secs(900)).end(evening), at("2026-10-24T21:45:00Z"));
+        assert_eq!(Per::Day(TimeZone::UTC).end(evening), at("2026-10-25T00:00:00Z"));
+        // Half past eleven in the night in which the clocks are set back: the day that follows has 25 hours.
+        let berlin = Per::Day(TimeZone::get("Europe/Berlin").unwrap());
+        assert_eq!(berlin.end(evening), at("2026-10-24T22:00:00Z"));
+        assert_eq!(berlin.end(at("2026-10-24T22:00:00Z")), at("2026-10-25T23:00:00Z"));
+    }
 }

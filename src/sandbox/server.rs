@@ -24,7 +24,7 @@ use crate::model::Value;
 /// Tells a stand-in where the client believes it is.
 pub const ORIGIN: &str = "x-sandbox-origin";
 /// The largest request that is read, in bytes.
-const MAX_REQUEST: usize = 64 * 1024 * 1024;
+pub const MAX_REQUEST: u64 = 64 * 1024 * 1024;
 
 /// A sandbox that listens.
 #[derive(Debug)]
@@ -87,7 +87,7 @@ async fn listen(port: u16) -> Result<TcpListener, Failed> {
 
 async fn answer(State(at): State<At>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let Ok(body) = axum::body::to_bytes(body, MAX_REQUEST).await else {
+    let Ok(body) = axum::body::to_bytes(body, usize::try_from(MAX_REQUEST).unwrap_or(usize::MAX)).await else {
         return response(Reply::empty(413));
     };
     let mut received = Received::new(parts.method.as_str(), parts.uri.path_and_query().map_or("/", |it| it.as_str()));

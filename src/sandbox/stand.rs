@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rust_decimal::Decimal;
 
 use super::authority::Authority;
+use super::authority::Terms;
 use super::exchange::Received;
 use super::exchange::Reply;
 use super::family;
@@ -38,10 +39,10 @@ pub struct Stand {
     windows: Vec<Window>,
 }
 
-/// How much of a limit is used: the window began with its first request.
+/// How much of a limit is used.
 #[derive(Clone, Copy, Debug, Default)]
 struct Window {
-    start: Timestamp,
+    end: Timestamp,
     used: u32,
 }
 
@@ -120,27 +121,49 @@ impl Stand {
 
     /// Names the operation that a request is, if it is one.
     #[must_use]
-    pub fn operation_of(&self, request: &Received) -> Option<Arc<str>> {
-        self.route(request).map(|(route, _)| route.operation.clone())
+    pub fn operation_of(&self, request: &Received, now: Timestamp) -> Option<Arc<str>> {
+        self.route(request, now).map(|(route, _)| route.operation.clone())
     }
 
-    fn route(&self, request: &Received) -> Option<(&Route, Value)> {
+    fn route(&self, request: &Received, now: Timestamp) -> Option<(&Route, Value)> {
         let fitting = self.plan.routes.iter().filter_map(|route| Some((route, route.parameters(request)?)));
+        let meant = fitting.filter(|(route, parameters)| self.is_meant(route, parameters, request, now));
         // Of equals the first in the manifest.
-        fitting.rev().max_by_key(|(route, _)| route.fitness(request))
+        meant.collect::<Vec<_>>().into_iter().rev().max_by_key(|(route, _)| route.fitness(request))
+    }
+
+    /// Tells whether a request that fits an operation by its path is the operation's, as its `when` says.
+    fn is_meant(&self, route: &Route, parameters: &Value, request: &Received, now: Timestamp) -> bool {
+        let Some(when) = route.handler.as_ref().and_then(|handler| handler.when.as_ref()) else { return true };
+        let mut roots = self.roots(request);
+        roots.push(("operation", Value::from(&*route.operation)));
+        roots.push(("params", parameters.clone()));
+        roots.push(("rows", self.rows.value()));
+        when.eval(&render::scope(roots, now)).is_ok_and(|value| value.is_truthy())
     }
 
     /// Answers a request.
     pub fn answer(&mut self, request: &Received, moment: &mut Moment) -> Answered {
         let roots = self.roots(request);
+        let route = self.route(request, moment.now);
+        let is_operation = route.as_ref().is_some_and(|(route, _)| route.handler.is_some());
+        let route = route.map(|(route, parameters)| (route.operation.clone(), route.bare, parameters));
         if let Some(oauth) = &self.plan.oauth {
-            let more = oauth.extra.as_ref().map(|tree| render::value(tree, &render::scope(roots.clone(), moment.now)));
-            let more = more.and_then(Result::ok).unwrap_or_default();
-            if let Some(reply) = self.authority.answer(oauth, request, &more, moment) {
+            let scope = render::scope(roots.clone(), moment.now);
+            let more = oauth.extra.as_ref().map(|tree| render::value(tree, &scope));
+            let by = oauth.lifetime_by.as_ref().and_then(|by| by.eval(&scope).ok()?.to_text().parse().ok());
+            if let Some(offline) = &oauth.offline {
+                self.authority.allow_offline(offline.eval(&scope).is_ok_and(|allowed| allowed.is_truthy()));
+            }
+            let terms = Terms {
+                lifetime: by.unwrap_or(oauth.lifetime),
+                more: more.and_then(Result::ok).unwrap_or_default(),
+                is_operation,
+            };
+            if let Some(reply) = self.authority.answer(oauth, request, &terms, moment) {
                 return Answered { operation: None, reply };
             }
         }
-        let route = self.route(request).map(|(route, parameters)| (route.operation.clone(), route.bare, parameters));
         let (operation, bare, parameters) = match route {
             Some((operation, bare, parameters)) => (Some(operation), bare, parameters),
             None => (None, false, Value::Null),
@@ -209,11 +232,10 @@ impl Stand {
             return self.plan.fault(status);
         };
         // The window is full, and ends soon.
-        let start = Timestamp(now.micros() + SOON.micros().cast_signed() - limit.per.micros().cast_signed());
         let mut roots = self.roots(request);
         roots.push(("operation", operation.map_or(Value::Null, Value::from)));
         roots.push(("params", Value::Null));
-        roots.extend(limit_roots(limit, Window { start, used: limit.limit }, now));
+        roots.extend(limit_roots(limit, Window { end: now.plus(SOON), used: limit.limit }, now));
         let mut reply = handle::reply(refuse, &roots, now).unwrap_or_else(|error| broken(&error.message));
         reply.headers.extend(limit_headers(limit, &roots, now));
         reply
@@ -231,12 +253,13 @@ impl Stand {
             if !operation.is_some_and(|name| limit.counts(name)) {
                 continue;
             }
-            if now >= window.start.plus(limit.per) {
-                *window = Window { start: now, used: 0 };
+            if now >= window.end {
+                *window = Window { end: limit.per.end(now), used: 0 };
             }
-            let over = window.used >= limit.limit;
+            let cost = limit.cost_of(roots, now);
+            let over = window.used.saturating_add(cost) > limit.limit;
             if !over {
-                window.used += 1;
+                window.used += cost;
             }
             let mut roots = roots.clone();
             roots.extend(limit_roots(limit, *window, now));
@@ -253,6 +276,10 @@ impl Stand {
     fn served(&mut self, operation: Option<&str>, request: &Received, roots: Roots, moment: &mut Moment) -> Reply {
         let route = operation.and_then(|name| self.plan.routes.iter().find(|route| &*route.operation == name));
         if let Some(handler) = route.and_then(|route| route.handler.as_ref()) {
+            let mut roots = roots;
+            if let Some(oauth) = &self.plan.oauth {
+                roots.push(("new_token", Value::from(self.authority.token(oauth.lifetime, moment))));
+            }
             return match handle::handle(handler, &mut self.rows, roots, moment.now) {
                 Ok(reply) => reply,
                 Err(error) => broken(&error.message),
@@ -289,6 +316,12 @@ impl Limit {
     fn counts(&self, operation: &str) -> bool {
         self.operations.is_empty() || self.operations.iter().any(|own| &**own == operation)
     }
+
+    /// Returns how much of the limit a request takes.
+    fn cost_of(&self, roots: &Roots, now: Timestamp) -> u32 {
+        let cost = self.cost.as_ref().and_then(|cost| cost.eval(&render::scope(roots.clone(), now)).ok());
+        cost.and_then(|cost| cost.to_text().parse().ok()).unwrap_or(1)
+    }
 }
 
 fn limit_headers(limit: &Limit, roots: &Roots, now: Timestamp) -> Vec<(String, String)> {
@@ -298,7 +331,7 @@ fn limit_headers(limit: &Limit, roots: &Roots, now: Timestamp) -> Vec<(String, S
 }
 
 fn limit_roots(limit: &Limit, window: Window, now: Timestamp) -> Roots {
-    let reset = window.start.plus(limit.per);
+    let reset = window.end;
     let milliseconds = i64::try_from(reset.since(now).micros().div_ceil(1_000)).unwrap_or(i64::MAX);
     vec![
         ("limit", Value::Int(limit.limit.into())),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::exchange::Received;
+use super::server::MAX_REQUEST;
 use super::server::ORIGIN;
 use super::stand::UNANSWERED;
 use super::world::Fate;
@@ -51,10 +52,25 @@ impl Transport for Here {
     async fn send(&self, mut request: Request) -> Result<Response, TransportError> {
         let name = stand_of(&self.0, &request)?;
         let host = host_of(&request);
+        // What is read while it is sent arrives here whole.
+        if let Some(streamed) = request.streamed.take() {
+            let reason = "the file could not be read to its end".to_owned();
+            let whole = streamed.whole().await;
+            request.body = whole.ok_or_else(|| TransportError::Broken { host: host.clone(), reason })?;
+        }
         let seat = self
             .0
             .seat(&name)
             .map_err(|error| TransportError::NotAllowed { host: host.clone(), reason: error.to_string() })?;
+        if let Some(streamed) = request.streamed.take() {
+            if streamed.size > MAX_REQUEST {
+                return Ok(Response { status: 413, headers: Vec::new(), body: Vec::new() });
+            }
+            // Of a body that ends too early no server hears the end.
+            let cut = "the file was not sent to its end".to_owned();
+            let cut = || TransportError::Broken { host: host.clone(), reason: cut };
+            request.body = streamed.whole().await.ok_or_else(cut)?;
+        }
         loop {
             let received = Received::of(&request);
             let (fate, delay) = self.0.exchange(&seat, &received);
@@ -89,7 +105,12 @@ impl Transport for Here {
                     request.url = url;
                     request.redirects -= 1;
                 }
-                _ => return Ok(Response { status: reply.status, headers: reply.headers, body: reply.body }),
+                _ => {
+                    if let Some(heard) = &request.heard {
+                        heard.tell(&reply.body);
+                    }
+                    return Ok(Response { status: reply.status, headers: reply.headers, body: reply.body });
+                }
             }
         }
     }

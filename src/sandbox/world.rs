@@ -185,6 +185,18 @@ impl World {
         self.connections.get(connection).map_or_else(|| connection.into(), |(_, stand)| stand.clone())
     }
 
+    /// Names the connector of a connection; nothing where there is no stand-in for it.
+    #[must_use]
+    pub fn connector(&self, connection: &str) -> Option<Arc<str>> {
+        self.cast.get(&self.stand_of_connection(connection)).map(|(connector, _)| connector.clone())
+    }
+
+    /// Returns the manifests that the stand-ins are made of.
+    #[must_use]
+    pub fn library(&self) -> &Arc<Library> {
+        &self.plans.library
+    }
+
     /// Finds the stand-in that a URL leads to, for a request without a connection.
     #[must_use]
     pub fn stand_at(&self, url: &str) -> Option<Arc<str>> {
@@ -227,7 +239,7 @@ impl World {
     pub fn exchange(&self, seat: &Seat, request: &Received) -> (Fate, Option<Duration>) {
         let now = self.system.clock.now();
         let mut inner = lock(&seat.inner);
-        let operation = inner.0.operation_of(request);
+        let operation = inner.0.operation_of(request, now);
         let (trouble, seed) = {
             let mut faults = lock(&self.faults);
             let (faults, random) = &mut *faults;

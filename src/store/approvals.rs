@@ -9,6 +9,7 @@ use super::Store;
 use super::datasets::is_guard;
 use super::db::args;
 use super::runs::ids_from_to;
+use crate::model::Answer;
 use crate::model::Ask;
 use crate::model::AskId;
 use crate::model::RunEvent;
@@ -55,6 +56,17 @@ pub struct Vote {
     /// What the person filled in, by field.
     pub form: Value,
     pub at: Timestamp,
+}
+
+/// What becomes of a question whose time is over.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Lapsed {
+    /// It ends as it says.
+    Yes,
+    /// Somebody had decided before: the answer is in the inbox.
+    Answered,
+    /// It ends with this: what it asks about was changed before anybody could answer.
+    Instead(Answer),
 }
 
 /// Which approvals to list; the oldest first.
@@ -237,18 +249,23 @@ impl Store {
         }
     }
 
-    /// Ends an approval whose time is over, for the run's owner. Returns false where somebody had decided before: the
-    /// answer is in the inbox then.
+    /// Ends what is asked and whose time is over, for the run's owner.
     ///
     /// # Errors
     /// The store's.
-    pub async fn lapse(&self, ask: &AskId, run: RunId, fence: Fence, at: Timestamp) -> Result<bool, Error> {
+    pub async fn lapse(&self, ask: &Ask, run: RunId, fence: Fence) -> Result<Lapsed, Error> {
         const LAPSE: &str = "UPDATE approvals SET state = 'expired', ended_at = $2 WHERE id = $1 AND state = 'open' \
                              AND EXISTS (SELECT 1 FROM runs WHERE id = $3 AND fence = $4)";
         const STATE: &str = "SELECT state FROM approvals WHERE id = $1";
-        self.execute(LAPSE, args![&*ask.0, at.micros(), run.to_string(), fence.0]).await?;
-        let rows = self.fetch(STATE, args![&*ask.0]).await?;
+        // Without a time it is not over.
+        let Some(lapse) = &ask.lapse else { return Ok(Lapsed::Answered) };
+        if *ask.kind == *Ask::POST {
+            return self.lapse_post(ask, lapse, run, fence).await;
+        }
+        self.execute(LAPSE, args![&*ask.id.0, lapse.at.micros(), run.to_string(), fence.0]).await?;
+        let rows = self.fetch(STATE, args![&*ask.id.0]).await?;
         // What nobody but the run itself ends has no row here.
-        rows.first().map_or(Ok(true), |row| Ok(row.text(0)? == "expired"))
+        let expired = rows.first().map_or(Ok(true), |row| Ok(row.text(0)? == "expired"))?;
+        Ok(if expired { Lapsed::Yes } else { Lapsed::Answered })
     }
 }

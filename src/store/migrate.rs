@@ -22,6 +22,8 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (8, include_str!("../../migrations/0008_approvals.sql")),
     (9, include_str!("../../migrations/0009_workers.sql")),
     (10, include_str!("../../migrations/0010_keep.sql")),
+    (11, include_str!("../../migrations/0011_spending.sql")),
+    (12, include_str!("../../migrations/0012_content.sql")),
 ];
 
 const APPLIED: &str = "SELECT number, checksum FROM pipewright_migrations ORDER BY number";

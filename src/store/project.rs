@@ -18,6 +18,7 @@ use super::effects::CLAIM_REMOTE;
 use super::encode::Codec;
 use super::logs::level_name;
 use super::permits::LET_GO;
+use super::posts;
 use super::queue::Lane;
 use super::queue::Record;
 use super::queue::Taken;
@@ -48,7 +49,7 @@ pub(super) struct Projection {
     room_for_lines: usize,
     /// Effects whose end has not come.
     open: HashMap<StepPath, EffectId>,
-    /// Approvals without an answer.
+    /// What is asked and has no answer.
     asks: HashMap<StepPath, AskId>,
     /// The remote's ids of objects that such effects made.
     named: HashMap<EffectId, String>,
@@ -76,7 +77,9 @@ pub(super) struct Chunk {
     remote: Vec<Vec<Arg>>,
     taken: Vec<i64>,
     asked: Vec<Vec<Arg>>,
-    /// Approvals that nobody decides on any more, each with when that was clear.
+    /// Posts that runs sleep over.
+    held: Vec<Vec<Arg>>,
+    /// What nobody decides on any more, each with when that was clear.
     closed: Vec<(AskId, Timestamp)>,
     patch: Option<Patch>,
 }
@@ -157,6 +160,7 @@ impl Chunk {
             remote: Vec::new(),
             taken: Vec::new(),
             asked: Vec::new(),
+            held: Vec::new(),
             closed: Vec::new(),
             patch: None,
         };
@@ -289,7 +293,7 @@ impl Chunk {
         Ok(())
     }
 
-    /// An approval begins with its event, and ends at the latest with its step run.
+    /// What is asked begins with its event, and ends at the latest with its step run.
     fn project_asks(&mut self, event: &RunEvent, asks: &mut HashMap<StepPath, AskId>) {
         let at = event.at();
         match event {
@@ -303,6 +307,10 @@ impl Chunk {
                     ask.lapse.as_ref().map(|lapse| lapse.at.micros()),
                     self.last_seq,
                 ]);
+            }
+            RunEvent::Asked { path, ask, .. } if *ask.kind == *Ask::POST => {
+                asks.insert(path.clone(), ask.id.clone());
+                self.held.push(args![&*ask.id.0, ask.request.get("id").and_then(Value::as_str)]);
             }
             _ if asks.is_empty() => {}
             RunEvent::Succeeded { path, .. } | RunEvent::Failed { path, .. } | RunEvent::Round { path, .. } => {
@@ -397,8 +405,12 @@ impl Chunk {
         for row in &self.asked {
             batch.push(approvals::ASK, row.clone());
         }
+        for row in &self.held {
+            batch.push(posts::ASK, row.clone());
+        }
         for (ask, at) in &self.closed {
             batch.push(approvals::CLOSE, args![&*ask.0, at.micros()]);
+            batch.push(posts::CLOSE, args![&*ask.0]);
         }
         for row in &self.remote {
             batch.push(CLAIM_REMOTE, row.clone());

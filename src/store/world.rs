@@ -9,7 +9,7 @@ const WORLD: &str = "sandbox.world";
 
 impl Store {
     /// Enters a world. What was learned of another is forgotten: its objects, where reads of it stood, what its limits had
-    /// left, its tokens, what was cached. Runs and their journals stay; a run that has not ended keeps its objects.
+    /// left, what it has cost, its tokens, what was cached. Runs and their journals stay; a run that has not ended keeps its objects.
     ///
     /// # Errors
     /// The store.
@@ -21,9 +21,9 @@ impl Store {
         if known.first().map(|row| row.text(0)).transpose()?.is_some_and(|known| known == world) {
             return Ok(());
         }
-        for forget in [OBJECTS, "DELETE FROM streams", "DELETE FROM budgets", "DELETE FROM tokens", "DELETE FROM cache"]
-        {
-            self.execute(forget, args![]).await?;
+        self.execute(OBJECTS, args![]).await?;
+        for table in ["streams", "budgets", "tokens", "cache", "spending", "spending_totals"] {
+            self.execute(format!("DELETE FROM {table}"), args![]).await?;
         }
         self.execute("INSERT INTO streams (stream_key, state) VALUES ($1, $2)", args![WORLD, world]).await?;
         Ok(())

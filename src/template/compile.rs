@@ -269,6 +269,13 @@ impl Compiled {
         }
     }
 
+    pub(super) fn rendered_prompt(&self) -> Option<&Prompt> {
+        match &self.code {
+            Code::Prompt(prompt) => Some(prompt),
+            _ => None,
+        }
+    }
+
     pub(super) fn is_one_expression(&self) -> bool {
         self.single
     }

@@ -16,6 +16,10 @@ mod times;
 use minijinja::Environment;
 use minijinja::Error;
 
+pub use self::prices::OutOfRange;
+pub use self::prices::estimate_tokens;
+pub use self::prices::price_of;
+pub use self::prices::row_of;
 use super::operators::invalid;
 use crate::model::Value;
 
@@ -56,6 +60,7 @@ entries! {
     Filter "bool" "x | bool" "Whether the value counts as true." "[] | bool" => "false";
     Filter "by_prefix" "object | by_prefix(text)" "The first member whose name begins so." "{'a (x)': 1} | by_prefix('a')" => "1";
     Filter "capitalize" "text | capitalize" "The first letter large, the rest small." "'aBC' | capitalize" => "\"Abc\"";
+    Filter "cashtags" "text | cashtags" "The names behind `$` in a post, as X finds them." "'$ACME and $x.b, not $5' | cashtags" => "[\"ACME\",\"x.b\"]";
     Filter "chain" "list | chain(other, …)" "Lists, one behind the other." "[1] | chain([2]) | list" => "[1,2]";
     Filter "chunks" "file | chunks('4MiB')" "The parts of a file, by handle." "none | default([])" => "[]";
     Filter "count" "x | count" "Another word for `length`." "[1, 2] | count" => "2";
@@ -78,6 +83,7 @@ entries! {
     Filter "from_epoch_ms" "number | from_epoch_ms" "A moment from milliseconds since 1970." "1500 | from_epoch_ms" => "\"1970-01-01T00:00:01.5Z\"";
     Filter "from_json" "text | from_json" "The value of a JSON text, digits kept." "'[1.10]' | from_json" => "[1.10]";
     Filter "groupby" "list | groupby('key')" "Pairs of a value of `key` and the items that have it, sorted." "[{'a': 2}, {'a': 1}] | groupby('a') | map('first') | list" => "[1,2]";
+    Filter "hashtags" "text | hashtags" "The names behind `#` in a post, as X finds them." "'#data and #etl, not #1' | hashtags" => "[\"data\",\"etl\"]";
     Filter "hmac_sha256" "text | hmac_sha256(key)" "The HMAC-SHA256 of a text, in hexadecimal." "('a' | hmac_sha256('b'))[:8]" => "\"cb448b44\"";
     Filter "http_date" "moment | http_date" "A moment as HTTP headers write it." "0 | from_epoch | http_date" => "\"Thu, 01 Jan 1970 00:00:00 GMT\"";
     Filter "in_zone" "moment | in_zone(zone)" "A moment as text in a time zone; `date` gives its day there." "0 | from_epoch | in_zone('Asia/Tokyo') | date" => "\"1970-01-01\"";
@@ -91,12 +97,14 @@ entries! {
     Filter "last_line" "text | last_line" "The last line that is not empty." "'a\\nb\\n' | last_line" => "\"b\"";
     Filter "length" "x | length(as='chars')" "How many items or members; of a text its letters, or its length as `utf16`, `bytes` or `twitter` counts." "'näh' | length('bytes')" => "4";
     Filter "lines" "text | lines" "The lines of a text." "'a\\nb' | lines" => "[\"a\",\"b\"]";
+    Filter "links" "text | links" "The links in a post, as X finds them." "'see example.com/a, or https://example.org.' | links" => "[\"example.com/a\",\"https://example.org\"]";
     Filter "list" "x | list" "A list of the items." "range(2) | list" => "[0,1]";
     Filter "listed" "x | listed" "A list: of nothing none, of one thing one." "none | listed" => "[]";
     Filter "lower" "text | lower" "Small letters." "'A' | lower" => "\"a\"";
     Filter "map" "list | map(attribute='key', default=none)` or `list | map('filter', …)" "Of each item its member, or what a filter gives." "[{'a': 1}] | map(attribute='a') | list" => "[1]";
     Filter "max" "list | max(attribute=none)" "The greatest item, exactly compared." "[0.1, 0.3, 0.2] | max" => "0.3";
     Filter "media_type" "file | media_type" "The media type of a file." "none | default('image/png')" => "\"image/png\"";
+    Filter "mentions" "text | mentions" "The names behind `@` in a post, as X finds them." "'@ada and a@b.example' | mentions" => "[\"ada\"]";
     Filter "merge" "object | merge(other)" "Both objects in one; the other wins." "{'a': 1} | merge({'b': 2})" => "{\"a\":1,\"b\":2}";
     Filter "min" "list | min(attribute=none)" "The smallest item, exactly compared." "[0.1, 0.3, 0.2] | min" => "0.1";
     Filter "money" "x | money(currency=none)" "Money from `12.50 USD`, or from a number and a currency." "12.5 | money('USD')" => "\"12.5 USD\"";
@@ -117,6 +125,7 @@ entries! {
     Filter "replace_each" "text | replace_each(list, from, to)" "The text with a member of each item replaced by another of its members." "'x t.co' | replace_each([{'u': 't.co', 'e': 'example.com'}], 'u', 'e')" => "\"x example.com\"";
     Filter "reverse" "x | reverse" "The list or text from its end." "[1, 2] | reverse | list" => "[2,1]";
     Filter "round" "x | round(places=0, mode='half_even')" "Rounded to decimal places: half_even, half_up, up, down, floor, ceil." "2.345 | round(2)" => "2.34";
+    Filter "row_of" "rows | row_of(model, any=true)" "The row of a model in a price table: its own, that of its family where its name ends in a day, or the one of all (`*`)." "{'m': {'in': '2', 'dated': true}} | row_of('m-20261001')" => "{\"in\":\"2\",\"dated\":true}";
     Filter "safe" "text | safe" "In a URL: the text as it is, nothing encoded." "'a b' | safe" => "\"a b\"";
     Filter "select" "list | select('test', …)" "The items for which a test holds." "[1, 2, 3] | select('gt', 1) | list" => "[2,3]";
     Filter "selectattr" "list | selectattr('key', 'test', …)" "The items whose member passes a test." "[{'a': 1}, {'a': 2}] | selectattr('a', 'gt', 1) | list" => "[{\"a\":2}]";

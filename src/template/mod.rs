@@ -2,9 +2,9 @@
 
 mod budget;
 mod compile;
-mod count;
 mod environment;
 mod filters;
+mod front;
 mod guards;
 mod limits;
 mod operators;
@@ -19,11 +19,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use self::compile::only_check;
-pub use self::count::Count;
-pub use self::count::count_text;
 pub use self::filters::Entry;
+pub use self::filters::OutOfRange;
 pub use self::filters::Sort;
 pub use self::filters::catalog;
+pub use self::filters::estimate_tokens;
+pub use self::filters::price_of;
+pub use self::filters::row_of;
 pub use self::prompt::Prompt;
 pub use self::shape::Argument;
 pub use self::shape::Expr;
@@ -152,6 +154,12 @@ impl Template {
     #[must_use]
     pub fn source(&self) -> &str {
         &self.0.source
+    }
+
+    /// Returns the prompt that it renders, if it is one.
+    #[must_use]
+    pub fn prompt(&self) -> Option<&Prompt> {
+        self.0.rendered_prompt()
     }
 
     /// Adds what is unknown of all that it may read: for those who evaluate it later, with further roots.

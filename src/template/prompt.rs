@@ -18,6 +18,7 @@ use super::compile::rewritten;
 use super::compile::syntax;
 use super::environment::Root;
 use super::environment::shared;
+use super::front;
 use super::guards::Path;
 use super::limits;
 use super::rewrite::Around;
@@ -37,6 +38,11 @@ pub struct Prompt {
     main: String,
     files: Vec<String>,
     references: Vec<(String, Reference)>,
+    /// The settings before its text; null where they are not read.
+    front: Value,
+    /// How many lines they take.
+    front_lines: usize,
+    fingerprint: String,
 }
 
 impl Prompt {
@@ -45,10 +51,30 @@ impl Prompt {
     /// # Errors
     /// The file and what is wrong in it; an include that is not among the files, or that leads back to its own file.
     pub fn parse(main: &str, files: &BTreeMap<String, String>) -> Result<Self, (String, SyntaxError)> {
-        if !files.contains_key(main) {
+        let Some(source) = files.get(main) else {
             let message = missing(main, files);
             return Err((main.to_owned(), SyntaxError { message, range: 0..0 }));
+        };
+        Self::parse_text(main, source, files)
+    }
+
+    /// Compiles a file whose settings stand before its text, as front matter.
+    ///
+    /// # Errors
+    /// As `parse`, and a front matter that is none.
+    pub fn parse_with_front(main: &str, files: &BTreeMap<String, String>) -> Result<Self, (String, SyntaxError)> {
+        let source = files.get(main).map(String::as_str).unwrap_or_default();
+        let (front, body, front_lines) = front::split(source).map_err(|error| (main.to_owned(), error))?;
+        if front_lines == 0 {
+            return Self::parse(main, files);
         }
+        let mut below = files.clone();
+        below.insert(main.to_owned(), body.clone().into_owned());
+        let prompt = Self::parse_text(main, source, &below)?;
+        Ok(Self { front, front_lines, ..prompt })
+    }
+
+    fn parse_text(main: &str, source: &str, files: &BTreeMap<String, String>) -> Result<Self, (String, SyntaxError)> {
         let mut loading = Loading {
             sources: files,
             environment: shared().clone(),
@@ -60,8 +86,24 @@ impl Prompt {
         };
         loading.file(main)?;
         let references = loading.references_from_outside();
-        let Loading { environment, done, .. } = loading;
-        Ok(Self { environment, main: main.to_owned(), files: done.into_keys().collect(), references })
+        let (environment, done) = (loading.environment, loading.done);
+        let files: Vec<String> = done.into_keys().collect();
+        let included = files.iter().filter(|name| *name != main).filter_map(|name| loading.sources.get_key_value(name));
+        let fingerprint = fingerprint(source, included);
+        let (front, front_lines) = (Value::Null, 0);
+        Ok(Self { environment, main: main.to_owned(), files, references, front, front_lines, fingerprint })
+    }
+
+    /// Returns the settings before its text; null where there are none, or they are not read.
+    #[must_use]
+    pub fn front(&self) -> &Value {
+        &self.front
+    }
+
+    /// Returns a hash over the file and all that it includes: the version of the prompt.
+    #[must_use]
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     /// Returns the name of the file itself.
@@ -97,7 +139,12 @@ impl Prompt {
         let root = minijinja::Value::from_object(Root(scope.clone()));
         let (result, touched) =
             watch(|| render(&self.environment, &self.main, root).map_err(|error| self.explain(&error, scope)));
-        finish(result.map(Value::from), touched)
+        // The lines of the settings were kept for the places of faults only.
+        let text = result.map(|text| match self.front_lines {
+            0 => text,
+            lines => text.get(lines..).unwrap_or_default().to_owned(),
+        });
+        finish(text.map(Value::from), touched)
     }
 
     /// Says why there is no text: of undefined names which one.
@@ -224,6 +271,20 @@ fn compile(name: &str, source: &str) -> Result<(String, Vec<Reference>, Vec<Incl
     }
     check_calls(&rewriter)?;
     Ok((text, rewriter.references, rewriter.includes))
+}
+
+/// Returns a hash over texts, the file's own first.
+fn fingerprint<'f>(source: &str, included: impl Iterator<Item = (&'f String, &'f String)>) -> String {
+    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+    context.update(source.as_bytes());
+    for (name, text) in included {
+        for part in [name, text] {
+            // A length before each, so that no two sets of files run together into one.
+            context.update(&part.len().to_le_bytes());
+            context.update(part.as_bytes());
+        }
+    }
+    context.finish().as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn missing(name: &str, files: &BTreeMap<String, String>) -> String {

@@ -21,6 +21,7 @@ use super::people::People;
 use super::stage::Stage;
 use super::stubs::Stubs;
 use crate::connector::auth::custody::Custody;
+use crate::connector::prices::Prices;
 use crate::connector::runtime::RulesApplied;
 use crate::connector::runtime::Runtime;
 use crate::diag::Code;
@@ -236,8 +237,11 @@ impl Player<'_> {
     fn engine(&self) -> (Engine, Arc<Runtime>) {
         let http: Arc<dyn Transport> = Arc::new(Here(self.world.clone()));
         let custody = Custody { store: self.store.clone(), http: http.clone(), system: self.system.clone() };
-        let runtime = Runtime::new(Arc::new(SandboxConnections(self.world.clone()))).with_custody(custody);
-        let runtime = Arc::new(runtime.noting_rules());
+        let runtime = Runtime::new(Arc::new(SandboxConnections(self.world.clone())));
+        let runtime = runtime.with_library(self.world.library().clone()).with_custody(custody);
+        // Faults of the project's own are told where it is checked.
+        let prices = Prices::open(&self.stage.root).unwrap_or_else(|_| Prices::built_in());
+        let runtime = Arc::new(runtime.with_prices(prices).noting_rules());
         let parts = Parts {
             system: self.system.clone(),
             store: self.store.clone(),

@@ -1,6 +1,7 @@
 """tweepy against the stand-in of X. Arguments: the stand-in's address."""
 
 import sys
+import time
 from urllib.parse import urlsplit
 
 import requests
@@ -75,6 +76,68 @@ found = x.get_tweets([first.data["id"], 42], user_auth=False)
 assert len(found.data) == 1 and len(found.errors) == 1, found
 ok("by ids")
 
+# Media are uploaded as the API says: tweepy still uploads by the one before.
+token = x.bearer_token
+api = requests.Session()
+api.headers["Authorization"] = f"Bearer {token}"
+
+
+def upload(kind, category, parts, size=None):
+    total = size or sum(len(part) for part in parts)
+    start = {"media_type": kind, "total_bytes": total, "media_category": category}
+    made = api.post(base + "/2/media/upload/initialize", json=start, timeout=10).json()["data"]
+    # In any order: the index decides.
+    for index in reversed(range(len(parts))):
+        form = {"segment_index": (None, str(index)), "media": ("part", parts[index])}
+        assert api.post(f"{base}/2/media/upload/{made['id']}/append", files=form, timeout=10).status_code == 200
+    return made["id"], api.post(f"{base}/2/media/upload/{made['id']}/finalize", timeout=10)
+
+
+def status(media):
+    answer = api.get(base + "/2/media/upload", params={"command": "STATUS", "media_id": media}, timeout=10)
+    return answer.json()["data"].get("processing_info")
+
+
+picture, finished = upload("image/png", "tweet_image", [b"pix", b"els"])
+assert finished.status_code == 200 and "processing_info" not in finished.json()["data"], finished.text
+words = {"id": picture, "metadata": {"alt_text": {"text": "A chart"}}}
+assert api.post(base + "/2/media/metadata", json=words, timeout=10).status_code == 200
+_, torn = upload("image/png", "tweet_image", [b"pix"], size=6)
+assert torn.status_code == 400, torn.text
+film, finished = upload("video/mp4", "tweet_video", [b"a" * 1_000_000, b"b" * 1_000_000])
+assert finished.json()["data"]["processing_info"]["state"] == "pending", finished.text
+refused(tweepy.BadRequest, lambda: x.create_tweet(text="too early", media_ids=[film], user_auth=False))
+while (state := status(film)) and state["state"] != "succeeded":
+    assert state["state"] == "in_progress", state
+    time.sleep(state["check_after_secs"])
+assert status(picture) is None
+refused(tweepy.BadRequest, lambda: x.create_tweet(text="both", media_ids=[picture, film], user_auth=False))
+ok("media")
+
+one = x.create_tweet(text="1/3 a & b", media_ids=[picture], user_auth=False).data
+two = x.create_tweet(text="2/3", in_reply_to_tweet_id=one["id"], user_auth=False).data
+three = x.create_tweet(text="3/3", in_reply_to_tweet_id=two["id"], media_ids=[film], user_auth=False).data
+fields = ["entities", "attachments", "referenced_tweets", "public_metrics", "non_public_metrics"]
+first_part = x.get_tweet(one["id"], tweet_fields=fields, user_auth=False).data
+assert first_part.text.startswith("1/3 a &amp; b https://t.co/"), first_part.text
+assert first_part.entities["urls"][0]["expanded_url"].endswith(f"/status/{one['id']}/photo/1"), first_part.entities
+assert first_part.attachments["media_keys"] == [f"3_{picture}"], first_part.attachments
+assert first_part.non_public_metrics["url_link_clicks"] == 0, first_part.data
+thread = {int(tweet.id): tweet for tweet in x.get_tweets([two["id"], three["id"]], tweet_fields=fields, user_auth=False).data}
+for part, before in [(two, one), (three, two)]:
+    (reference,) = thread[int(part["id"])].referenced_tweets
+    assert reference.type == "replied_to" and reference.id == int(before["id"]), reference
+film_read = x.get_tweet(three["id"], expansions=["attachments.media_keys"], media_fields=["public_metrics"], user_auth=False)
+assert film_read.includes["media"][0].public_metrics["view_count"] == 0, film_read
+ok("a thread with a picture and a video")
+
+# The numbers that only the author sees are not told of old posts, and all of the post with them.
+old = "1889999999999999101"
+assert x.get_tweet(old, tweet_fields=["public_metrics"], user_auth=False).data.public_metrics["impression_count"] == 6403
+missing = x.get_tweet(5, user_auth=False)
+assert missing.data is None and missing.errors[0]["title"] == "Not Found Error", missing
+ok("numbers")
+
 assert x.delete_tweet(reply.data["id"], user_auth=False).data["deleted"]
 refused(tweepy.NotFound, lambda: x.delete_tweet(reply.data["id"], user_auth=False))
 ok("delete")
@@ -90,6 +153,8 @@ while True:
     except tweepy.TooManyRequests as error:
         assert error.response.headers["x-rate-limit-remaining"] == "0", error.response.headers
         assert int(error.response.headers["x-rate-limit-reset"]) > 0
+        # The day's posts are counted apart.
+        assert int(error.response.headers["x-app-limit-24hour-remaining"]) > 9000, error.response.headers
         break
 assert used < 100, used
 ok("rate limit")

@@ -8,6 +8,10 @@ use pipewright::connector::library::Loaded;
 use pipewright::connector::manifest::Manifest;
 use pipewright::diag;
 use pipewright::diag::Format;
+use pipewright::model::Effect;
+use pipewright::model::Value;
+use pipewright::node::Found;
+use pipewright::node::Operations;
 use pipewright::system::System;
 
 use crate::support::shell::Shell;
@@ -144,7 +148,22 @@ fn a_new_manifest_keeps_its_contract_and_a_broken_one_is_told() {
     let tested = shell.run(&["connectors", "test", "tickets"]);
     assert_eq!((tested.code, tested.err.as_str()), (0, "tickets keeps its contract: 6 examples, 8 requests\n"));
     let listed = shell.run(&["connectors", "list"]).out;
-    for name in ["discord", "odoo", "openai", "sap", "tickets", "x"] {
+    for name in [
+        "anthropic",
+        "cohere",
+        "discord",
+        "facebook",
+        "instagram",
+        "linkedin",
+        "local",
+        "odoo",
+        "ollama",
+        "openai",
+        "sap",
+        "tickets",
+        "x",
+        "youtube",
+    ] {
         assert!(listed.contains(name), "{listed}");
     }
     let shown = shell.run(&["connectors", "show", "tickets"]).out;
@@ -166,4 +185,47 @@ fn a_new_manifest_keeps_its_contract_and_a_broken_one_is_told() {
     assert!(tested.err.contains("tickets keeps its contract"), "{}", tested.err);
     let validated = shell.run(&["validate"]);
     assert!(validated.code == 2 && validated.out.contains("`time.wait` takes no `fro`"), "{}", validated.out);
+}
+
+#[test]
+fn what_a_model_is_asked_counts_as_spent_and_what_is_listed_does_not() {
+    let library = library::Library::default();
+    for name in ["anthropic", "cohere", "local", "ollama", "openai"] {
+        let effect = |operation: &str| match library.find(&format!("{name}.{operation}")) {
+            Found::Node(node) => Some(node.effect(&Value::Null)),
+            _ => None,
+        };
+        assert_eq!(effect("chat"), Some(Effect::PaidRead), "{name}");
+        assert_eq!(effect("embed").unwrap_or(Effect::PaidRead), Effect::PaidRead, "{name}");
+        assert_eq!(effect("models"), Some(Effect::Read), "{name}");
+    }
+}
+
+#[test]
+fn a_project_has_prices_of_its_own_and_hears_what_is_wrong_with_them() {
+    let shell = Shell::project();
+    let row = "connector: openai, model: gpt-6-sol, currency: USD, source: our contract, seen: 2026-11-20";
+    shell.file("pipelines/ask.yaml", "steps: { a: { uses: openai.chat, with: { model: gpt-6-sol, max_tokens: 1000, messages: [ { role: user, content: Hi } ] } } }\n");
+    shell.file(
+        "pipewright.yaml",
+        "connections: { openai: { connector: openai, auth: { api_key: \"{{ secrets.KEY }}\" } } }\n",
+    );
+    shell.file("prices.yaml", &format!("prices:\n  - {{ {row}, in: 1, uot: 2 }}\n"));
+    let validated = shell.run(&["validate"]);
+    assert_eq!(validated.code, 2, "{}", validated.shown());
+    for part in ["prices.yaml:2:", "unknown key `uot`", "did you mean `out`?"] {
+        assert!(validated.out.contains(part), "{part}: {}", validated.out);
+    }
+    // A run does not begin with prices that nobody can read.
+    let ended = shell.run(&["run", "ask", "--sandbox"]);
+    assert!(ended.code != 0 && ended.err.contains("unknown key `uot`"), "{}", ended.shown());
+    // A plan says what it will cost at most, by the project's row: 1000 tokens at 1000 for a million, and the question.
+    shell.file("prices.yaml", &format!("prices:\n  - {{ {row}, in: 0, out: 1000 }}\n"));
+    assert_eq!(shell.run(&["validate"]).code, 0);
+    let plan = || shell.run(&["plan", "ask", "--sandbox", "--spend", "5"]);
+    assert!(plan().out.contains("spent by this plan 1 USD"), "{}", plan().shown());
+    // What nobody knows the price of is not within what may be spent.
+    let unknown = "steps: { a: { uses: openai.chat, with: { model: gpt-4.1-mini, messages: [ { role: user, content: Hi } ] } } }\n";
+    shell.file("pipelines/ask.yaml", unknown);
+    assert!(plan().out.contains("it costs money, and `--spend` does not allow it"), "{}", plan().shown());
 }

@@ -201,3 +201,67 @@ fn a_login_at_a_foreign_provider_lasts_over_rotations_in_four_processes() {
     let out = shell.run(&["run", "pipelines/me.yaml"]);
     assert!(out.code != 0 && out.err.contains("pipewright auth login prov"), "{}", out.err);
 }
+
+/// Starts a fake of many model providers.
+fn aimock() -> Foreign {
+    let mut command = Command::new("node");
+    command.arg(installed("aimock.mjs")).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().expect("node is not installed");
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let port = lines.next().unwrap().unwrap();
+    Foreign { child, _lines: lines, url: format!("http://127.0.0.1:{port}") }
+}
+
+#[test]
+fn a_foreign_fake_of_every_provider_is_understood() {
+    let server = aimock();
+    for (name, model, base, embedder) in [
+        ("anthropic", "claude-haiku-5-5", "", None),
+        ("cohere", "command-a-03-2025", "", Some("embed-v4.0")),
+        ("local", "mistral-small", "/v1", Some("nomic-embed-text")),
+        // Its embeddings are in a shape that Ollama has left.
+        ("ollama", "llama3.2", "", None),
+        ("openai", "gpt-6-luna", "/v1", Some("text-embedding-3-small")),
+    ] {
+        let shell = Shell::project();
+        let connection =
+            format!("connector: {name}, base_url: \"{}{base}\", private: true, auth: {{ api_key: k }}", server.url);
+        shell.file("pipewright.yaml", &format!("connections: {{ {name}: {{ {connection} }} }}\n"));
+        let tools = "tools: [ { name: get_quote, description: Last price, parameters: { type: object } } ]";
+        let ask = |step: &str, after: &str, more: &str| {
+            format!("  {step}: {{ uses: {name}.chat, needs: [{after}], with: {{ model: \"{model}\", {more} }} }}\n")
+        };
+        let said = |word: &str| format!("messages: [ {{ role: user, content: {word} }} ]");
+        let fails = "on_error: continue, retry: { attempts: 1 }, with:";
+        let back = "messages: [ { role: user, content: quote }, \"{{ steps.call.output.message }}\", { role: tool, tool_call_id: \"{{ steps.call.output.tool_calls[0].id }}\", content: \"101.25\" } ]";
+        let mut steps = String::from("steps:\n");
+        steps += &ask("hello", "", &said("hello"));
+        steps += &ask("stream", "", &format!("stream: true, {}", said("hello")));
+        steps += &ask("call", "", &format!("{tools}, {}", said("quote")));
+        steps += &ask("again", "", &format!("stream: true, {tools}, {}", said("quote")));
+        steps += &ask("done", "call", &format!("{tools}, {back}"));
+        // Failures come last: after some of them a host is left alone.
+        let before = "hello, stream, again, done";
+        steps += &ask("burst", before, &format!("stream: true, {}", said("burst"))).replace("with:", fails);
+        steps += &ask("trouble", before, &said("trouble")).replace("with:", fails);
+        let length = match embedder {
+            None => "true".to_owned(),
+            Some(embedder) => {
+                steps +=
+                    &format!("  embed: {{ uses: {name}.embed, with: {{ model: \"{embedder}\", texts: [a, b] }} }}\n");
+                steps = steps.replace("[hello, stream", "[embed, hello, stream");
+                "steps.embed.output.vectors | length == 2 and steps.embed.output.vectors[0] | length > 100".to_owned()
+            }
+        };
+        steps += &format!(
+            "outputs:\n  all: \"{{{{ [steps.hello.output.text == steps.stream.output.text, steps.hello.output.text, steps.hello.output.stop, steps.call.output.tool_calls[0].arguments == steps.again.output.tool_calls[0].arguments, steps.again.output.tool_calls[0].arguments.symbol, steps.again.output.stop, steps.done.output.text, steps.burst.error.class, steps.trouble.error.class, {length}] }}}}\"\n  used: \"{{{{ steps.hello.output.usage.total }}}}\"\n"
+        );
+        let (code, out, err) = run(&shell, &steps);
+        assert_eq!(code, 0, "{name}: {out}\n{err}\n{steps}");
+        let expected = r#"[true,"Hi there, from a fake.","end",true,"ACME","tool_use","ACME is at 101.25.","unavailable","unavailable",true]"#;
+        assert!(out.contains(expected), "{name}: {out}");
+        // Ollama's counts are nought there, whatever the fake is told.
+        let used = if name == "ollama" { r#""used":0"# } else { r#""used":16"# };
+        assert!(out.contains(used), "{name}: {out}");
+    }
+}

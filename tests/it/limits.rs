@@ -408,3 +408,35 @@ async fn what_was_let_go_too_late_to_be_sent_is_given_back() {
     assert_eq!(failures, [Vec::<String>::new()]);
     assert!(world.system.clock.now().since(START.parse().unwrap()) < Duration::from_secs(60));
 }
+
+#[tokio::test]
+async fn an_unknown_price_is_neither_zero_nor_an_error() {
+    let operation = |name: &str, used: &str| {
+        format!(
+            "  {name}: {{ effect: read, cost: {{ spend: \"{{{{ tables.prices | row_of('{name}') | price(tokens_in=600000, tokens_out=0) }}}}\" }}, spent: {{ spend: \"{used}\" }}, request: {{ get: /x }} }}\n"
+        )
+    };
+    let limits = format!(
+        "tables: {{ prices: {{ known: {{ in: 1, out: 1 }}, free: {{ in: 0, out: 0 }} }} }}\nlimits: {{ budgets: {{ spend: {{ limit: 1, per: 1h, unit: USD }} }} }}\noperations:\n{}{}{}{}",
+        operation("known", "{{ none }}"),
+        operation("free", "{{ none }}"),
+        operation("unknown", "{{ none }}"),
+        operation("told", "{{ body.used }}"),
+    );
+    let world = World::new(|_, _| Ok(reply(200, &[], r#"{"used":"0.25"}"#)));
+    let process = world.process(&limits).await;
+    let used = async || {
+        let row = process.custody.store.budget("a:far:spend").await.unwrap();
+        let state = row.map(|row| row.state).unwrap_or_default();
+        let amounts =
+            state.lines().map(|line| line.split_once(' ').unwrap().1.parse::<rust_decimal::Decimal>().unwrap());
+        amounts.sum::<rust_decimal::Decimal>().normalize().to_string()
+    };
+    // A free one costs nothing, and of an unknown one nothing is counted until an answer says it.
+    for (name, expected) in [("free", "0"), ("unknown", "0"), ("told", "0.25"), ("known", "0.85"), ("told", "1.1")] {
+        let failures = world.pass(vec![tokio::spawn(process.clone().until_done(name))]).await;
+        assert_eq!(failures, [Vec::<String>::new()], "{name}");
+        assert_eq!(used().await, expected, "{name}");
+    }
+    assert!(process.later("known").await.1.contains("USD"));
+}

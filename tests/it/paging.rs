@@ -167,6 +167,7 @@ async fn copied(manifest: &str, seed: u64) -> [BTreeMap<u64, Row>; 2] {
         deadline: None,
         attempt: 1,
         effect: None,
+        step: None,
     };
     let mut copy: BTreeMap<u64, Row> = BTreeMap::new();
     for round in 0..40 {

@@ -37,7 +37,7 @@ fn shipped() -> Shell {
     let shell = Shell::empty();
     let source = Path::new(env!("CARGO_MANIFEST_DIR"));
     fs::copy(source.join("pipewright.yaml"), shell.path().join("pipewright.yaml")).unwrap();
-    for name in ["pipelines", "examples", "examples/data", "examples/prompts"] {
+    for name in ["pipelines", "pipelines/prompts", "examples", "examples/data", "examples/prompts"] {
         let target = shell.path().join(name);
         fs::create_dir_all(&target).unwrap();
         for entry in fs::read_dir(source.join(name)).unwrap() {

@@ -4,6 +4,7 @@
 //! sleeps: an observer of the journal moves the clock to the moment that the run waits for.
 
 mod approvals;
+mod calendar;
 mod cases;
 mod children;
 mod effects;
@@ -12,10 +13,13 @@ mod keeper;
 mod operations;
 mod permits;
 mod plans;
+mod posts;
 mod rehearsal;
 mod replay;
 mod requests;
 mod scheduler;
+#[path = "social_c.rs"]
+mod social_c;
 mod spread;
 mod time;
 mod triggers;

@@ -227,6 +227,14 @@ fn tweepy_takes_the_stand_in_for_x() {
 }
 
 #[test]
+fn the_sdk_of_meta_takes_the_stand_ins_for_facebook_and_instagram() {
+    let served = Served::start(Shell::empty(), &["facebook", "instagram"]);
+    let token = |name: &str| served.credential(name, "access_token");
+    let (facebook, instagram) = (served.address("facebook"), served.address("instagram"));
+    client("facebook_client.py", &[&facebook, &instagram, &token("facebook"), &token("instagram")]);
+}
+
+#[test]
 fn a_client_for_webhooks_takes_the_stand_in_for_discord() {
     let served = Served::start(Shell::empty(), &["discord"]);
     let hook = served.credential("discord", "webhook_url");
@@ -286,8 +294,98 @@ fn a_manifest_without_a_word_about_the_sandbox_is_rehearsed_by_its_examples() {
 }
 
 #[test]
+fn an_upload_session_stands_in_no_record_of_the_wire() {
+    let shell = project(
+        "connections: { youtube: { connector: youtube, auth: { client_id: c } } }\n",
+        r#"steps:
+  file: { uses: file.read, with: { path: tour.mp4, as: blob } }
+  post: { uses: youtube.publish, with: { connection: youtube, title: tour, wait_processed: false, media: [ { file: "{{ steps.file.output.content }}" } ] } }
+"#,
+    );
+    shell.file("tour.mp4", "a short film");
+    let ended = shell.run(&["run", "test", "--sandbox"]);
+    assert_eq!(ended.code, 0, "{}", ended.shown());
+    let listed = shell.run(&["--sandbox", "runs", "list"]).out;
+    let session = listed.lines().find(|line| line.contains("youtube.upload_session")).unwrap();
+    let run = session.split_whitespace().next().unwrap();
+    let shown = shell.run(&["--sandbox", "runs", "show", run, "--wire"]).out;
+    assert!(shown.contains("location: ***") && shown.contains("PUT ***"), "{shown}");
+    assert!(!shown.contains("upload_id"), "{shown}");
+}
+
+#[test]
+fn the_client_of_google_takes_the_stand_in_for_youtube() {
+    let served = Served::start(Shell::empty(), &["youtube"]);
+    client("youtube_client.py", &[&served.address("youtube")]);
+}
+
+#[test]
 fn the_client_of_openai_takes_the_stand_in_for_it() {
     let served = Served::start(Shell::empty(), &["openai"]);
     let base = format!("{}/v1", served.address("openai"));
     client("openai_client.py", &[&base, &served.credential("openai", "api_key")]);
+}
+
+#[test]
+fn the_client_of_anthropic_takes_the_stand_in_for_it() {
+    let served = Served::start(Shell::empty(), &["anthropic"]);
+    client("anthropic_client.py", &[&served.address("anthropic"), &served.credential("anthropic", "api_key")]);
+}
+
+#[test]
+fn the_client_of_cohere_takes_the_stand_in_for_it() {
+    let served = Served::start(Shell::empty(), &["cohere"]);
+    client("cohere_client.py", &[&served.address("cohere"), &served.credential("cohere", "api_key")]);
+}
+
+#[test]
+fn the_client_of_ollama_takes_the_stand_in_for_it() {
+    let served = Served::start(Shell::empty(), &["ollama"]);
+    client("ollama_client.py", &[&served.address("ollama")]);
+}
+
+#[test]
+fn one_question_is_asked_of_every_provider() {
+    for (name, model, embedder) in [
+        ("anthropic", "claude-haiku-5-5", None),
+        ("cohere", "command-a-03-2025", Some("embed-v4.0")),
+        ("local", "mistral-small", Some("nomic-embed-text")),
+        ("ollama", "gpt-oss:20b", Some("nomic-embed-text")),
+        ("openai", "gpt-6-sol", Some("text-embedding-3-small")),
+    ] {
+        let url = if name == "local" { ", base_url: \"http://127.0.0.1:9/v1\"" } else { "" };
+        let choice = if name == "ollama" { "auto" } else { "required" };
+        let embed = embedder.map_or_else(String::new, |embedder| {
+            format!(
+                "  embed: {{ uses: {name}.embed, with: {{ model: \"{embedder}\", texts: [a, b], dimensions: 256 }} }}\n"
+            )
+        });
+        let vectors = if embedder.is_some() { "steps.embed.output.vectors[1] | length" } else { "256" };
+        let tools = "tools: [ { name: get_quote, parameters: { type: object, properties: { symbol: { type: string } }, required: [symbol], additionalProperties: false } } ]";
+        let said = "role: user, content: \"What is the quote of ACME?\"";
+        let schema = "schema: { type: object, properties: { score: { type: integer } }, required: [score], additionalProperties: false }";
+        let ask = format!("uses: {name}.chat");
+        let question = format!("model: \"{model}\", max_tokens: 600");
+        let pipeline = format!(
+            r#"steps:
+  call: {{ {ask}, with: {{ {question}, messages: [ {{ {said} }} ], {tools}, tool_choice: {choice} }} }}
+  done: {{ {ask}, with: {{ {question}, stream: true, {tools}, messages: [ {{ {said} }}, "{{{{ steps.call.output.message }}}}", {{ role: tool, tool_call_id: "{{{{ steps.call.output.tool_calls[0].id }}}}", content: "101.25" }} ] }} }}
+  rate: {{ {ask}, with: {{ {question}, stream: true, {schema}, messages: [ {{ role: user, content: "Rate this as JSON" }} ] }} }}
+  models: {{ uses: {name}.models }}
+{embed}outputs:
+  all: "{{{{ [steps.call.output.stop, steps.done.output.text, (steps.rate.output.text | from_json).score is integer, steps.rate.output.usage.total > 0, '{model}' in (steps.models.output | map(attribute='id') | list), {vectors}] }}}}"
+"#
+        );
+        let shell = project(&format!("connections: {{ {name}: {{ connector: {name}{url} }} }}\n"), &pipeline);
+        let ended = shell.run(&["run", "test", "--sandbox", "--json"]);
+        assert_eq!(ended.code, 0, "{name}: {}", ended.shown());
+        let expected = r#"["tool_use","get_quote says: 101.25",true,true,true,256]"#;
+        assert!(ended.out.contains(expected), "{name}: {}", ended.out);
+    }
+}
+
+#[test]
+fn the_client_of_linkedin_takes_the_stand_in_for_it() {
+    let served = Served::start(Shell::empty(), &["linkedin"]);
+    client("linkedin_client.py", &[&served.address("linkedin")]);
 }

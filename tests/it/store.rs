@@ -1,9 +1,11 @@
 //! The store: every case on SQLite and on PostgreSQL.
 
 mod cases;
+mod content;
 mod damage;
 mod external;
 mod keep;
+mod spending;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -49,7 +51,7 @@ impl Ground {
 }
 
 fn all_cases() -> Vec<(&'static str, Case)> {
-    [cases::CASES, keep::CASES].concat()
+    [cases::CASES, content::CASES, keep::CASES, spending::CASES].concat()
 }
 
 /// Runs the cases side by side and names those that fail.

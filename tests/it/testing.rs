@@ -3,6 +3,8 @@
 
 mod command;
 mod given;
+mod models;
+mod months;
 mod mutation;
 mod shipped;
 mod then;

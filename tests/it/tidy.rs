@@ -7,12 +7,12 @@ use std::path::PathBuf;
 /// Lowest first. A module may use modules of lower rows only, never of its own row.
 const LAYERS: &[&[&str]] = &[
     &["model", "diag"],
-    &["system", "yaml", "telemetry"],
+    &["system", "yaml", "telemetry", "text"],
     &["template", "http", "schedule", "format"],
     &["node"],
     &["store", "pipeline"],
     &["secrets", "approval", "difference"],
-    &["connector", "portfolio", "why"],
+    &["ai", "connector", "content", "memory", "portfolio", "why"],
     &["nodes", "engine"],
     &["daemon", "sandbox", "replay"],
     &["testing"],

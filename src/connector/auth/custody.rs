@@ -19,15 +19,18 @@ use super::request::Asker;
 use super::request::Denied;
 use super::spec::Flow;
 use super::spec::Oauth2;
+use super::spec::Refresh;
 use crate::connector::call::Means;
 use crate::connector::call::Stop;
 use crate::connector::judge::Failure;
 use crate::connector::manifest::OutcomeKind;
+use crate::connector::render;
 use crate::connector::runtime::Link;
 use crate::http::Transport;
 use crate::model::Blob;
 use crate::model::Duration;
 use crate::model::Map;
+use crate::model::Timestamp;
 use crate::model::Value;
 use crate::node::Keep;
 use crate::node::LogLevel;
@@ -69,11 +72,21 @@ pub fn flow(link: &Link, oauth2: &Oauth2) -> Flow {
     named.or(oauth2.flows.first().copied()).unwrap_or(Flow::AuthorizationCode)
 }
 
+/// Returns how the tokens of a connection are renewed off the standard, if they are.
+#[must_use]
+pub fn refresh<'o>(link: &Link, oauth2: &'o Oauth2) -> Option<&'o Refresh> {
+    let refresh = oauth2.refresh.as_ref()?;
+    let Some(when) = &refresh.when else { return Some(refresh) };
+    let mut roots = link.settings();
+    roots.push(("auth", Value::from(auth_root(link, &Held::default()))));
+    when.eval(&render::scope(roots, Timestamp(0))).is_ok_and(|value| value.is_truthy()).then_some(refresh)
+}
+
 /// Tells whether a refused token can be replaced by another without a person.
 #[must_use]
 pub fn can_renew(link: &Link, oauth2: &Oauth2, held: &Held) -> bool {
     // Renewal by the calendar says nothing of a refusal.
-    if oauth2.refresh.as_ref().is_some_and(|refresh| refresh.due.is_some()) {
+    if refresh(link, oauth2).is_some_and(|refresh| refresh.due.is_some()) {
         return false;
     }
     let fixed = link.connection().auth.get("access_token").is_some_and(|token| !token.is_null());
@@ -97,7 +110,7 @@ pub fn auth_root(link: &Link, held: &Held) -> Map {
 /// None can be had; the message says what to do.
 pub async fn token(link: &Link, means: &Means<'_>, oauth2: &Oauth2, wish: Wish) -> Result<Arc<Held>, Stop> {
     let now = means.system.clock.now();
-    if let Some(held) = link.state.token.get().filter(|held| held.answers(&wish, oauth2, now)) {
+    if let Some(held) = link.state.token.get().filter(|held| held.answers(&wish, refresh(link, oauth2), now)) {
         return Ok(held);
     }
     let Some(custody) = link.custody().cloned() else {
@@ -121,7 +134,7 @@ async fn in_memory(link: &Link, means: &Means<'_>, oauth2: &Oauth2, wish: &Wish)
     let now = means.system.clock.now();
     let held = slot.get().map_or_else(|| given(link, 0), |held| Held::clone(&held));
     // A token that is given serves, though nothing can renew it here.
-    if held.answers(wish, oauth2, now) || (held.version == 0 && held.still_serves(wish, now)) {
+    if held.answers(wish, refresh(link, oauth2), now) || (held.version == 0 && held.still_serves(wish, now)) {
         return Ok(slot.put(held));
     }
     let name = &link.connection().name;
@@ -143,7 +156,7 @@ async fn renewed(link: &Link, custody: &Custody, oauth2: &Oauth2, wish: Wish) ->
     let slot = &link.state.token;
     let _turn = slot.turn.lock().await;
     let clock = &custody.system.clock;
-    if let Some(held) = slot.get().filter(|held| held.answers(&wish, oauth2, clock.now())) {
+    if let Some(held) = slot.get().filter(|held| held.answers(&wish, refresh(link, oauth2), clock.now())) {
         return Ok(held);
     }
     let name = link.connection().name.clone();
@@ -153,7 +166,8 @@ async fn renewed(link: &Link, custody: &Custody, oauth2: &Oauth2, wish: Wish) ->
         // What another process has stored serves as well, and asking for it takes no right.
         if let Some(row) = custody.store.token(&name).await.map_err(stored)?
             && row.state != TokenState::Broken
-            && let Some(held) = opened(link, custody, &row)?.filter(|held| held.answers(&wish, oauth2, clock.now()))
+            && let Some(held) =
+                opened(link, custody, &row)?.filter(|held| held.answers(&wish, refresh(link, oauth2), clock.now()))
         {
             return Ok(slot.put(held));
         }
@@ -195,7 +209,7 @@ enum Way {
 }
 
 fn way(link: &Link, oauth2: &Oauth2, held: &Held) -> Way {
-    if oauth2.refresh.is_some() && held.has("access_token") {
+    if refresh(link, oauth2).is_some() && held.has("access_token") {
         return Way::Own;
     }
     match held.values.get("refresh_token").filter(|token| !token.is_null()) {
@@ -231,7 +245,7 @@ async fn claimed_renewal(
     // The state of other tokens than those of now says nothing.
     let state = if kept.is_some() { row.state } else { TokenState::Kept };
     let held = kept.unwrap_or_else(|| given(link, row.version));
-    if state != TokenState::Broken && held.answers(wish, oauth2, now) {
+    if state != TokenState::Broken && held.answers(wish, refresh(link, oauth2), now) {
         release(state, row.reason.as_deref()).await;
         return Ok(held);
     }
@@ -365,6 +379,7 @@ impl Custody {
             deadline: None,
             attempt: 1,
             effect: None,
+            step: None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use super::request::expires_at;
-use super::spec::Oauth2;
+use super::spec::Refresh;
 use crate::connector::runtime::Link;
 use crate::model::Duration;
 use crate::model::Map;
@@ -59,6 +59,14 @@ impl Slot {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Forgets a version that the system takes no more: a login elsewhere has stored another, perhaps.
+    pub fn forget(&self, version: i64) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.as_ref().is_some_and(|held| held.version == version) {
+            *held = None;
+        }
+    }
+
     pub fn put(&self, held: Held) -> Arc<Held> {
         let held = Arc::new(held);
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held.clone());
@@ -84,7 +92,7 @@ impl Held {
         self.has("access_token") && self.expires_at.is_none_or(|expires| now < expires)
     }
 
-    pub(super) fn is_fresh(&self, oauth2: &Oauth2, now: Timestamp) -> bool {
+    pub(super) fn is_fresh(&self, by_age: Option<&Refresh>, now: Timestamp) -> bool {
         if !self.is_valid(now) {
             return false;
         }
@@ -92,7 +100,7 @@ impl Held {
             return true;
         }
         let age = now.since(self.obtained_at);
-        if let Some(refresh) = &oauth2.refresh {
+        if let Some(refresh) = by_age {
             if refresh.not_before.is_some_and(|least| age < least) {
                 return true;
             }
@@ -105,8 +113,8 @@ impl Held {
         expires.since(now) > MARGIN.min(Duration::from_micros(life.micros() / 10))
     }
 
-    pub(super) fn answers(&self, wish: &Wish, oauth2: &Oauth2, now: Timestamp) -> bool {
-        wish.refused != Some(self.version) && !wish.force && self.is_fresh(oauth2, now)
+    pub(super) fn answers(&self, wish: &Wish, by_age: Option<&Refresh>, now: Timestamp) -> bool {
+        wish.refused != Some(self.version) && !wish.force && self.is_fresh(by_age, now)
     }
 
     /// Whether it may be used though it could not be renewed.

@@ -309,7 +309,7 @@ async fn adopt(link: &Link, custody: &Custody, oauth2: &Oauth2, mut held: Held) 
         return Err(Failure::new(OutcomeKind::AuthBroken, message).into());
     }
     let kept = custody.keep(link, &held).await?;
-    let renewable = custody::can_renew(link, oauth2, &kept) || oauth2.refresh.is_some();
+    let renewable = custody::can_renew(link, oauth2, &kept) || custody::refresh(link, oauth2).is_some();
     let login = Login { account: kept.account.clone(), expires_at: kept.expires_at, renewable, warning };
     link.state.token.put(kept);
     Ok(login)

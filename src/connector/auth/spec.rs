@@ -125,6 +125,8 @@ pub struct Exchange {
 pub struct Refresh {
     pub request: RequestSpec,
     pub token: Option<TemplateTree>,
+    /// Whether the connection's tokens are renewed at all.
+    pub when: Option<Template>,
     /// Renewed when the token is as old.
     pub due: Option<Duration>,
     /// Never renewed before it is as old.
@@ -267,12 +269,14 @@ fn read_exchanges(tree: &Tree, place: &Place<'_>, bases: &[String], notes: &mut 
 }
 
 fn read_refresh(tree: &Tree, place: &Place<'_>, bases: &[String], notes: &mut Notes) -> Option<Refresh> {
-    if !notes.keys(tree, &["base", "request", "token", "due", "not_before"]) {
+    if !notes.keys(tree, &["base", "request", "token", "when", "due", "not_before"]) {
         return None;
     }
     let (request, token) = read_step(tree, place, bases, notes)?;
     let duration = |key: &str, notes: &mut Notes| tree.get(key).and_then(|it| notes.duration(it));
-    Some(Refresh { request, token, due: duration("due", notes), not_before: duration("not_before", notes) })
+    let (due, not_before) = (duration("due", notes), duration("not_before", notes));
+    let when = tree.get("when").and_then(|it| place.template(it, notes));
+    Some(Refresh { request, token, when, due, not_before })
 }
 
 fn read_step(

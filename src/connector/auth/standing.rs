@@ -106,7 +106,7 @@ pub async fn report(link: &Link, now: Timestamp) -> Result<Report, Stop> {
         };
         return Ok(report);
     };
-    let renewable = custody::can_renew(link, oauth2, &held) || oauth2.refresh.is_some();
+    let renewable = custody::can_renew(link, oauth2, &held) || custody::refresh(link, oauth2).is_some();
     let refresh_ends = refresh_expires_at(&held);
     let valid = held.is_valid(now);
     let soon = |moment: Option<Timestamp>| moment.is_some_and(|moment| moment.since(now) < WARNING);

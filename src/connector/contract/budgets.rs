@@ -95,8 +95,9 @@ fn requests(
         return Err(format!("its `limit` gives {}, and so it holds nothing back", limit.kind().name()));
     };
     // A cost that depends on an answer, or on what only a call knows, is not told beforehand.
-    let Ok(costs) = limits::costs(operation, &scope) else { return Ok(None) };
-    let cost = costs.iter().find(|(name, _)| name == budget.name).map_or(Decimal::ONE, |(_, amount)| *amount);
+    let Ok(costs) = limits::costs(&link.manifest.limits, operation, &scope) else { return Ok(None) };
+    let cost = costs.iter().find(|(name, _)| name == budget.name).map_or(Some(Decimal::ONE), |(_, amount)| *amount);
+    let Some(cost) = cost else { return Ok(None) };
     if cost.is_zero() {
         return Ok(None);
     }

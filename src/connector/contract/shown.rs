@@ -28,7 +28,7 @@ impl Shown {
             }
             if matches!(&operation.act, Act::Request(request) if matches!(request.body, Body::Codec(..))) {
                 // What expressions see is what the codec has made of it.
-                let read = answer::read(operation, response(&exchange.reply));
+                let read = answer::read(operation, &example.input, response(&exchange.reply));
                 self.walk(&operation.name, &read.body, "", 0);
             }
             for (key, _) in exchange.reply.get("headers").and_then(Value::as_map).into_iter().flatten() {

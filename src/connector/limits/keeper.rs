@@ -13,11 +13,14 @@ use super::gauge::Blocked;
 use super::gauge::Gauge;
 use super::gauge::Pause;
 use super::gauge::UnderWay;
+use super::purse::Purse;
+use super::purse::Ticket;
 use super::sending::Declared;
 use super::sending::Sending;
 use super::spec::Budget;
 use super::spec::Calendar;
 use super::spec::Learn;
+use super::spec::Limits;
 use super::spec::Per;
 use super::window::Usage;
 use super::window::Window;
@@ -34,6 +37,7 @@ use crate::http::TransportError;
 use crate::model::Duration;
 use crate::model::Timestamp;
 use crate::model::Value;
+use crate::store::SpendingState;
 use crate::store::Store;
 use crate::template::Scope;
 use crate::template::Template;
@@ -55,6 +59,7 @@ const MANY: usize = 4_096;
 pub struct Keeper {
     gauges: Mutex<HashMap<String, Arc<Gauge>>>,
     hosts: Mutex<HashMap<String, Breaker>>,
+    purse: Purse,
 }
 
 /// What was reserved for a request.
@@ -66,6 +71,8 @@ pub struct Permit {
     taken: Vec<(Arc<Gauge>, Decimal)>,
     /// Those that a success lets run faster.
     gauges: Vec<Arc<Gauge>>,
+    /// What was counted of money.
+    paid: Option<Ticket>,
     _under_way: Vec<UnderWay>,
 }
 
@@ -90,6 +97,18 @@ fn stored(error: impl std::fmt::Display) -> Stop {
 }
 
 impl Keeper {
+    /// Makes the limits of a process with an account of money.
+    #[must_use]
+    pub fn with_purse(purse: Purse) -> Self {
+        Self { purse, ..Self::default() }
+    }
+
+    /// Returns the account of money.
+    #[must_use]
+    pub fn purse(&self) -> &Purse {
+        &self.purse
+    }
+
     fn gauge(&self, key: &str) -> Arc<Gauge> {
         let mut gauges = self.gauges.lock().unwrap_or_else(PoisonError::into_inner);
         if gauges.len() >= MANY && !gauges.contains_key(key) {
@@ -159,18 +178,41 @@ impl Keeper {
         }
     }
 
+    /// Counts what a request costs that all limits let go, just before it is sent: from here on it is spent, whatever
+    /// becomes of this process.
+    ///
+    /// # Errors
+    /// A budget that it does not fit into; what the limits have counted is given back.
+    pub async fn pay(&self, sending: &Sending<'_>, mut permit: Permit) -> Result<Permit, Stop> {
+        let paid = match amounts(sending) {
+            Ok(amounts) => self.purse.reserve(sending, &amounts).await,
+            Err(stop) => Err(stop),
+        };
+        match paid {
+            Ok(paid) => {
+                permit.paid = paid;
+                Ok(permit)
+            }
+            Err(stop) => {
+                self.not_sent(sending, permit).await;
+                Err(stop)
+            }
+        }
+    }
+
     /// Reserves with every limit, or with none.
     async fn all(
         &self,
         sending: &Sending<'_>,
         host: &str,
-        amounts: &[(Arc<str>, Decimal)],
+        amounts: &[Amount],
     ) -> Result<Permit, Result<Blocked, Stop>> {
         let mut permit = Permit {
             host: host.to_owned(),
             drawn: Vec::new(),
             taken: Vec::new(),
             gauges: Vec::new(),
+            paid: None,
             _under_way: Vec::new(),
         };
         let all = self.each(sending, host, amounts, &mut permit).await;
@@ -187,7 +229,7 @@ impl Keeper {
         &self,
         sending: &Sending<'_>,
         host: &str,
-        amounts: &[(Arc<str>, Decimal)],
+        amounts: &[Amount],
         permit: &mut Permit,
     ) -> Result<(), Result<Blocked, Stop>> {
         let now = sending.now();
@@ -202,7 +244,8 @@ impl Keeper {
         let Some(declared) = &sending.declared else { return Ok(()) };
         for budget in &declared.link.manifest.limits.budgets {
             let amount = match amounts.iter().find(|(name, _)| *name == budget.name) {
-                Some((_, amount)) => *amount,
+                // What is not known is counted when the answer tells it.
+                Some((_, amount)) => amount.unwrap_or_default(),
                 None if budget.is_named => continue,
                 None => Decimal::ONE,
             };
@@ -295,15 +338,19 @@ impl Keeper {
             TransportError::NotAllowed { .. } => self.host(&permit.host, Breaker::given_up),
             _ => self.host(&permit.host, |breaker| breaker.failed(now)),
         }
+        let mut paid = SpendingState::Unknown;
         if error.nothing_was_sent() {
             give_back(sending, &permit).await;
+            paid = SpendingState::Released;
         }
+        self.purse.settle(sending, permit.paid.as_ref(), paid).await;
     }
 
     /// Notes that what was let go was not sent after all.
     pub async fn not_sent(&self, sending: &Sending<'_>, permit: Permit) {
         self.host(&permit.host, Breaker::given_up);
         give_back(sending, &permit).await;
+        self.purse.settle(sending, permit.paid.as_ref(), SpendingState::Released).await;
     }
 
     /// Notes what an answer teaches of the limits and what it cost. `until` is when the system lets us come again.
@@ -321,6 +368,14 @@ impl Keeper {
         if let Some(declared) = &sending.declared {
             self.settle(sending, declared, &permit).await;
         }
+        // Nobody charges for what he refuses; one that broke down on the way may have.
+        let paid = match (verdict.outcome, status) {
+            (OutcomeKind::Done | OutcomeKind::Duplicate, _) => SpendingState::Settled,
+            (_, 400..500) => SpendingState::Released,
+            (_, 500..) => SpendingState::Unknown,
+            _ => SpendingState::Settled,
+        };
+        self.purse.settle(sending, permit.paid.as_ref(), paid).await;
         if verdict.outcome != OutcomeKind::Throttled {
             permit.gauges.iter().for_each(|gauge| gauge.went_well());
             return;
@@ -391,37 +446,44 @@ async fn wait(sending: &Sending<'_>, until: impl Future<Output = ()>) -> Result<
 }
 
 /// Evaluates what a request costs, with what an operation that uses it does.
-fn amounts(sending: &Sending<'_>) -> Result<Vec<(Arc<str>, Decimal)>, Stop> {
+fn amounts(sending: &Sending<'_>) -> Result<Vec<Amount>, Stop> {
     let Some(declared) = &sending.declared else { return Ok(Vec::new()) };
-    let mut amounts = costs(declared.operation, declared.scope)?;
+    let mut amounts = costs(&declared.link.manifest.limits, declared.operation, declared.scope)?;
     for (budget, amount) in declared.also {
         match amounts.iter_mut().find(|(own, _)| own == budget) {
-            Some((_, own)) => *own += *amount,
+            Some((_, own)) => *own = own.zip(*amount).map(|(left, right)| left + right),
             None => amounts.push((budget.clone(), *amount)),
         }
     }
     Ok(amounts)
 }
 
-/// Evaluates what an operation says that it costs.
+/// What is drawn on a budget; nothing where that is not known, which is not zero.
+pub type Amount = (Arc<str>, Option<Decimal>);
+
+/// Evaluates what an operation says that it costs. A null says that it does not draw on a budget of requests, and that
+/// nobody knows how much on one of money.
 ///
 /// # Errors
 /// An expression without a value, or what is no amount.
-pub fn costs(operation: &Operation, scope: &Scope) -> Result<Vec<(Arc<str>, Decimal)>, Failure> {
+pub fn costs(limits: &Limits, operation: &Operation, scope: &Scope) -> Result<Vec<Amount>, Failure> {
     let mut costs = Vec::with_capacity(operation.cost.len());
     for (budget, tree) in &operation.cost {
         let value = render::value(tree, scope)?;
         if value.is_null() {
+            if limits.has_unit(budget) {
+                costs.push((budget.clone(), None));
+            }
             continue;
         }
         let amount = decimal(&value).filter(|amount| *amount >= Decimal::ZERO);
         let amount = amount.ok_or_else(|| Failure::invalid(format!("`cost.{budget}` gives no amount")))?;
-        costs.push((budget.clone(), amount));
+        costs.push((budget.clone(), Some(amount)));
     }
     Ok(costs)
 }
 
-fn decimal(value: &Value) -> Option<Decimal> {
+pub(super) fn decimal(value: &Value) -> Option<Decimal> {
     match value.revealed() {
         Value::Null => None,
         other => other.to_text().trim().parse().ok(),

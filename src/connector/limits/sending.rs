@@ -1,9 +1,6 @@
 //! One request, as the limits see it: which of them hold for it, and by what names they are kept.
 
-use std::sync::Arc;
-
-use rust_decimal::Decimal;
-
+use super::keeper::Amount;
 use super::spec::Budget;
 use super::spec::SharedBy;
 use crate::connector::call::Means;
@@ -31,7 +28,7 @@ pub struct Declared<'a> {
     pub link: &'a Link,
     pub operation: &'a Operation,
     /// What an operation that uses this one costs besides.
-    pub also: &'a [(Arc<str>, Decimal)],
+    pub also: &'a [Amount],
     pub scope: &'a Scope,
 }
 

@@ -121,6 +121,11 @@ impl Limits {
         }
     }
 
+    /// Returns the unit of the first budget that has one: what the manifest counts money in.
+    pub(in crate::connector) fn currency(&self) -> Option<&str> {
+        self.budgets.iter().find_map(|own| own.unit.as_deref())
+    }
+
     /// Tells whether a budget counts something else than requests, money above all.
     #[must_use]
     pub fn has_unit(&self, budget: &str) -> bool {

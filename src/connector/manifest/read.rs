@@ -21,6 +21,7 @@ use crate::connector::credentials;
 use crate::connector::limits;
 use crate::connector::notes::Notes;
 use crate::connector::notes::first_line;
+use crate::connector::runtime::PRICES;
 use crate::diag::Code;
 use crate::diag::Diagnostic;
 use crate::diag::Severity;
@@ -69,7 +70,8 @@ fn manifest(file: &Arc<str>, tree: &Tree, notes: &mut Notes) -> Option<Manifest>
     let keys = |key: &str| -> Vec<String> {
         tree.get(key).map(Tree::entries).unwrap_or_default().iter().map(|entry| entry.key.to_string()).collect()
     };
-    let (tables, bases, operations) = (keys("tables"), keys("base_url"), keys("operations"));
+    let (mut tables, bases, operations) = (keys("tables"), keys("base_url"), keys("operations"));
+    tables.push(PRICES.to_owned());
     let names = Names { bases: &bases, budgets: &budgets, operations: &operations };
     let seen = Seen::default();
     let place = Place::new(&tables, &seen);

@@ -6,6 +6,7 @@ use super::place::Place;
 use crate::connector::notes::Notes;
 use crate::diag::Code;
 use crate::diag::did_you_mean;
+use crate::text::Count;
 use crate::yaml::Tree;
 use crate::yaml::TreeKind;
 
@@ -16,6 +17,7 @@ const WORDS: &[&str] = &[
     "description",
     "properties",
     "required",
+    "dependentRequired",
     "additionalProperties",
     "items",
     "enum",
@@ -38,12 +40,21 @@ const WORDS: &[&str] = &[
     "media_types",
     "maxBytes",
     "deliver",
+    "maxHashtags",
+    "maxMentions",
+    "maxCashtags",
+    "maxLinks",
+    "links",
+    "maxJoined",
+    "alone",
+    "excludes",
 ];
+/// Those that are counts.
+const COUNTED: &[&str] = &["maxHashtags", "maxMentions", "maxCashtags", "maxLinks", "maxJoined"];
 const TYPES: &[&str] = &[
     "string", "integer", "number", "boolean", "object", "array", "null", "blob", "secret", "decimal", "money", "date",
     "datetime", "duration",
 ];
-const COUNTS: &[&str] = &["chars", "utf16", "bytes", "twitter"];
 
 /// Reads a schema. An object is implied where `properties` or `required` stand without a `type`.
 pub(in crate::connector) fn read_schema(tree: &Tree, place: &Place<'_>, notes: &mut Notes) -> Json {
@@ -72,17 +83,47 @@ fn check(tree: &Tree, place: &Place<'_>, notes: &mut Notes, depth: usize) {
             "oneOf" | "anyOf" if notes.sequence(value) => {
                 value.items().iter().for_each(|item| check(item, place, notes, depth + 1));
             }
-            "required" | "enum" | "media_types" | "examples" => drop(notes.sequence(value)),
-            "count" if !value.as_text().is_some_and(|text| COUNTS.contains(&text)) => {
+            "required" | "enum" | "media_types" | "examples" | "alone" | "excludes" => drop(notes.sequence(value)),
+            "count" if value.as_text().and_then(Count::by_name).is_none() => {
                 notes.wrong(value, "one of `chars`, `utf16`, `bytes`, `twitter`");
             }
-            "deliver" if !matches!(value.as_text(), Some("bytes" | "url")) => {
-                notes.wrong(value, "`bytes` or `url`");
+            "links" if !matches!(value.as_text(), Some("live" | "plain")) => {
+                notes.wrong(value, "`live` or `plain`");
+            }
+            word if COUNTED.contains(&word) && !is_number(value) => {
+                notes.wrong(value, "a whole number, 0 or more");
+            }
+            "maxBytes" => check_bytes(value, place, notes),
+            "dependentRequired" if notes.mapping(value) => {
+                for entry in value.entries() {
+                    notes.sequence(&entry.value);
+                }
             }
             _ => {}
         }
     }
     required_exist(tree, notes);
+}
+
+/// How large a file may be: a number, or one for each media type, `{ "video/*": 536870912 }`.
+fn check_bytes(tree: &Tree, place: &Place<'_>, notes: &mut Notes) {
+    if !matches!(tree.kind, TreeKind::Mapping(_)) {
+        if !is_number(tree) {
+            notes.wrong(tree, "a number of bytes, or one for each media type");
+        }
+        return;
+    }
+    for entry in tree.entries() {
+        if entry.value.as_text().is_some_and(|text| text.contains("{{")) {
+            place.template(&entry.value, notes);
+        } else if !is_number(&entry.value) {
+            notes.wrong(&entry.value, "a number of bytes");
+        }
+    }
+}
+
+fn is_number(tree: &Tree) -> bool {
+    tree.as_text().is_some_and(|text| text.parse::<u64>().is_ok())
 }
 
 fn check_type(tree: &Tree, notes: &mut Notes) {
@@ -99,8 +140,10 @@ fn check_type(tree: &Tree, notes: &mut Notes) {
 }
 
 fn required_exist(tree: &Tree, notes: &mut Notes) {
-    let (Some(required), Some(properties)) = (tree.get("required"), tree.get("properties")) else { return };
-    for item in required.items() {
+    let Some(properties) = tree.get("properties") else { return };
+    let required = tree.get("required").map(Tree::items).unwrap_or_default();
+    let dependent = tree.get("dependentRequired").map(Tree::entries).unwrap_or_default();
+    for item in required.iter().chain(dependent.iter().flat_map(|entry| entry.value.items())) {
         let Some(name) = item.as_text().filter(|name| properties.get(name).is_none()) else { continue };
         let known = properties.entries().iter().map(|entry| &*entry.key);
         let near = did_you_mean(name, known).map(|near| format!("did you mean `{near}`?"));

@@ -106,6 +106,8 @@ impl Machine {
                 unit.attempt = 0;
                 let rare = unit.rare();
                 rare.previous = Some(output.clone());
+                // Each round has a child run of its own.
+                rare.child = None;
                 rare.intent = None;
                 rare.first_intended = None;
                 rare.unanswered = false;
@@ -177,8 +179,10 @@ impl Machine {
             return self.end_undo(key, state, error);
         }
         let step = self.step(key);
-        let undoable = step.undo.is_some() || step.child.is_some();
+        // A child run that can take nothing back stays as it is: else a retry would do it all again.
+        let undoable = step.undo.is_some() || step.child.as_ref().is_some_and(|child| child.can_be_undone());
         let irreversible = step.irreversible.then(|| step.id.clone());
+        let sequential = step.sequential;
         let continues = matches!(step.on_error, OnError::Continue);
         if state == StepState::Succeeded && key.phase == Phase::Main {
             if undoable {
@@ -214,6 +218,9 @@ impl Machine {
             } else if items.failed.as_ref().is_none_or(|(first, _)| index < *first) {
                 items.failed = Some((index, error));
             }
+        }
+        if sequential && self.started {
+            self.queue_items(key.phase, key.step);
         }
         self.end_items(key);
     }

@@ -575,7 +575,7 @@ impl Machine {
         if key.phase == Phase::Undo {
             return self.take_off(key);
         }
-        let limit = self.step(key).max_parallel;
+        let (limit, sequential) = (self.step(key).max_parallel, self.step(key).sequential);
         let Some(record) = self.part_mut(key.phase).steps.get_mut(key.step) else { return Admission::Dropped };
         match (&mut record.work, key.item) {
             (Work::Items(items), None) => {
@@ -584,6 +584,11 @@ impl Machine {
                     items.next += 1;
                 }
                 if items.next >= items.units.len() || items.failed.is_some() || items.flying >= limit {
+                    return Admission::Dropped;
+                }
+                let before = items.next.checked_sub(1).and_then(|before| items.units.get(before));
+                // The end of the one before queues the step again.
+                if sequential && before.is_some_and(|before| !before.is_done()) {
                     return Admission::Dropped;
                 }
                 let Ok(item) = u32::try_from(items.next) else { return Admission::Dropped };

@@ -82,15 +82,18 @@ struct Plan {
     write: bool,
     undo: bool,
     max_parallel: usize,
+    sequential: bool,
 }
 
 fn step(index: usize, plan: &Plan) -> Step {
     let undo = plan.undo.then(|| {
         Arc::new(Undo {
             node: Arc::new(Nothing),
+            child: None,
             effect: Effect::Pure,
             with: TemplateTree::Literal(Value::Null),
             expressions: Vec::new(),
+            calls: Vec::new(),
             retry: Retry::default(),
             timeout: None,
         })
@@ -101,12 +104,14 @@ fn step(index: usize, plan: &Plan) -> Step {
         effect: if plan.write { Effect::Write(WriteKind::Create) } else { Effect::Pure },
         with: TemplateTree::Literal(Value::Null),
         expressions: Vec::new(),
+        calls: Vec::new(),
         child: None,
         spread: false,
         needs: plan.needs.clone(),
         when: None,
         for_each: None,
-        max_parallel: plan.max_parallel.max(1),
+        max_parallel: if plan.sequential { 1 } else { plan.max_parallel.max(1) },
+        sequential: plan.sequential,
         at: None,
         delay: None,
         until: None,
@@ -141,6 +146,7 @@ fn pipeline(plans: &[Plan], max_parallel: usize) -> Arc<Pipeline> {
     let phase = [Plan::default()];
     Arc::new(Pipeline {
         name: "test".into(),
+        description: None,
         version: VersionId("0".into()),
         definition: "".into(),
         inputs: Vec::new(),
@@ -236,6 +242,11 @@ impl World {
             }
             Task::Prepare { phase, step } => machine.begin_step(phase, step),
             Task::Run(key) => {
+                if key.phase == Phase::Main && key.item.is_some_and(|item| item > 0) {
+                    let plan = &self.plans[key.step];
+                    let before = machine.previous(key).is_some_and(|output| !output.is_null());
+                    assert!(before || !plan.sequential || plan.fails, "an item begins before the one before has ended");
+                }
                 machine.start_attempt(key, false, self.now);
                 if key.phase == Phase::Main && self.plans[key.step].write {
                     let id = EffectId(machine.path(key).to_string().into());
@@ -312,6 +323,7 @@ fn plans() -> impl Strategy<Value = Vec<Plan>> {
             write: flags[5],
             undo: flags[0] != flags[3],
             max_parallel,
+            sequential: flags[2] != flags[5],
         });
         plans.collect()
     })
@@ -423,4 +435,44 @@ fn a_canceled_run_starts_nothing_more_and_still_tidies_up() {
             .iter()
             .any(|event| matches!(event, RunEvent::Succeeded { path, .. } if path.phase == Phase::Finally))
     );
+}
+
+#[test]
+fn an_item_that_reads_the_one_before_waits_for_it_however_long_it_is_in_doubt() {
+    for sequential in [true, false] {
+        let plan = Plan { items: Some(2), write: true, sequential, max_parallel: 1, ..Plan::default() };
+        let mut machine = Machine::replay(pipeline(&[plan], 16), &[]);
+        machine.resume(Timestamp(1));
+        let now = Timestamp(2);
+        assert_eq!(machine.next_task(), Some(Task::Prepare { phase: Phase::Main, step: 0 }));
+        machine.begin_items(Phase::Main, 0, Value::list(vec![Value::Int(0), Value::Int(1)]), now);
+        let item = |item| UnitKey { phase: Phase::Main, step: 0, item: Some(item) };
+        assert_eq!(machine.next_task(), Some(Task::Run(item(0))));
+        machine.start_attempt(item(0), false, now);
+        let intent = EffectIntent {
+            id: EffectId("s0[0]".into()),
+            key: "s0[0]".into(),
+            kind: WriteKind::Create,
+            request: Value::Null,
+            send_before: now,
+            answer_before: now,
+            fingerprint: None,
+        };
+        machine.intend(item(0), intent, now);
+        machine.doubt(item(0), StepError { class: ErrorClass::Unavailable, message: "lost".into() }, now);
+        if !sequential {
+            // Others go on meanwhile.
+            assert_eq!(machine.next_task(), Some(Task::Run(item(1))));
+        } else {
+            assert_eq!(machine.next_task(), Some(Task::Settle(item(0))));
+            machine.hold(item(0), Some(Timestamp(60)));
+            assert_eq!(machine.next_task(), None);
+            machine.wake(Timestamp(60));
+            assert_eq!(machine.next_task(), Some(Task::Settle(item(0))));
+            let verdict = Verdict::Happened { output: Value::Int(7), remote_id: None };
+            machine.settle(item(0), SettledBy::Reconcile, verdict, Timestamp(60));
+            assert_eq!(machine.next_task(), Some(Task::Run(item(1))));
+            assert_eq!(machine.previous(item(1)), Some(Value::Int(7)));
+        }
+    }
 }

@@ -10,6 +10,7 @@ use crate::http::Request;
 use crate::http::Response;
 use crate::http::Transport;
 use crate::http::TransportError;
+use crate::memory::Memory;
 use crate::model::Blob;
 use crate::model::RunId;
 use crate::model::Value;
@@ -102,7 +103,10 @@ impl Ground {
         };
         let fence = scratch.create_held(&row, &parts.owner).await?.unwrap_or(Fence(1));
         let keep: Arc<dyn Keep> = Arc::new(Kept { store: parts.store.clone(), scratch: scratch.clone() });
-        let planning = Parts { store: scratch, http: Arc::new(ReadsOnly(parts.http.clone())), ..parts.clone() };
+        // What is remembered is looked at where it is, and nothing is added.
+        let services = parts.services.clone().with(Arc::new(Memory::looking(parts.store.clone())));
+        let http = Arc::new(ReadsOnly(parts.http.clone()));
+        let planning = Parts { store: scratch, http, services, ..parts.clone() };
         Ok(Self { parts: Arc::new(planning), store: parts.store.clone(), keep, fence })
     }
 }

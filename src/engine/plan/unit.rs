@@ -382,6 +382,7 @@ impl Unit {
             input,
             scope: self.scope.clone(),
             effect: None,
+            fence: None,
             deadline: self.one.step.timeout.map(|timeout| now.plus(timeout)),
             canceled: Default::default(),
             log: Log::Quiet,

@@ -75,7 +75,7 @@ fn row(name: &str) -> Option<Gives> {
         "amount" => Gives::Kinds(Kinds::DECIMAL),
         "attr" | "d" | "default" | "map" | "money" | "sum" => Gives::Special,
         "drop" | "merge" | "prefix_keys" | "rename_keys" => Gives::Kinds(Kinds::MAP),
-        "by_prefix" | "from_json" | "pluck" | "price" | "regex_find" | "slice" | "typed" => Gives::Any,
+        "by_prefix" | "from_json" | "pluck" | "price" | "regex_find" | "row_of" | "slice" | "typed" => Gives::Any,
         "chain" | "dictsort" | "groupby" | "items" | "listed" | "chunks" | "to_rows" | "values" | "with_columns"
         | "zip" => Gives::List,
         "base64" | "capitalize" | "currency" | "date" | "escape" | "format_time" | "hmac_sha256" | "indent" | "iso"
@@ -92,7 +92,7 @@ fn row(name: &str) -> Option<Gives> {
         "duration" => Gives::Kinds(Kinds::DURATION),
         "first" | "last" | "max" | "min" => Gives::Item,
         "float" => Gives::Kinds(Kinds::FLOAT),
-        "keys" | "lines" | "split" => Gives::Texts,
+        "cashtags" | "hashtags" | "keys" | "lines" | "links" | "mentions" | "split" => Gives::Texts,
         "list" | "reject" | "rejectattr" | "select" | "selectattr" | "sort" | "unique" => Gives::SameList,
         "reverse" => Gives::Same(Kinds::LIST.or(Kinds::TEXT)),
         _ => return None,

@@ -67,9 +67,14 @@ struct StandFile {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct IssuingFile {
-    lifetime: Option<Duration>,
+    /// How long access tokens serve; an expression where that depends on the request.
+    lifetime: Option<String>,
+    /// How long refresh tokens serve.
+    refresh_lifetime: Option<Duration>,
     /// Whether a refresh token serves once.
     rotate: Option<bool>,
+    /// Over the request for an authorization: whether it gives a refresh token.
+    offline: Option<String>,
     /// What a token's answer has besides.
     token: Option<BTreeMap<String, Json>>,
 }
@@ -79,8 +84,13 @@ struct IssuingFile {
 #[schemars(deny_unknown_fields)]
 struct StandLimitFile {
     limit: u32,
-    per: Duration,
+    /// A length of time from the first request, or `day`: from midnight to midnight.
+    per: String,
+    /// Whose midnight; UTC by default.
+    timezone: Option<String>,
     operations: Option<Vec<String>>,
+    /// How much of it a request takes; one by default.
+    cost: Option<String>,
     /// Go with every answer.
     headers: Option<BTreeMap<String, String>>,
     refuse: Option<Json>,
@@ -90,11 +100,15 @@ struct StandLimitFile {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct HandlerFile {
+    /// Where its requests arrive, where the whole URL is computed: `/uploads/{{ id }}`.
+    path: Option<String>,
+    /// Of several operations that one path leads to, the one for which this holds is meant.
+    when: Option<String>,
     /// The first that holds answers, and nothing else is done.
     refuse: Option<Vec<RefusalFile>>,
     find: Option<FindFile>,
     list: Option<PageFile>,
-    insert: Option<InsertFile>,
+    insert: Option<InsertsFile>,
     /// What changes of the row that was found.
     set: Option<Json>,
     /// Takes the row away that was found.
@@ -126,13 +140,25 @@ struct PageFile {
     newest_first: Option<bool>,
     size: Option<String>,
     after: Option<String>,
+    /// How a row is shown; as it is kept without.
+    item: Option<Json>,
 }
 
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct InsertFile {
     r#in: String,
+    /// Whether it is added; always without.
+    when: Option<String>,
     row: Json,
+}
+
+/// One row, or several.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum InsertsFile {
+    One(InsertFile),
+    Several(Vec<InsertFile>),
 }
 
 /// How a connection shows who it is: one of the kinds with its settings, or `none`.

@@ -40,7 +40,7 @@ pub(super) struct PipelineFile {
     timeout: Option<Duration>,
     /// Of all time since the run was made.
     deadline: Option<Duration>,
-    /// What a run may spend. Checked now, working with paid operations.
+    /// How much may be spent on requests to outside systems. One that does not fit is not sent.
     budget: Option<BudgetFile>,
     /// How soon results are durable.
     durability: Option<Durability>,
@@ -304,9 +304,15 @@ enum WhenFullFile {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct BudgetFile {
-    /// Money, e.g. `0.50 USD`.
-    money: Option<Template>,
-    tokens: Option<Json>,
+    /// By one run with all that runs below it, e.g. `0.50 USD`.
+    #[schemars(extend("pattern" = r"^ *[0-9]+(\.[0-9]+)? +[A-Z]{3} *$"))]
+    run: Option<String>,
+    /// By all runs of the pipeline on one day.
+    #[schemars(extend("pattern" = r"^ *[0-9]+(\.[0-9]+)? +[A-Z]{3} *$"))]
+    day: Option<String>,
+    /// By one step run, in all its attempts.
+    #[schemars(extend("pattern" = r"^ *[0-9]+(\.[0-9]+)? +[A-Z]{3} *$"))]
+    step: Option<String>,
 }
 
 /// One declared input.

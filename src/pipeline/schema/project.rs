@@ -44,6 +44,18 @@ struct LimitsFile {
     /// So many steps that look or work outside, of all runs; without a limit by default.
     #[schemars(range(min = 1, max = 1_000_000))]
     steps: Option<u32>,
+    /// How much may be spent on requests to outside systems.
+    spend: Option<SpendFile>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct SpendFile {
+    /// By everything in the project on one day, e.g. `20 USD`.
+    #[schemars(extend("pattern" = r"^ *[0-9]+(\.[0-9]+)? +[A-Z]{3} *$"))]
+    day: Option<String>,
+    /// Where days begin, for the budgets of pipelines, too; UTC by default.
+    timezone: Option<String>,
 }
 
 #[derive(JsonSchema)]
@@ -99,6 +111,13 @@ pub(super) struct RetentionFile {
     wire: Option<Length>,
     /// How long it is remembered which remote objects the effects of removed runs made; for ever by default.
     claims: Option<Length>,
+    /// How long what was generated is kept, and can be found; 400 days by default.
+    generations: Option<Length>,
+    /// How long posts of the publishing calendar are kept after their time, with what they have come to, at least 90 days;
+    /// and lessons after they were confirmed last. 400 days by default.
+    posts: Option<Length>,
+    /// How long it is kept what requests have cost, at least 62 days; 400 days by default.
+    spending: Option<Length>,
     /// What is different for single pipelines, by their names.
     pipelines: Option<BTreeMap<String, KeptPipeline>>,
 }

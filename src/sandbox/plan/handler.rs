@@ -13,20 +13,25 @@ use crate::model::Value;
 use crate::template::Template;
 use crate::template::TemplateTree;
 use crate::yaml::Tree;
+use crate::yaml::TreeKind;
 
-const KEYS: &[&str] = &["refuse", "find", "list", "insert", "set", "remove", "reply"];
+const KEYS: &[&str] = &["path", "when", "refuse", "find", "list", "insert", "set", "remove", "reply"];
 
 /// What an operation does in the sandbox, in this order.
 #[derive(Debug, Default)]
 pub struct Handler {
+    /// Where its requests arrive, where the manifest computes the whole URL: `/uploads/{{ id }}`.
+    pub path: Option<Arc<str>>,
+    /// Of several operations that one path leads to, it is the one for which this holds.
+    pub when: Option<Template>,
     /// The first that holds answers, and nothing else is done.
     pub refuse: Vec<Refusal>,
     /// Gives `row`.
     pub find: Option<Find>,
     /// Gives `items` and `next`.
     pub list: Option<List>,
-    /// Gives `row`.
-    pub insert: Option<(Arc<str>, TemplateTree)>,
+    /// Each gives `row`.
+    pub insert: Vec<Insert>,
     /// What changes of the row that was found.
     pub set: Option<TemplateTree>,
     /// Takes the row away that was found.
@@ -39,6 +44,15 @@ pub struct Handler {
 pub struct Refusal {
     pub when: Template,
     pub reply: TemplateTree,
+}
+
+/// A row that is added.
+#[derive(Debug)]
+pub struct Insert {
+    pub collection: Arc<str>,
+    /// Whether it is, where that depends.
+    pub when: Option<Template>,
+    pub row: TemplateTree,
 }
 
 /// One row, by a condition over `item`.
@@ -60,6 +74,8 @@ pub struct List {
     pub size: Option<Template>,
     /// The `next` of the page before.
     pub after: Option<Template>,
+    /// How a row is shown; as it is kept without.
+    pub item: Option<TemplateTree>,
 }
 
 type Collections = IndexMap<Arc<str>, Vec<Value>>;
@@ -69,7 +85,9 @@ pub(super) fn read(tree: &Tree, place: &Place<'_>, data: &Collections, notes: &m
     if !notes.keys(tree, KEYS) {
         return None;
     }
-    let mut handler = Handler::default();
+    let when = tree.get("when").and_then(|it| place.template(it, notes));
+    let path = tree.get("path").and_then(|it| read_path(it, notes));
+    let mut handler = Handler { path, when, ..Handler::default() };
     for item in tree.get("refuse").filter(|it| notes.sequence(it)).into_iter().flat_map(Tree::items) {
         if !notes.keys(item, &["when", "reply"]) {
             continue;
@@ -81,7 +99,11 @@ pub(super) fn read(tree: &Tree, place: &Place<'_>, data: &Collections, notes: &m
     }
     handler.find = tree.get("find").and_then(|it| read_find(it, place, data, notes));
     handler.list = tree.get("list").and_then(|it| read_list(it, place, data, notes));
-    handler.insert = tree.get("insert").and_then(|it| read_insert(it, place, data, notes));
+    if let Some(insert) = tree.get("insert") {
+        let single = std::slice::from_ref(insert);
+        let items = if matches!(insert.kind, TreeKind::Sequence(_)) { insert.items() } else { single };
+        handler.insert = items.iter().filter_map(|item| read_insert(item, place, data, notes)).collect();
+    }
     handler.set = tree.get("set").map(|it| place.tree(it, notes));
     handler.remove = tree.get("remove").and_then(|it| notes.flag(it)).unwrap_or(false);
     handler.reply = tree.get("reply").map(|it| place.tree(it, notes));
@@ -91,6 +113,15 @@ pub(super) fn read(tree: &Tree, place: &Place<'_>, data: &Collections, notes: &m
             Some("add `find: { in: …, where: … }`".to_owned());
     }
     Some(handler)
+}
+
+fn read_path(tree: &Tree, notes: &mut Notes) -> Option<Arc<str>> {
+    let text = notes.text(tree)?;
+    if !text.starts_with('/') {
+        notes.wrong(tree, "a path from the root, such as `/uploads/{{ id }}`");
+        return None;
+    }
+    Some(text.into())
 }
 
 fn read_find(tree: &Tree, place: &Place<'_>, data: &Collections, notes: &mut Notes) -> Option<Find> {
@@ -105,7 +136,7 @@ fn read_find(tree: &Tree, place: &Place<'_>, data: &Collections, notes: &mut Not
 }
 
 fn read_list(tree: &Tree, place: &Place<'_>, data: &Collections, notes: &mut Notes) -> Option<List> {
-    if !notes.keys(tree, &["in", "where", "newest_first", "size", "after"]) {
+    if !notes.keys(tree, &["in", "where", "newest_first", "size", "after", "item"]) {
         return None;
     }
     Some(List {
@@ -114,20 +145,19 @@ fn read_list(tree: &Tree, place: &Place<'_>, data: &Collections, notes: &mut Not
         newest_first: tree.get("newest_first").and_then(|it| notes.flag(it)).unwrap_or(false),
         size: tree.get("size").and_then(|it| place.template(it, notes)),
         after: tree.get("after").and_then(|it| place.template(it, notes)),
+        item: tree.get("item").map(|it| place.tree(it, notes)),
     })
 }
 
-fn read_insert(
-    tree: &Tree,
-    place: &Place<'_>,
-    data: &Collections,
-    notes: &mut Notes,
-) -> Option<(Arc<str>, TemplateTree)> {
-    if !notes.keys(tree, &["in", "row"]) {
+fn read_insert(tree: &Tree, place: &Place<'_>, data: &Collections, notes: &mut Notes) -> Option<Insert> {
+    if !notes.keys(tree, &["in", "when", "row"]) {
         return None;
     }
-    let collection = collection(tree, "in", data, notes)?;
-    Some((collection, place.tree(needed(tree, "row", notes)?, notes)))
+    Some(Insert {
+        collection: collection(tree, "in", data, notes)?,
+        when: tree.get("when").and_then(|it| place.template(it, notes)),
+        row: place.tree(needed(tree, "row", notes)?, notes),
+    })
 }
 
 fn collection(tree: &Tree, key: &str, data: &Collections, notes: &mut Notes) -> Option<Arc<str>> {

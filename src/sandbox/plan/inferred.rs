@@ -7,6 +7,7 @@ use indexmap::IndexMap;
 
 use super::handler::Find;
 use super::handler::Handler;
+use super::handler::Insert;
 use super::handler::List;
 use super::route;
 use crate::connector::manifest::Act;
@@ -94,6 +95,7 @@ fn list(operation: &Operation) -> Option<(Collection, Vec<Value>, Handler)> {
         newest_first: false,
         size: asked.and_then(|_| expression(PAGE)),
         after: asked.and_then(|asked| expression(&format!("{{{{ request.query['{asked}'] }}}}"))),
+        item: None,
     };
     let mut reply = put(TemplateTree::Literal(replies.first()?.clone()), &at, "{{ items }}");
     if let Some(next) = &next {
@@ -124,7 +126,7 @@ fn create(operation: &Operation, request: &RequestSpec, collection: &Collection)
     let reply = replies(operation).into_iter().next()?;
     let row = expression(&format!("{{{{ (request.json or {{}}) | merge({{'{}': new_id}}) }}}}", collection.id))?;
     Some(Handler {
-        insert: Some((collection.name.clone(), TemplateTree::Template(row))),
+        insert: vec![Insert { collection: collection.name.clone(), when: None, row: TemplateTree::Template(row) }],
         reply: Some(json_reply(201, within(reply, &collection.id)?)),
         ..Handler::default()
     })

@@ -118,10 +118,13 @@ impl Route {
         handler: Option<Handler>,
         shown: &[Shown],
     ) -> Self {
-        let (pattern, names, written) = pattern(request.path.source());
+        // A URL that is computed as a whole says nothing of where it leads; the stand-in, which gave it, does.
+        let told = handler.as_ref().and_then(|handler| handler.path.clone());
+        let whole = told.is_none() && request.path.is_one_expression();
+        let prefix = if told.is_some() { "" } else { prefix };
+        let (pattern, names, written) = pattern(told.as_deref().unwrap_or(request.path.source()));
         // The base itself is asked without a slash behind it.
         let pattern = pattern.trim_end_matches('/');
-        let whole = request.path.is_one_expression();
         let anchored = |start: &str| Regex::new(&format!("{start}{pattern}/?$")).ok().filter(|_| !whole);
         let below = anchored("(?:^|/)");
         let query = match &request.query {

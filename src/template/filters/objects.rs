@@ -15,8 +15,8 @@ use super::lists::sorted;
 use super::rows::plucked;
 use crate::model::Map;
 use crate::model::Value;
-use crate::template::Count;
-use crate::template::count_text;
+use crate::text::Count;
+use crate::text::count_text;
 
 pub(super) fn register(environment: &mut Environment<'static>) {
     moving(environment, "keys", 0, 0, |value, _| {
@@ -70,15 +70,12 @@ pub(super) fn register(environment: &mut Environment<'static>) {
     });
     for name in ["length", "count"] {
         moving(environment, name, 1, 0, |value, arguments| {
-            let count = match arguments.text(0, "as")?.as_deref() {
-                None | Some("chars") => Count::Chars,
-                Some("utf16") => Count::Utf16,
-                Some("bytes") => Count::Bytes,
-                Some("twitter") => Count::Twitter,
-                Some(other) => {
+            let count = match arguments.text(0, "as")? {
+                None => Count::Chars,
+                Some(name) => Count::by_name(&name).ok_or_else(|| {
                     let known = "`chars`, `utf16`, `bytes` and `twitter`";
-                    return Err(invalid(format!("a length is not counted as `{other}`; there are {known}")));
-                }
+                    invalid(format!("a length is not counted as `{name}`; there are {known}"))
+                })?,
             };
             let length = match &value {
                 Value::List(items) => items.len(),

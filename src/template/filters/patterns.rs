@@ -10,16 +10,20 @@ use regex_lite::RegexBuilder;
 
 use super::super::MAX_TEXT;
 use super::super::budget::plain_text as text;
-use super::super::count::links;
+use super::super::operators::MAX_LIST;
 use super::super::operators::invalid;
 use super::super::operators::too_long;
 use super::call::Arguments;
 use super::call::filter;
+use super::call::making;
 use super::kinds::test;
 use super::list;
 use super::member;
 use super::percent;
 use crate::model::Value;
+use crate::text::EntityKind;
+use crate::text::entities_of;
+use crate::text::links;
 
 /// The longest pattern, in bytes, and how large it may be when compiled.
 const MAX_PATTERN: usize = 4_096;
@@ -63,6 +67,23 @@ pub(super) fn register(environment: &mut Environment<'static>) {
         matched(pattern, |pattern| pattern.is_match(subject))
     });
     test(environment, "has_url", 0, |_, value, _| Ok(value.as_str().is_some_and(|text| !links(text).is_empty())));
+    let kinds = [
+        ("links", EntityKind::Link),
+        ("mentions", EntityKind::Mention),
+        ("hashtags", EntityKind::Hashtag),
+        ("cashtags", EntityKind::Cashtag),
+    ];
+    for (name, kind) in kinds {
+        making(environment, name, 0, 1, move |value, arguments| {
+            let text = text(&value)?;
+            // Each character is looked at a few times.
+            arguments.afford(text.len() / 16)?;
+            let found = entities_of(&text, kind);
+            arguments.afford(found.len())?;
+            let names = found.iter().map(|entity| Value::from(entity.name(&text)));
+            Ok(Value::list(names.take(MAX_LIST).collect()))
+        });
+    }
     filter(environment, "name", 0, |value, _| {
         let name = text(&value)?;
         let good = name.chars().next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_')

@@ -141,9 +141,33 @@ fn filters_of_manifests_do_what_their_examples_mean() {
         ("{{ 5 * 2 ** 3 }}s", "null", r#""40s""#),
         ("{{ ('2026-01-01T00:02:00Z' | datetime) - duration('2m') }}", "null", r#""2026-01-01T00:00:00Z""#),
         (
-            "{{ {'in': '2', 'out': '10', 'cache_read': '0.2'} | price({'input': 1000000, 'cached_input': 500000, 'output': 100}) }}",
+            "{{ {'in': '2', 'out': '10', 'cache_read': '0.2'} | price({'input': 1000000, 'cached': 500000, 'output': 100}) }}",
             "null",
             "1.101",
+        ),
+        (
+            "{{ {'in': '2', 'out': '10', 'cache_write': '2.5', 'cache_write_1h': '4'} | price({'input': 1000000, 'cache_write': 400000, 'cache_write_1h': 100000, 'output': 0}) }}",
+            "null",
+            "2.35",
+        ),
+        // What the table does not know of the cache is not known of the whole.
+        (
+            "{{ {'in': '2', 'out': '10', 'cache_read': none} | price({'input': 10, 'cached': 5, 'output': 1}) }}",
+            "null",
+            "null",
+        ),
+        (
+            "{{ {'in': '2', 'out': '10', 'cache_read': none} | price({'input': 10, 'cached': 0, 'output': 1}) }}",
+            "null",
+            "0.00003",
+        ),
+        ("{{ {'in': '2'} | price({'input': 1000000}) }}", "null", "2"),
+        ("{{ {'in': '2'} | price({'input': 10, 'output': 1}) }}", "null", "null"),
+        ("{{ {'in': '0', 'out': '0'} | price({'input': 10, 'output': 1}) }}", "null", "0"),
+        (
+            "{{ [{'a': {'in': '1', 'dated': true}} | row_of('a-2026-10-01'), {'b': {'in': '2'}} | row_of('b-20261001'), {'*': {'in': '0'}} | row_of('x'), {'*': {'in': '0'}} | row_of('x', any=false)] }}",
+            "null",
+            r#"[{"in":"1","dated":true},null,{"in":"0"},null]"#,
         ),
         (
             "{{ {'in': '1', 'out': '1', 'above': {'tokens': 10, 'in': '2', 'out': '3'}} | price(tokens_in=20, tokens_out=0) }}",

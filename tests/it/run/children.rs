@@ -37,6 +37,15 @@ async fn a_childs_failure_is_the_steps_and_a_retry_goes_on_in_it() {
 }
 
 #[tokio::test]
+async fn each_round_of_an_until_has_a_child_of_its_own() {
+    let stage = Stage::new().read("t.count", |call, _| give(i128::try_from(call).unwrap()));
+    stage.file("child", "steps:\n  a: { uses: t.count }\noutputs: { n: \"{{ steps.a.output }}\" }\n");
+    let parent = "steps:\n  call: { uses: pipeline.run, with: { pipeline: child }, until: { holds: \"{{ output.n == 2 }}\", every: 10s, limit: 5 } }\noutputs: { n: \"{{ steps.call.output.n }}\" }\n";
+    assert_eq!(stage.play(parent).await.outputs(), r#"{"n":2}"#);
+    assert_eq!(stage.engine().await.parts().store.runs(&Default::default()).await.unwrap().len(), 4);
+}
+
+#[tokio::test]
 async fn the_deadline_of_a_parent_reaches_its_child() {
     let stage = Stage::new().read("t.hang", |_, _| Act::Hang(Duration::from_secs(60)));
     stage.file("child", "inputs: { n: { type: integer } }\nsteps:\n  a: { uses: t.hang }\noutputs: { twice: 1 }\n");
@@ -151,4 +160,26 @@ async fn a_parent_whose_child_was_never_made_can_be_canceled() {
     engine.signal(run, &Signal::Cancel { undo: false }).await.unwrap();
     let canceled = engine.execute(run, pipeline, Default::default()).await.unwrap();
     assert!(matches!(canceled, Execution::Finished { state: RunState::Canceled, .. }), "{canceled:?}");
+}
+
+#[tokio::test]
+async fn each_round_of_an_until_has_a_child_run_of_its_own() {
+    let stage = Stage::new().read("t.count", |call, _| give(u64::try_from(call).unwrap()));
+    stage.file("child", "steps:\n  a: { uses: t.count }\noutputs: { n: \"{{ steps.a.output }}\" }\n");
+    let steps = "steps:\n  call: { uses: pipeline.run, with: { pipeline: child }, until: { holds: \"{{ output.n == 3 }}\", every: 1s, limit: 10 } }\noutputs: { n: \"{{ steps.call.output.n }}\" }\n";
+    assert_eq!(stage.play(steps).await.outputs(), r#"{"n":3}"#);
+}
+
+#[tokio::test]
+async fn a_child_run_that_can_take_nothing_back_is_not_done_again_by_a_retry() {
+    let stage = Stage::new()
+        .write("t.make", held(), |_, _| give(1))
+        .read("t.once", |call, _| if call == 0 { Act::Fail(ErrorClass::Rejected) } else { give(8) });
+    stage.file("child", "steps:\n  a: { uses: t.make }\noutputs: { n: \"{{ steps.a.output }}\" }\n");
+    let steps = "steps:\n  call: { uses: pipeline.run, with: { pipeline: child } }\n  then: { uses: t.once, needs: [call] }\noutputs: { n: \"{{ steps.call.output.n }}\" }\n";
+    let played = stage.play(steps).await;
+    assert_eq!(played.failure(), "rejected: step `then`: t.once fails");
+    let (engine, pipeline) = (stage.engine().await, stage.pipeline(steps));
+    assert_eq!(stage.retry(&engine, played.run, &pipeline, None).await.outputs(), r#"{"n":1}"#);
+    assert_eq!(stage.world.happened(), 1);
 }

@@ -186,3 +186,18 @@ async fn a_secret_of_the_journal_is_usable_and_masked_after_a_restart() {
     let played = stage.resume(&engine, run, &pipeline, options).await;
     assert_eq!(played.outputs(), r#"{"said":"***"}"#);
 }
+
+#[tokio::test]
+async fn an_item_that_reads_the_one_before_waits_for_it_although_it_is_in_doubt() {
+    // The first answer is lost, and it had happened.
+    let stage = Stage::new().write("t.say", askable(), |_, input| {
+        if input.to_string().contains("one") { Act::Lose(true) } else { give(input.clone()) }
+    });
+    let played = stage
+        .play("steps:\n  say: { for_each: [one, two, three], uses: t.say, with: { text: \"{{ item }}\", after: \"{{ previous.text | default('nothing') }}\" } }\noutputs: { said: \"{{ steps.say.output | length }}\" }\n")
+        .await;
+    assert_eq!(played.outputs(), r#"{"said":3}"#);
+    let calls = stage.world.calls();
+    assert!(calls[0].contains(r#""after":"nothing""#) && calls[1].contains(r#""after":"one""#), "{calls:?}");
+    assert_eq!(stage.world.happened(), 3);
+}

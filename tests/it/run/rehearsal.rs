@@ -34,6 +34,10 @@ impl Connections for OfSandbox {
     fn get(&self, name: &str, manifest: &Manifest) -> Result<Connection, String> {
         self.0.connection(name, manifest)
     }
+
+    fn connector(&self, name: &str) -> Option<Arc<str>> {
+        self.0.connector(name)
+    }
 }
 
 impl Stage {
@@ -45,13 +49,14 @@ impl Stage {
         self.http = Arc::new(Here(sandbox.clone()));
         let store = self.engine().await.parts().store.clone();
         let custody = Custody { store, http: self.http.clone(), system: self.system.clone() };
-        let runtime = Runtime::new(Arc::new(OfSandbox(sandbox.clone()))).with_custody(custody);
+        let runtime = Runtime::new(Arc::new(OfSandbox(sandbox.clone())));
+        let runtime = runtime.with_library(sandbox.library().clone()).with_custody(custody);
         self.services = Services::default().with(Arc::new(runtime));
         (self, sandbox)
     }
 
     /// Executes a run while the clock goes a hundred times as fast as the machine's.
-    async fn hasten(&self, text: &str) -> super::Played {
+    pub(super) async fn hasten(&self, text: &str) -> super::Played {
         let engine = self.engine().await;
         let pipeline = self.pipeline(text);
         let run = engine.start(&pipeline, Value::map::<&str>([])).await.unwrap();

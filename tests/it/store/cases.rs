@@ -34,6 +34,7 @@ use pipewright::store::Ends;
 use pipewright::store::Error;
 use pipewright::store::Fence;
 use pipewright::store::FileRow;
+use pipewright::store::Lapsed;
 use pipewright::store::NewFiring;
 use pipewright::store::NewRun;
 use pipewright::store::OpenOptions;
@@ -706,16 +707,16 @@ async fn of_a_vote_and_the_expiry_one_wins(ground: Ground) {
         let seen = store.approval(&AskId(id.as_str().into())).await.unwrap().unwrap();
         let answer = Ask::answered(&seen.id, &Ok(Value::Null));
         let signals = store.inbox(run.id).await.unwrap().len();
-        let cast = vote("anna", true, NOW);
+        let (cast, ask) = (vote("anna", true, NOW), seen.ask.clone().unwrap());
         let (voted, lapsed) = tokio::join!(
             store.vote(&seen, &cast, Some((ApprovalState::Approved, &answer))),
-            store.lapse(&seen.id, run.id, fence, expires),
+            store.lapse(&ask, run.id, fence),
         );
         let (voted, lapsed) = (voted.unwrap(), lapsed.unwrap());
-        assert!(voted != lapsed, "round {round}: voted {voted}, lapsed {lapsed}");
+        assert_eq!(lapsed, if voted { Lapsed::Answered } else { Lapsed::Yes }, "round {round}");
         assert_eq!(store.inbox(run.id).await.unwrap().len() - signals, usize::from(voted));
         // Asked again, after a crash say, it is the same.
-        assert_eq!(store.lapse(&seen.id, run.id, fence, expires).await.unwrap(), lapsed);
+        assert_eq!(store.lapse(&ask, run.id, fence).await.unwrap(), lapsed);
         let state = store.approval(&seen.id).await.unwrap().unwrap().state;
         assert_eq!(state, if voted { ApprovalState::Approved } else { ApprovalState::Expired });
     }
@@ -723,7 +724,8 @@ async fn of_a_vote_and_the_expiry_one_wins(ground: Ground) {
     let writer = store.writer(run.id, fence, 21, []);
     writer.append([asks(ASK_1, "review", Some(expires))]);
     writer.commit().await.unwrap();
-    assert!(!store.lapse(&AskId(ASK_1.into()), run.id, Fence(fence.0 - 1), expires).await.unwrap());
+    let ask = store.approval(&AskId(ASK_1.into())).await.unwrap().unwrap().ask.unwrap();
+    assert_eq!(store.lapse(&ask, run.id, Fence(fence.0 - 1)).await.unwrap(), Lapsed::Answered);
     assert_eq!(store.open_approvals().await.unwrap(), 1);
 }
 

@@ -4,8 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
 
+use pipewright::connector::connection::Connection;
+use pipewright::connector::library::Library;
+use pipewright::connector::manifest::Manifest;
+use pipewright::connector::runtime::Connections;
+use pipewright::connector::runtime::Runtime;
 use pipewright::http::ReqwestTransport;
 use pipewright::http::Transport;
+use pipewright::memory::Memory;
 use pipewright::model::Blob;
 use pipewright::model::Dataset;
 use pipewright::model::Effect;
@@ -15,19 +21,27 @@ use pipewright::model::StepPath;
 use pipewright::model::Timestamp;
 use pipewright::model::Value;
 use pipewright::node::Access;
+use pipewright::node::Called;
 use pipewright::node::EffectContext;
 use pipewright::node::ExpressionKey;
+use pipewright::node::Found;
 use pipewright::node::Keep;
 use pipewright::node::LogLevel;
 use pipewright::node::LogSink;
 use pipewright::node::Node;
 use pipewright::node::NodeError;
+use pipewright::node::Operations;
 use pipewright::node::Outcome;
 use pipewright::node::Reconciled;
 use pipewright::node::RowSource;
 use pipewright::node::Services;
 use pipewright::node::StepContext;
 use pipewright::nodes::registry;
+use pipewright::sandbox::fault::Faults;
+use pipewright::sandbox::transport::Here;
+use pipewright::sandbox::world::World;
+use pipewright::store::OpenOptions;
+use pipewright::store::Store;
 use pipewright::system::System;
 use pipewright::template::Lookup;
 use pipewright::template::Scope;
@@ -46,7 +60,9 @@ pub(crate) struct Bench {
     pub(crate) canceled: CancellationToken,
     log: Log,
     rows: NumberedRows,
+    memory: tokio::sync::OnceCell<Services>,
     services: Services,
+    operations: Option<Arc<Library>>,
 }
 
 #[derive(Debug, Default)]
@@ -103,6 +119,26 @@ impl Lookup for Secrets {
     }
 }
 
+/// Systems that need neither settings nor credentials.
+#[derive(Debug)]
+struct Plain;
+
+impl Connections for Plain {
+    fn get(&self, name: &str, manifest: &Manifest) -> Result<Connection, String> {
+        Connection::without_settings(name, manifest)
+    }
+}
+
+/// Connections to stand-ins.
+#[derive(Debug)]
+struct OfSandbox(Arc<World>);
+
+impl Connections for OfSandbox {
+    fn get(&self, name: &str, manifest: &Manifest) -> Result<Connection, String> {
+        self.0.connection(name, manifest)
+    }
+}
+
 impl Bench {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -121,8 +157,32 @@ impl Bench {
             canceled: CancellationToken::new(),
             log: Log::default(),
             rows: NumberedRows,
+            memory: tokio::sync::OnceCell::new(),
             services: Services::default(),
+            operations: None,
         }
+    }
+
+    /// Has a connection `x` that takes posts.
+    pub(crate) fn with_posts(mut self) -> Self {
+        let text = std::fs::read_to_string("tests/manifests/social/micro.yaml").unwrap();
+        let text = text.replace("connector: micro", "connector: x");
+        let own = [("x".to_owned(), (Arc::from("x.yaml"), Arc::from(text)))].into_iter().collect();
+        let runtime = Runtime::new(Arc::new(Plain)).with_library(Arc::new(Library::of_texts(own)));
+        self.services = self.services.with(Arc::new(runtime));
+        self
+    }
+
+    /// Has stand-ins answer for all connectors, by connections that are called as they are.
+    pub(crate) fn with_sandbox(mut self) -> Self {
+        let library = Arc::new(Library::open(self.root()));
+        let faults = Faults::new(std::iter::empty());
+        let world = Arc::new(World::new(Library::open(self.root()), Vec::new(), self.system.clone(), faults, 1));
+        self.http = Arc::new(Here(world.clone()));
+        let runtime = Runtime::new(Arc::new(OfSandbox(world))).with_library(library.clone());
+        self.services = self.services.with(Arc::new(runtime));
+        self.operations = Some(library);
+        self
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -146,6 +206,11 @@ impl Bench {
     /// Runs the node `uses` with a `with:` in YAML.
     pub(crate) async fn run(&self, uses: &str, with: &str) -> Result<Outcome, NodeError> {
         let prepared = self.prepare(uses, with);
+        let memory = self.memory.get_or_init(|| async {
+            let store = Store::open("sqlite::memory:", OpenOptions::default()).await.unwrap();
+            self.services.clone().with(Arc::new(Memory::of(store)))
+        });
+        memory.await;
         prepared.node.run(prepared.input.clone(), &prepared.context(self)).await
     }
 
@@ -183,6 +248,13 @@ impl Bench {
             locals: Vec::new(),
             now: self.system.clock.now(),
         };
+        let calls = node.calls(&with).into_iter().filter_map(|wanted| {
+            let connection = wanted.connection?;
+            let found = self.operations.as_ref()?.find(&format!("{connection}.{}", wanted.operation));
+            let Found::Node(node) = found else { return None };
+            Some(Called { connection: connection.into(), operation: wanted.operation, node })
+        });
+        let calls = calls.collect();
         let keys: Vec<&str> = expressions.iter().map(|(key, _)| *key).collect();
         let input = templates(&with, "", &keys).eval(&scope).unwrap();
         let effect = EffectContext {
@@ -192,7 +264,7 @@ impl Bench {
             send_within: None,
             doubted: false,
         };
-        Prepared { node, input, declared, expressions, scope, path: StepPath::step("step"), effect }
+        Prepared { node, input, declared, expressions, calls, scope, path: StepPath::step("step"), effect }
     }
 }
 
@@ -215,6 +287,7 @@ struct Prepared {
     input: Value,
     declared: Effect,
     expressions: Vec<(&'static str, Template)>,
+    calls: Vec<Called>,
     scope: Scope,
     path: StepPath,
     effect: EffectContext,
@@ -235,11 +308,12 @@ impl Prepared {
             canceled: &bench.canceled,
             expressions: &self.expressions,
             scope: &self.scope,
+            calls: &self.calls,
             log: &bench.log,
             rows: &bench.rows,
             into: None,
             keep: &bench.rows,
-            services: &bench.services,
+            services: bench.memory.get().unwrap_or(&bench.services),
         }
     }
 }

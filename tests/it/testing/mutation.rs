@@ -196,16 +196,16 @@ const MUTATIONS: &[Mutation] = &[
     ),
     // x
     (
-        "a lost post is not asked for",
+        "a lost post is not found again",
         "connectors/x.yaml",
-        "    reconcile:\n      operation: list_posts\n      with: { since: \"{{ effect.started_at - duration('2m') }}\" }\n      after: 5s\n      found: \"{{ item.text == input.text }}\"\n      output: { id: \"{{ item.id }}\", url: \"https://x.com/i/status/{{ item.id }}\" }\n",
-        "    reconcile: none\n",
+        "found: \"{{ item.text == ((input.text or '')",
+        "found: \"{{ false and item.text == ((input.text or '')",
     ),
     (
         "any post is taken for the lost one",
         "connectors/x.yaml",
-        "found: \"{{ item.text == input.text }}\"",
-        "found: true",
+        "found: \"{{ item.text == ((input.text or '')",
+        "found: \"{{ true or item.text == ((input.text or '')",
     ),
     (
         "a wrong field",

@@ -2,19 +2,25 @@
 
 use std::fmt::Write;
 
+use super::Dialect;
 use super::Part;
+use super::Reading;
 use super::Usage;
 use super::arguments;
+use super::broken_off;
+use super::content_text;
 use super::copy;
 use super::count;
 use super::image_of;
 use super::image_url;
 use super::list;
+use super::made_up_id;
 use super::messages;
 use super::object;
 use super::or_null;
 use super::parts;
 use super::pieces;
+use super::raw;
 use super::samples;
 use super::schema;
 use super::text;
@@ -72,7 +78,7 @@ fn tool(tool: &Value) -> Value {
 
 fn turn(message: &Value) -> Result<Value, String> {
     // What the same provider has said goes back as it came.
-    if let Some(raw) = message.get("raw").filter(|raw| raw.get("role").is_some()) {
+    if let Some(raw) = raw(message, Dialect::Completions).filter(|raw| raw.get("role").is_some()) {
         return Ok(raw.clone());
     }
     let role = text(message, "role").ok_or("a message needs a `role`")?;
@@ -111,7 +117,7 @@ fn call(call: &Value) -> Value {
 
 pub(super) fn answer(body: &Value) -> Value {
     let choice = list(body, "choices").first().cloned().unwrap_or_default();
-    let message = choice.get("message").cloned().unwrap_or_default();
+    let message = with_ids(choice.get("message").cloned().unwrap_or_default(), body);
     let calls: Vec<_> = list(&message, "tool_calls").iter().map(read_call).collect();
     let refusal = message.get("refusal").cloned().unwrap_or_default();
     let reason = text(&choice, "finish_reason").unwrap_or_default();
@@ -124,36 +130,70 @@ pub(super) fn answer(body: &Value) -> Value {
         "content_filter" => "filter",
         _ => "other",
     };
-    let used = body.get("usage");
+    let used = body.get("usage").filter(|used| !used.is_null());
     let detail = |part: &str, key: &str| count(used.and_then(|used| used.get(part)).and_then(|part| part.get(key)));
-    let usage = Usage {
-        input: count(used.and_then(|used| used.get("prompt_tokens"))),
+    let usage = used.map(|used| Usage {
+        input: count(used.get("prompt_tokens")),
         cached: detail("prompt_tokens_details", "cached_tokens"),
         cache_write: detail("prompt_tokens_details", "cache_write_tokens"),
-        output: count(used.and_then(|used| used.get("completion_tokens"))),
+        output: count(used.get("completion_tokens")),
         reasoning: detail("completion_tokens_details", "reasoning_tokens"),
-    };
+        ..Usage::default()
+    });
     let get = |key: &str| body.get(key).cloned().unwrap_or_default();
-    let content = message.get("content").cloned().unwrap_or_default();
-    let back = object([
-        ("role", "assistant".into()),
-        ("content", content.clone()),
-        ("tool_calls", Value::list(calls.clone())),
-        ("raw", message),
-    ]);
-    object([
-        ("id", get("id")),
-        ("model", get("model")),
-        ("text", content),
-        ("refusal", refusal),
-        ("stop", stop.into()),
-        ("stop_reason", reason.into()),
-        ("tool_calls", Value::list(calls)),
-        // Without a word of usage nothing is known, which is not zero.
-        ("usage", used.filter(|used| !used.is_null()).map_or(Value::Null, |_| usage.value())),
-        ("message", back),
-        ("error", get("error")),
-    ])
+    let content = match message.get("content") {
+        // Beside calls, an empty text is none.
+        Some(Value::String(text)) if text.is_empty() && !calls.is_empty() => Value::Null,
+        // Some give it in parts.
+        Some(parts @ Value::List(_)) => content_text(Some(parts)),
+        content => content.cloned().unwrap_or_default(),
+    };
+    let reading = Reading {
+        id: get("id"),
+        model: get("model"),
+        text: content,
+        thinking: thinking(&message).to_owned(),
+        refusal,
+        stop,
+        reason: reason.to_owned(),
+        calls,
+        usage,
+        raw: message,
+        status: None,
+        error: get("error"),
+    };
+    reading.value(Dialect::Completions)
+}
+
+/// What a model thought: two names for it are in use.
+fn thinking(message: &Value) -> &str {
+    let found = ["reasoning", "reasoning_content"].iter().find_map(|key| text(message, key));
+    found.unwrap_or_default()
+}
+
+/// Gives an id to calls that have none, so that their results can name them.
+fn with_ids(message: Value, body: &Value) -> Value {
+    let lacks = |call: &Value| call.get("id").is_none_or(|id| !id.is_truthy());
+    let calls = list(&message, "tool_calls");
+    if !calls.iter().any(lacks) {
+        return message;
+    }
+    let of = text(body, "id").unwrap_or_default();
+    let calls: Vec<Value> = calls
+        .iter()
+        .enumerate()
+        .map(|(number, call)| {
+            let mut own = call.as_map().cloned().unwrap_or_default();
+            if lacks(call) {
+                own.insert("id".into(), made_up_id(of, number));
+                own.entry("type".into()).or_insert_with(|| "function".into());
+            }
+            own.into()
+        })
+        .collect();
+    let mut message = message.as_map().cloned().unwrap_or_default();
+    message.insert("tool_calls".into(), Value::list(calls));
+    message.into()
 }
 
 fn read_call(call: &Value) -> Value {
@@ -166,7 +206,8 @@ pub(super) fn fold(chunks: &[Value], done: bool) -> Result<Value, String> {
     let mut whole = Map::new();
     let (mut content, mut refusal, mut role) = (String::new(), String::new(), Value::from("assistant"));
     let (mut has_content, mut reason, mut usage) = (false, Value::Null, Value::Null);
-    let mut calls: Vec<(i128, Value, Value, String)> = Vec::new();
+    let mut thoughts: Option<(&str, String)> = None;
+    let mut calls: Vec<Folded> = Vec::new();
     for chunk in chunks {
         if chunk.get("error").is_some_and(|error| !error.is_null()) {
             return Ok(chunk.clone());
@@ -190,35 +231,21 @@ pub(super) fn fold(chunks: &[Value], done: bool) -> Result<Value, String> {
             content.push_str(piece);
         }
         refusal.push_str(text(delta, "refusal").unwrap_or_default());
+        if let Some((key, piece)) =
+            ["reasoning", "reasoning_content"].iter().find_map(|key| Some((*key, text(delta, key)?)))
+        {
+            thoughts.get_or_insert_with(|| (key, String::new())).1.push_str(piece);
+        }
         for piece in list(delta, "tool_calls") {
-            let index = count(piece.get("index"));
-            let at = calls.iter().position(|(own, ..)| *own == index).unwrap_or_else(|| {
-                calls.push((index, Value::Null, Value::Null, String::new()));
-                calls.len() - 1
-            });
-            let Some((_, id, name, written)) = calls.get_mut(at) else { continue };
-            let function = piece.get("function").cloned().unwrap_or_default();
-            if let Some(said) = piece.get("id").filter(|said| said.is_truthy()) {
-                *id = said.clone();
-            }
-            if let Some(said) = function.get("name").filter(|said| said.is_truthy()) {
-                *name = said.clone();
-            }
-            written.push_str(text(&function, "arguments").unwrap_or_default());
+            Folded::take(&mut calls, piece);
         }
     }
     // Some who copy the shape forget the last line, but none the reason.
     if !done && reason.is_null() {
-        return Err("the stream broke off before its end".to_owned());
+        return Err(broken_off());
     }
-    calls.sort_by_key(|(index, ..)| *index);
-    let calls: Vec<_> = calls
-        .into_iter()
-        .map(|(_, id, name, written)| {
-            let function = object([("name", name), ("arguments", written.into())]);
-            object([("id", id), ("type", "function".into()), ("function", function)])
-        })
-        .collect();
+    calls.sort_by_key(|call| call.index);
+    let calls: Vec<_> = calls.into_iter().map(Folded::value).collect();
     let mut message = Map::from_iter([
         ("role".into(), role),
         (
@@ -232,6 +259,7 @@ pub(super) fn fold(chunks: &[Value], done: bool) -> Result<Value, String> {
         ),
         ("refusal".into(), or_null(refusal)),
     ]);
+    message.extend(thoughts.map(|(key, thoughts)| (key.into(), thoughts.into())));
     if !calls.is_empty() {
         message.insert("tool_calls".into(), Value::list(calls));
     }
@@ -239,6 +267,51 @@ pub(super) fn fold(chunks: &[Value], done: bool) -> Result<Value, String> {
     whole.insert("choices".into(), Value::list(vec![choice]));
     whole.insert("usage".into(), usage);
     Ok(whole.into())
+}
+
+/// A call whose pieces are put together.
+struct Folded {
+    index: i128,
+    id: Value,
+    name: Value,
+    written: String,
+    /// Arguments that came as what they say, in one piece.
+    whole: Option<Value>,
+}
+
+impl Folded {
+    fn take(calls: &mut Vec<Self>, piece: &Value) {
+        let last = calls.last().map_or(-1, |call| call.index);
+        let function = piece.get("function").cloned().unwrap_or_default();
+        let named = function.get("name").filter(|said| said.is_truthy()).cloned();
+        let index = match piece.get("index") {
+            Some(Value::Int(index)) => *index,
+            // Without a number a name begins the next call, and what has none goes on.
+            _ if named.is_some() => last + 1,
+            _ => last.max(0),
+        };
+        let at = calls.iter().position(|own| own.index == index).unwrap_or_else(|| {
+            calls.push(Self { index, id: Value::Null, name: Value::Null, written: String::new(), whole: None });
+            calls.len() - 1
+        });
+        let Some(call) = calls.get_mut(at) else { return };
+        if let Some(said) = piece.get("id").filter(|said| said.is_truthy()) {
+            call.id = said.clone();
+        }
+        if let Some(said) = named {
+            call.name = said;
+        }
+        match function.get("arguments") {
+            Some(whole @ Value::Map(_)) => call.whole = Some(whole.clone()),
+            arguments => call.written.push_str(arguments.and_then(Value::as_str).unwrap_or_default()),
+        }
+    }
+
+    fn value(self) -> Value {
+        let arguments = self.whole.unwrap_or_else(|| self.written.into());
+        let function = object([("name", self.name), ("arguments", arguments)]);
+        object([("id", self.id), ("type", "function".into()), ("function", function)])
+    }
 }
 
 pub(super) fn read_question(wire: &Value) -> Result<Value, String> {

@@ -2,19 +2,30 @@
 //!
 //! A question is `{ model, system, messages, tools, tool_choice, schema, schema_name, max_tokens, temperature, top_p,
 //! stop, seed, effort, stream, sampling, extra }`; a message `{ role: system | user | assistant | tool, content,
-//! tool_calls, tool_call_id, raw }` with a text or a list of `{ text }` and `{ image: { url | data, media_type } }` as
-//! its content. `sampling: false` leaves out what some models refuse; `extra` is laid over the body as it is.
+//! tool_calls, tool_call_id, raw, dialect }` with a text or a list of `{ text }` and `{ image: { url | data, media_type } }`
+//! as its content. `sampling: false` leaves out what some models refuse; `extra` is laid over the body as it is, key by
+//! key where both are maps.
 //!
-//! An answer is `{ id, model, text, refusal, stop, tool_calls, usage, message, status, error }`; `stop` is one of `end
-//! length tool_use refusal filter pause other`, `usage` counts `input cached cache_write output reasoning total`
-//! tokens, where `input` holds those from the cache; `message` is what goes back in the next question, unchanged. A
-//! stream is folded into the same. What is no answer, an error above all, is given as it came.
+//! An answer is `{ id, model, text, thinking, refusal, stop, stop_reason, tool_calls, usage, message, status, error }`;
+//! `stop` is one of `end length tool_use refusal filter pause other`, `usage` counts `input cached cache_write output
+//! reasoning total` tokens, where `input` holds those from and for the cache, and `cache_write_1h` those of
+//! `cache_write` that are kept for an hour, where there are any; `estimated: true` says that nobody has counted them.
+//! `message` is what goes back in the next question, unchanged: to another dialect goes what it means, to its own what
+//! it was (`raw`), thoughts with their signatures above all. A stream is folded into the same. What is no answer, an
+//! error above all, is given as it came.
 
+mod anthropic;
+mod cohere;
 mod completions;
+mod ollama;
+pub mod pieces;
+mod reading;
 mod responses;
 
 use std::sync::Arc;
 
+use self::reading::Reading;
+use self::reading::Usage;
 use crate::connector::body;
 use crate::connector::body::Payload;
 use crate::connector::body::json;
@@ -27,19 +38,37 @@ use crate::model::write_json;
 /// The shapes that are spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Dialect {
+    /// Anthropic Messages.
+    Anthropic,
+    /// Cohere, the second version.
+    Cohere,
+    /// Ollama's own.
+    Ollama,
     /// OpenAI Chat Completions, and those who copy it.
     Completions,
     /// OpenAI Responses.
     Responses,
 }
 
+const DIALECTS: &[(&str, Dialect)] = &[
+    ("anthropic", Dialect::Anthropic),
+    ("cohere", Dialect::Cohere),
+    ("ollama", Dialect::Ollama),
+    ("openai", Dialect::Completions),
+    ("openai_responses", Dialect::Responses),
+];
+
 impl Dialect {
     fn of(name: &str) -> Result<Self, String> {
-        match name {
-            "openai" => Ok(Self::Completions),
-            "openai_responses" => Ok(Self::Responses),
-            other => Err(format!("there is no dialect `{other}`; there are `openai` and `openai_responses`")),
-        }
+        let found = DIALECTS.iter().find(|(own, _)| *own == name);
+        found.map(|(_, dialect)| *dialect).ok_or_else(|| {
+            let known: Vec<String> = DIALECTS.iter().map(|(own, _)| format!("`{own}`")).collect();
+            format!("there is no dialect `{name}`; there are {}", known.join(", "))
+        })
+    }
+
+    fn name(self) -> &'static str {
+        DIALECTS.iter().find(|(_, own)| *own == self).map_or("", |(name, _)| name)
     }
 
     fn named(options: &Value) -> Option<Result<Self, String>> {
@@ -50,7 +79,17 @@ impl Dialect {
     fn of_answer(body: &Value) -> Self {
         let object = text(body, "object").unwrap_or_default();
         let kind = text(body, "type").unwrap_or_default();
-        if object == "response" || kind.starts_with("response.") { Self::Responses } else { Self::Completions }
+        if object == "response" || kind.starts_with("response.") {
+            Self::Responses
+        } else if kind == "message" || kind.starts_with("message_") {
+            Self::Anthropic
+        } else if kind.starts_with("message-") || body.get("finish_reason").is_some() {
+            Self::Cohere
+        } else if body.get("done").is_some() {
+            Self::Ollama
+        } else {
+            Self::Completions
+        }
     }
 }
 
@@ -61,43 +100,124 @@ impl Dialect {
 pub fn encode(question: &Value) -> Result<Payload, String> {
     let dialect = Dialect::named(question).ok_or("`chat` needs a `dialect`")??;
     let mut wire = match dialect {
+        Dialect::Anthropic => anthropic::question(question)?,
+        Dialect::Cohere => cohere::question(question)?,
+        Dialect::Ollama => ollama::question(question)?,
         Dialect::Completions => completions::question(question)?,
         Dialect::Responses => responses::question(question)?,
     };
-    if let Some(extra) = question.get("extra").and_then(Value::as_map) {
-        wire.extend(extra.iter().map(|(key, value)| (Arc::clone(key), value.clone())));
+    for (key, value) in question.get("extra").and_then(Value::as_map).into_iter().flatten() {
+        let laid = match (wire.get(key).and_then(Value::as_map), value.as_map()) {
+            (Some(below), Some(above)) => {
+                let mut both = below.clone();
+                both.extend(above.iter().map(|(key, value)| (Arc::clone(key), value.clone())));
+                both.into()
+            }
+            _ => value.clone(),
+        };
+        wire.insert(Arc::clone(key), laid);
     }
     json::encode(&Value::from(wire))
 }
 
-/// Reads an answer or a stream. Without a dialect in `options` the answer tells it.
+/// Reads an answer or a stream. Without a dialect in `options` the answer tells it; with `estimates: true` there, what
+/// an answer used is estimated where it does not say it, by what was `asked`.
 ///
 /// # Errors
 /// What is no JSON, and a stream that breaks off: nothing is known of its end, nor of what it cost.
 pub fn decode(content_type: Option<&str>, bytes: &[u8], options: &Value) -> Result<Value, String> {
-    let is_stream = content_type.is_some_and(|kind| kind.trim_start().starts_with("text/event-stream"));
     let named = Dialect::named(options).transpose()?;
-    if !is_stream {
-        let body = json::decode(&body::text_of(content_type, bytes))?;
-        return Ok(read(named.unwrap_or_else(|| Dialect::of_answer(&body)), body));
+    let (dialect, body) = match Wire::of(content_type) {
+        Wire::Events => {
+            let (datas, done) = events(bytes)?;
+            let dialect = named.unwrap_or_else(|| Dialect::of_answer(datas.first().unwrap_or(&Value::Null)));
+            (dialect, fold(dialect, &datas, done)?)
+        }
+        Wire::Lines => {
+            let lines = lines(content_type, bytes)?;
+            let dialect = named.unwrap_or_else(|| Dialect::of_answer(lines.first().unwrap_or(&Value::Null)));
+            (dialect, fold(dialect, &lines, false)?)
+        }
+        Wire::Whole => {
+            let body = json::decode(&body::text_of(content_type, bytes))?;
+            (named.unwrap_or_else(|| Dialect::of_answer(&body)), body)
+        }
+    };
+    let answer = read(dialect, body);
+    if options.get("estimates").and_then(Value::as_bool) != Some(true) {
+        return Ok(answer);
     }
+    Ok(reading::estimated(answer, options.get("asked").unwrap_or(&Value::Null)))
+}
+
+/// How an answer comes.
+enum Wire {
+    Whole,
+    /// Server-sent events.
+    Events,
+    /// A document a line.
+    Lines,
+}
+
+impl Wire {
+    fn of(content_type: Option<&str>) -> Self {
+        let kind = content_type.unwrap_or_default().trim_start();
+        if kind.starts_with("text/event-stream") {
+            Self::Events
+        } else if kind.starts_with("application/x-ndjson") || kind.starts_with("application/jsonl") {
+            Self::Lines
+        } else {
+            Self::Whole
+        }
+    }
+}
+
+/// Returns what the events of a stream say, and whether it said that it was done. Comments are passed over.
+fn events(bytes: &[u8]) -> Result<(Vec<Value>, bool), String> {
     let events = sse::events(bytes)?;
-    let first = events.first().and_then(|event| parse_json(&event.data).ok()).unwrap_or_default();
-    let dialect = named.unwrap_or_else(|| Dialect::of_answer(&first));
+    let done = events.last().is_some_and(|last| last.data.trim() == "[DONE]");
     let mut datas = Vec::with_capacity(events.len());
-    for event in events.iter().filter(|event| event.data != "[DONE]") {
+    for event in events.iter().filter(|event| !matches!(event.data.trim(), "[DONE]" | "")) {
         let data = parse_json(&event.data).map_err(|error| format!("an event of the stream is no JSON: {error}"))?;
         datas.push(data);
     }
-    let whole = match dialect {
-        Dialect::Completions => completions::fold(&datas, events.last().is_some_and(|last| last.data == "[DONE]")),
-        Dialect::Responses => responses::fold(&datas),
-    };
-    Ok(read(dialect, whole?))
+    Ok((datas, done))
+}
+
+/// Returns the documents of a stream of lines; a last line that broke off in its middle is none.
+fn lines(content_type: Option<&str>, bytes: &[u8]) -> Result<Vec<Value>, String> {
+    let text = body::text_of(content_type, bytes);
+    let written: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let mut lines = Vec::with_capacity(written.len());
+    for (number, line) in written.iter().enumerate() {
+        match parse_json(line) {
+            Ok(value) => lines.push(value),
+            Err(_) if number + 1 == written.len() && !text.ends_with('\n') => {}
+            Err(error) => return Err(format!("line {} of the stream is no JSON: {error}", number + 1)),
+        }
+    }
+    Ok(lines)
+}
+
+fn fold(dialect: Dialect, datas: &[Value], done: bool) -> Result<Value, String> {
+    match dialect {
+        Dialect::Anthropic => anthropic::fold(datas),
+        Dialect::Cohere => cohere::fold(datas),
+        Dialect::Ollama => ollama::fold(datas),
+        Dialect::Completions => completions::fold(datas, done),
+        Dialect::Responses => responses::fold(datas),
+    }
+}
+
+fn broken_off() -> String {
+    "the stream broke off before its end".to_owned()
 }
 
 fn read(dialect: Dialect, body: Value) -> Value {
     match dialect {
+        Dialect::Anthropic if text(&body, "type") == Some("message") => anthropic::answer(&body),
+        Dialect::Cohere if body.get("finish_reason").is_some() => cohere::answer(&body),
+        Dialect::Ollama if body.get("message").is_some_and(|it| it.as_map().is_some()) => ollama::answer(&body),
         Dialect::Completions if body.get("choices").is_some() => completions::answer(&body),
         Dialect::Responses if body.get("output").is_some() => responses::answer(&body),
         _ => body,
@@ -110,6 +230,9 @@ fn read(dialect: Dialect, body: Value) -> Value {
 /// What is no question of this dialect.
 pub fn read_question(dialect: &str, wire: &Value) -> Result<Value, String> {
     match Dialect::of(dialect)? {
+        Dialect::Anthropic => anthropic::read_question(wire),
+        Dialect::Cohere => cohere::read_question(wire),
+        Dialect::Ollama => ollama::read_question(wire),
         Dialect::Completions => completions::read_question(wire),
         Dialect::Responses => responses::read_question(wire),
     }
@@ -124,6 +247,9 @@ pub fn read_question(dialect: &str, wire: &Value) -> Result<Value, String> {
 pub fn write_answer(dialect: &str, answer: &Value, question: &Value, created: i64) -> Result<Payload, String> {
     let dialect = Dialect::of(dialect)?;
     let whole = match dialect {
+        Dialect::Anthropic => anthropic::write_answer(answer),
+        Dialect::Cohere => cohere::write_answer(answer),
+        Dialect::Ollama => ollama::write_answer(answer, created),
         Dialect::Completions => completions::write_answer(answer, created),
         Dialect::Responses => responses::write_answer(answer, question, created),
     };
@@ -131,6 +257,9 @@ pub fn write_answer(dialect: &str, answer: &Value, question: &Value, created: i6
         return json::encode(&whole);
     }
     let text = match dialect {
+        Dialect::Anthropic => anthropic::write_stream(&whole),
+        Dialect::Cohere => cohere::write_stream(&whole),
+        Dialect::Ollama => return Ok(Payload::new("application/x-ndjson", ollama::write_stream(&whole).into_bytes())),
         Dialect::Completions => completions::write_stream(&whole, question),
         Dialect::Responses => responses::write_stream(&whole),
     };
@@ -232,8 +361,21 @@ fn schema(question: &Value) -> Option<(Value, Value, Value)> {
     Some((name.into(), schema.clone(), strict))
 }
 
-/// Reads a call of a tool; its arguments come as a text that a model has written.
+/// What this dialect itself has said goes back as it came; to others goes what it means.
+fn raw(message: &Value, dialect: Dialect) -> Option<&Value> {
+    let own = text(message, "dialect").is_none_or(|own| own == dialect.name());
+    message.get("raw").filter(|raw| own && !raw.is_null())
+}
+
+/// Reads a call of a tool; its arguments come as a text that a model has written, or as what it says.
 fn tool_call(id: Option<&Value>, name: Option<&Value>, arguments: Option<&Value>) -> Value {
+    if let Some(Value::Map(_)) = arguments {
+        return object([
+            ("id", id.cloned().unwrap_or_default()),
+            ("name", name.cloned().unwrap_or_default()),
+            ("arguments", arguments.cloned().unwrap_or_default()),
+        ]);
+    }
     let written = arguments.and_then(Value::as_str).unwrap_or_default();
     let parsed = if written.trim().is_empty() { Ok(Value::map::<&str>([])) } else { parse_json(written) };
     let get = |value: Option<&Value>| value.cloned().unwrap_or_default();
@@ -249,46 +391,45 @@ fn tool_call(id: Option<&Value>, name: Option<&Value>, arguments: Option<&Value>
     }
 }
 
+/// Returns the arguments of a call as the map that some wires want; what a model has written that is none is nothing.
+fn arguments_map(call: &Value) -> Value {
+    call.get("arguments").filter(|it| it.as_map().is_some()).cloned().unwrap_or_else(|| Value::map::<&str>([]))
+}
+
+/// Makes up the id of a call that came without one, from what is the answer's own.
+fn made_up_id(of: &str, number: usize) -> Value {
+    let letters: String = of.chars().filter(char::is_ascii_alphanumeric).collect();
+    format!("call_{letters}_{number}").into()
+}
+
+/// Returns the text that stands for a content: one text, or the JSON of what is none.
+fn content_text(content: Option<&Value>) -> Value {
+    match content {
+        None | Some(Value::Null) => "".into(),
+        Some(text @ Value::String(_)) => text.clone(),
+        Some(Value::List(parts)) if parts.iter().all(|part| text(part, "text").is_some()) => {
+            let texts: Vec<&str> = parts.iter().filter_map(|part| text(part, "text")).collect();
+            texts.join("\n").into()
+        }
+        Some(other) => words(other).into(),
+    }
+}
+
+/// Returns the names that a text or a list of texts holds, as a list.
+fn listed(value: Option<&Value>) -> Option<Value> {
+    match value {
+        None | Some(Value::Null) => None,
+        Some(list @ Value::List(_)) => Some(list.clone()),
+        Some(one) => Some(Value::list(vec![one.clone()])),
+    }
+}
+
 /// Writes the arguments of a call as the text that the wire wants.
 fn arguments(call: &Value) -> Value {
     if let Some(written) = call.get("written") {
         return written.clone();
     }
     call.get("arguments").filter(|it| !it.is_null()).map_or_else(|| "{}".into(), |it| words(it).into())
-}
-
-/// What an answer used.
-#[derive(Clone, Copy, Debug, Default)]
-struct Usage {
-    input: i128,
-    cached: i128,
-    cache_write: i128,
-    output: i128,
-    reasoning: i128,
-}
-
-impl Usage {
-    fn value(self) -> Value {
-        object([
-            ("input", Value::Int(self.input)),
-            ("cached", Value::Int(self.cached)),
-            ("cache_write", Value::Int(self.cache_write)),
-            ("output", Value::Int(self.output)),
-            ("reasoning", Value::Int(self.reasoning)),
-            ("total", Value::Int(self.input + self.output)),
-        ])
-    }
-
-    fn of(answer: &Value) -> Self {
-        let get = |key: &str| count(answer.get("usage").and_then(|usage| usage.get(key)));
-        Self {
-            input: get("input"),
-            cached: get("cached"),
-            cache_write: get("cache_write"),
-            output: get("output"),
-            reasoning: get("reasoning"),
-        }
-    }
 }
 
 fn or_null(text: String) -> Value {

@@ -1,8 +1,11 @@
 //! OpenAI Responses (OpenAPI document 2.3.0 of 2026-08-21).
 
+use super::Dialect;
 use super::Part;
+use super::Reading;
 use super::Usage;
 use super::arguments;
+use super::broken_off;
 use super::copy;
 use super::count;
 use super::image_of;
@@ -13,6 +16,7 @@ use super::object;
 use super::or_null;
 use super::parts;
 use super::pieces;
+use super::raw;
 use super::samples;
 use super::schema;
 use super::text;
@@ -76,7 +80,7 @@ fn tool(tool: &Value) -> Value {
 
 fn turn(message: &Value, items: &mut Vec<Value>) -> Result<(), String> {
     // What the same provider has said goes back as it came.
-    if let Some(raw) = message.get("raw").and_then(Value::as_list) {
+    if let Some(raw) = raw(message, Dialect::Responses).and_then(Value::as_list) {
         items.extend(raw.iter().cloned());
         return Ok(());
     }
@@ -122,7 +126,7 @@ fn part(part: &Part<'_>, kind: &str) -> Result<Value, String> {
 
 pub(super) fn answer(body: &Value) -> Value {
     let items = list(body, "output");
-    let (mut said, mut refusal, mut calls) = (String::new(), String::new(), Vec::new());
+    let (mut said, mut refusal, mut calls, mut summaries) = (String::new(), String::new(), Vec::new(), Vec::new());
     for item in items {
         match text(item, "type") {
             Some("message") => {
@@ -134,6 +138,7 @@ pub(super) fn answer(body: &Value) -> Value {
             Some("function_call") => {
                 calls.push(tool_call(item.get("call_id"), item.get("name"), item.get("arguments")));
             }
+            Some("reasoning") => summaries.extend(list(item, "summary").iter().filter_map(|part| text(part, "text"))),
             _ => {}
         }
     }
@@ -150,33 +155,30 @@ pub(super) fn answer(body: &Value) -> Value {
     let used = body.get("usage").filter(|used| !used.is_null());
     let top = |key: &str| count(used.and_then(|used| used.get(key)));
     let detail = |part: &str, key: &str| count(used.and_then(|used| used.get(part)).and_then(|part| part.get(key)));
-    let usage = Usage {
+    let usage = used.map(|_| Usage {
         input: top("input_tokens"),
         cached: detail("input_tokens_details", "cached_tokens"),
         cache_write: detail("input_tokens_details", "cache_write_tokens"),
         output: top("output_tokens"),
         reasoning: detail("output_tokens_details", "reasoning_tokens"),
-    };
+        ..Usage::default()
+    });
     let get = |key: &str| body.get(key).cloned().unwrap_or_default();
-    let back = object([
-        ("role", "assistant".into()),
-        ("content", or_null(said.clone())),
-        ("tool_calls", Value::list(calls.clone())),
-        ("raw", Value::list(items.to_vec())),
-    ]);
-    object([
-        ("id", get("id")),
-        ("model", get("model")),
-        ("text", or_null(said)),
-        ("refusal", or_null(refusal)),
-        ("stop", stop.into()),
-        ("stop_reason", or_null(if reason.is_empty() { status.to_owned() } else { reason.to_owned() })),
-        ("tool_calls", Value::list(calls)),
-        ("usage", used.map_or(Value::Null, |_| usage.value())),
-        ("message", back),
-        ("status", get("status")),
-        ("error", get("error")),
-    ])
+    let reading = Reading {
+        id: get("id"),
+        model: get("model"),
+        text: or_null(said),
+        thinking: summaries.join("\n\n"),
+        refusal: or_null(refusal),
+        stop,
+        reason: if reason.is_empty() { status.to_owned() } else { reason.to_owned() },
+        calls,
+        usage,
+        raw: Value::list(items.to_vec()),
+        status: Some(get("status")),
+        error: get("error"),
+    };
+    reading.value(Dialect::Responses)
 }
 
 /// Finds the answer in a stream: its last event holds the whole.
@@ -196,7 +198,7 @@ pub(super) fn fold(events: &[Value]) -> Result<Value, String> {
             _ => {}
         }
     }
-    Err("the stream broke off before its end".to_owned())
+    Err(broken_off())
 }
 
 pub(super) fn read_question(wire: &Value) -> Result<Value, String> {

@@ -3,10 +3,12 @@
 use super::Chat;
 use super::HELD;
 use super::Kept;
+use super::cache::Counted;
 use super::check;
 use super::compose::Question;
 use super::compose::Said;
 use super::dialect::Dialect;
+use super::dialect::Style;
 use super::list;
 use super::parsed;
 use super::refusal::Refusal;
@@ -15,6 +17,8 @@ use super::script::Asked;
 use super::script::Script;
 use super::settings::Model;
 use super::text;
+use super::thought;
+use super::words;
 use super::words::cut;
 use super::words::hash;
 use super::words::tokens;
@@ -61,9 +65,23 @@ impl Chat {
     ) -> Result<Reply, Refusal> {
         let wire = parsed(request)?;
         let model = self.model(&wire)?;
+        self.settings.versions.check(request, &wire)?;
         self.draw_request(&model, moment)?;
         let answered = self.ready(dialect, &wire, &model, moment).and_then(|ready| self.give(&ready, moment));
         self.told(answered, &model, moment)
+    }
+
+    /// Counts a question without answering it.
+    pub(super) fn count(&mut self, dialect: &'static Dialect, request: &Received) -> Result<Reply, Refusal> {
+        let wire = parsed(request)?;
+        self.model(&wire)?;
+        self.settings.versions.check(request, &wire)?;
+        let canonical =
+            chat::read_question(dialect.name, &wire).map_err(|message| Refusal::of(dialect.messages, "", message))?;
+        Ok(Reply::json(
+            200,
+            &Value::map([("input_tokens", Value::from(counted(&canonical, list(&canonical, "messages"))))]),
+        ))
     }
 
     /// Reads a question and checks all that can be wrong with it.
@@ -81,13 +99,11 @@ impl Chat {
         check::parameters(dialect, wire)?;
         let canonical =
             chat::read_question(dialect.name, wire).map_err(|message| Refusal::of(dialect.messages, "", message))?;
-        let effort = self.effort(dialect, wire, model)?;
+        let effort = self.effort(dialect, wire, &canonical, model)?;
         let mut messages = self.before(wire)?;
         messages.extend(list(&canonical, "messages").iter().cloned());
         check::turns(dialect, wire, &messages)?;
-        let beside = ["system", "tools", "schema"].iter().filter_map(|key| canonical.get(key));
-        let beside = beside.filter(|value| value.is_truthy()).map(tokens_of).sum::<u64>();
-        let asked = tokens_of_messages(&messages) + beside;
+        let asked = counted(&canonical, &messages);
         if let Some(most) = model.context.filter(|most| asked > *most) {
             let message = format!(
                 "This model's maximum context length is {most} tokens. However, your messages resulted in {asked} tokens. Please reduce the length of the messages."
@@ -108,24 +124,32 @@ impl Chat {
     }
 
     /// Returns how hard the model thinks, or what it refuses for that.
-    fn effort(&self, dialect: &Dialect, wire: &Value, model: &Model) -> Result<String, Refusal> {
+    fn effort(&self, dialect: &Dialect, wire: &Value, canonical: &Value, model: &Model) -> Result<String, Refusal> {
         let models = &self.settings.models;
-        let asked = check::at(wire, dialect.effort).and_then(Value::as_str);
+        let asked = text(canonical, "effort");
         let unsupported = |param: &str, instead: Option<&str>| {
+            if dialect.style == Style::Ollama {
+                return Refusal::of(param, "", format!("{:?} does not support thinking", model.id));
+            }
             let hint = instead.map(|it| format!(" Use '{it}' instead.")).unwrap_or_default();
             let message = format!("Unsupported parameter: '{param}' is not supported with this model.{hint}");
             Refusal::of(param, "unsupported_parameter", message)
         };
         if !model.thinks {
             // Of models that nobody has listed nothing is known.
-            return match asked.filter(|_| !models.list.is_empty()) {
+            let is_told = dialect.style == Style::OpenAi || asked != Some("none");
+            return match asked.filter(|_| !models.list.is_empty() && is_told) {
                 Some(_) => Err(unsupported(dialect.effort, None)),
                 None => Ok("none".to_owned()),
             };
         }
         let efforts: Vec<&str> = models.efforts(model).iter().map(String::as_str).collect();
-        let effort = asked.unwrap_or(&models.thinking.effort);
-        if asked.is_some_and(|asked| !efforts.contains(&asked)) {
+        let effort = match &models.thinking.effort {
+            usual if usual.is_empty() => asked.unwrap_or("high"),
+            usual => asked.unwrap_or(usual),
+        };
+        let is_refused = asked.is_some_and(|asked| !efforts.contains(&asked));
+        if is_refused && !efforts.is_empty() {
             let known: Vec<String> = efforts.iter().map(|it| format!("'{it}'")).collect();
             let message = format!(
                 "Unsupported value: '{}' does not support '{effort}' with this model. Supported values are: {}.",
@@ -156,14 +180,14 @@ impl Chat {
     }
 
     fn give(&mut self, ready: &Ready, moment: &mut Moment) -> Result<Reply, Refusal> {
-        let mut words = ready.model.id.clone();
-        write_json(&Value::list(ready.messages.clone()), &mut words);
+        let mut asked = ready.model.id.clone();
+        write_json(&Value::list(ready.messages.clone()), &mut asked);
         let question = Question {
             wire: &ready.wire,
             format: ready.dialect.format,
             canonical: &ready.canonical,
             messages: &ready.messages,
-            seed: hash(self.seed.unwrap_or_default(), &words),
+            seed: hash(self.seed.unwrap_or_default(), &asked),
         };
         let (last, offered, called) = (question.last(), question.offered(), question.called());
         let asked = Asked { model: &ready.model.id, said: &last, offered: &offered, called: &called };
@@ -177,7 +201,11 @@ impl Chat {
             return Ok(reply);
         }
         let said = question.say(script.as_ref(), self.settings.tools);
-        let answer = answer(ready, said, failed, moment);
+        let counted = match ready.dialect.style {
+            Style::Anthropic => self.cache.count(&ready.wire, &ready.model.id),
+            _ => Counted::default(),
+        };
+        let answer = answer(ready, said, (failed, counted), moment);
         let created = moment.now.micros() / 1_000_000;
         let wrong = |message: String| Refusal::of(ready.dialect.messages, "", message);
         let payload = chat::write_answer(ready.dialect.name, &answer, &ready.canonical, created).map_err(wrong)?;
@@ -239,12 +267,14 @@ impl Chat {
             500.. => "server_error",
             _ => "invalid_request_error",
         };
+        let usual = self.settings.errors.types.get(&status.to_string()).map_or(usual, String::as_str);
         let get = |key: &str| error.get(key).cloned();
         let said = [
             ("message", get("message").unwrap_or_else(|| "The sandbox was told to fail.".into())),
             ("type", get("type").unwrap_or_else(|| usual.into())),
             ("param", get("param").unwrap_or_default()),
             ("code", get("code").filter(|_| !failed).unwrap_or_default()),
+            ("status", Value::from(status)),
         ];
         let written = [
             ("status", Value::from(status)),
@@ -258,35 +288,63 @@ impl Chat {
     /// Breaks a stream off in its middle, between two events; what is no stream, anywhere.
     fn broken(&self, payload: Payload, dialect: &Dialect, script: &Script) -> Payload {
         let mut bytes = payload.bytes;
-        let is_stream = payload.content_type.as_deref().is_some_and(|kind| kind.starts_with("text/event-stream"));
-        if !is_stream {
-            bytes.truncate(bytes.len() / 2);
-            return Payload { content_type: payload.content_type, bytes };
-        }
-        let ends: Vec<usize> = (2..=bytes.len()).filter(|end| bytes.get(end - 2..*end) == Some(b"\n\n")).collect();
+        let kind = payload.content_type.as_deref().unwrap_or_default();
+        let between: &[u8] = match kind {
+            kind if kind.starts_with("text/event-stream") => b"\n\n",
+            kind if kind.starts_with("application/x-ndjson") => b"\n",
+            _ => {
+                bytes.truncate(bytes.len() / 2);
+                return Payload { content_type: payload.content_type, bytes };
+            }
+        };
+        let length = between.len();
+        let ends: Vec<usize> =
+            (length..=bytes.len()).filter(|end| bytes.get(end - length..*end) == Some(between)).collect();
         let middle = ends.get(ends.len() / 2).copied().unwrap_or(0);
         bytes.truncate(middle);
         if let Some(error) = &script.error {
-            let get = |key: &str| error.get(key).cloned().unwrap_or_default();
-            let said = ["message", "type", "param", "code"].map(|key| (key, get(key)));
-            let mut out = String::new();
-            if dialect.keeps {
-                let number = Value::from(u64::try_from(ends.len() / 2 + 1).unwrap_or(0));
-                let mut event: Map = said.into_iter().map(|(key, value)| (key.into(), value)).collect();
-                event.insert("type".into(), "error".into());
-                event.insert("sequence_number".into(), number);
-                sse::write(Some("error"), &Value::from(event).to_text(), &mut out);
-            } else {
-                sse::write(None, &self.settings.errors.body_of(&said).to_text(), &mut out);
-            }
-            bytes.extend(out.into_bytes());
+            bytes.extend(self.last_words(error, dialect, ends.len() / 2 + 1).into_bytes());
         }
         Payload { content_type: payload.content_type, bytes }
     }
+
+    /// Writes the error that ends a stream.
+    fn last_words(&self, error: &Value, dialect: &Dialect, number: usize) -> String {
+        let get = |key: &str| error.get(key).cloned().unwrap_or_default();
+        let said = ["message", "type", "param", "code", "status"].map(|key| (key, get(key)));
+        let mut out = String::new();
+        match dialect.style {
+            Style::OpenAi if dialect.keeps => {
+                let told = said.into_iter().filter(|(key, _)| *key != "status");
+                let mut event: Map = told.map(|(key, value)| (key.into(), value)).collect();
+                event.insert("type".into(), "error".into());
+                event.insert("sequence_number".into(), Value::from(u64::try_from(number).unwrap_or(0)));
+                sse::write(Some("error"), &Value::from(event).to_text(), &mut out);
+            }
+            Style::OpenAi => sse::write(None, &self.settings.errors.body_of(&said).to_text(), &mut out),
+            Style::Anthropic => sse::write(Some("error"), &self.settings.errors.body_of(&said).to_text(), &mut out),
+            Style::Cohere => {
+                let delta = Value::map([("finish_reason", "ERROR".into()), ("error", get("message"))]);
+                let event = Value::map([("type", Value::from("message-end")), ("delta", delta)]);
+                sse::write(Some("message-end"), &event.to_text(), &mut out);
+            }
+            Style::Ollama => {
+                out.push_str(&self.settings.errors.body_of(&said).to_text());
+                out.push('\n');
+            }
+        }
+        out
+    }
+}
+
+/// Counts the tokens of a canonical question with these messages.
+fn counted(canonical: &Value, messages: &[Value]) -> u64 {
+    let beside = ["system", "tools", "schema"].iter().filter_map(|key| canonical.get(key));
+    tokens_of_messages(messages) + beside.filter(|value| value.is_truthy()).map(tokens_of).sum::<u64>()
 }
 
 /// Makes a canonical answer: what is said, no longer than it may be, with its ids and what it used.
-fn answer(ready: &Ready, mut said: Said, failed: Option<&Value>, moment: &mut Moment) -> Value {
+fn answer(ready: &Ready, mut said: Said, (failed, counted): (Option<&Value>, Counted), moment: &mut Moment) -> Value {
     let Ready { dialect, model, thoughts, .. } = ready;
     let room = ready.most.map_or(u64::MAX, |most| most - thoughts);
     let mut stop = match (&said.stop, &said.refusal) {
@@ -307,7 +365,7 @@ fn answer(ready: &Ready, mut said: Said, failed: Option<&Value>, moment: &mut Mo
     let mut calls = Vec::new();
     for (name, arguments) in said.calls {
         let mut call = Map::from_iter([
-            ("id".into(), Value::from(format!("call_{}", letters(moment)))),
+            ("id".into(), Value::from(thought::call_id(dialect, &name, moment))),
             ("name".into(), name.as_str().into()),
         ]);
         let written = arguments.to_text();
@@ -322,36 +380,32 @@ fn answer(ready: &Ready, mut said: Said, failed: Option<&Value>, moment: &mut Mo
         output += tokens(&name) + tokens(&written).min(left);
         calls.push(call.into());
     }
-    let id = format!("{}{}", dialect.id, letters(moment));
+    let id = thought::id(dialect, moment);
     let sealed = list(&ready.wire, "include").iter().any(|it| it.as_str() == Some(SEALED));
-    let thought = (*thoughts > 0 && dialect.keeps).then(|| {
-        let mut item = Map::from_iter([
-            ("id".into(), Value::from(format!("rs_{}", letters(moment)))),
-            ("type".into(), "reasoning".into()),
-            ("summary".into(), Value::list(Vec::new())),
-        ]);
-        if sealed {
-            item.insert("encrypted_content".into(), format!("gAAAAA{}", letters(moment)).into());
-        }
-        item.into()
-    });
-    let usage = [("input", ready.asked), ("cached", 0), ("cache_write", 0), ("output", output + thoughts)];
-    let usage = usage.into_iter().chain([("reasoning", *thoughts), ("total", ready.asked + output + thoughts)]);
+    let about = ready.messages.last().map(words::said).unwrap_or_default();
+    let items = if *thoughts > 0 { thought::items(dialect, &about, sealed, moment) } else { Vec::new() };
+    let cached = counted.read.min(ready.asked);
+    let written = counted.written.min(ready.asked - cached);
+    let usage = [
+        ("input", ready.asked),
+        ("cached", cached),
+        ("cache_write", written),
+        ("cache_write_1h", counted.hour.min(written)),
+        ("output", output + thoughts),
+        ("reasoning", *thoughts),
+        ("total", ready.asked + output + thoughts),
+    ];
     let or_null = |text: Option<String>| text.map(Value::from).unwrap_or_default();
     Value::map([
-        ("id", id.into()),
+        ("id", id),
         ("model", model.id.as_str().into()),
         ("text", or_null(said.text)),
         ("refusal", or_null(said.refusal)),
         ("stop", stop.into()),
+        ("stop_sequence", or_null(said.stopped_at)),
         ("tool_calls", Value::list(calls)),
-        ("thoughts", Value::list(thought.into_iter().collect())),
+        ("thoughts", Value::list(items)),
         ("usage", Value::map(usage.map(|(key, count)| (key, Value::from(count))))),
         ("error", failed.cloned().unwrap_or_default()),
     ])
-}
-
-/// Draws the part of an id that nobody can guess.
-fn letters(moment: &mut Moment) -> String {
-    std::iter::repeat_with(|| moment.random.alphanumeric()).take(24).collect()
 }

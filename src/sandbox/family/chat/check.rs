@@ -4,7 +4,9 @@ use rust_decimal::Decimal;
 
 use super::dialect::Dialect;
 use super::dialect::Is;
+use super::dialect::Style;
 use super::list;
+use super::manners;
 use super::refusal::Kind;
 use super::refusal::Refusal;
 use super::text;
@@ -32,6 +34,12 @@ pub(super) fn parameters(dialect: &Dialect, wire: &Value) -> Result<(), Refusal>
     if wire.get("stream_options").is_some_and(Value::is_truthy) && !wire.get("stream").is_some_and(Value::is_truthy) {
         let message = "The 'stream_options' parameter is only allowed when 'stream' is enabled.";
         return Err(Refusal::of("stream_options", "", message));
+    }
+    match dialect.style {
+        Style::OpenAi => {}
+        Style::Anthropic => return manners::of_anthropic(dialect, wire),
+        Style::Cohere => return manners::of_cohere(wire),
+        Style::Ollama => return Ok(()),
     }
     for (number, tool) in list(wire, "tools").iter().enumerate() {
         if text(tool, "type") == Some("function") {
@@ -272,6 +280,9 @@ fn within_context(
 
 /// Checks that the turns of a question, in their canonical shape, follow from each other.
 pub(super) fn turns(dialect: &Dialect, wire: &Value, messages: &[Value]) -> Result<(), Refusal> {
+    if dialect.style == Style::Ollama {
+        return Ok(());
+    }
     let roles = ["system", "assistant", "user", "function", "tool", "developer"];
     let mut open: Vec<&str> = Vec::new();
     for (number, message) in messages.iter().enumerate() {
@@ -297,6 +308,9 @@ pub(super) fn turns(dialect: &Dialect, wire: &Value, messages: &[Value]) -> Resu
     if !open.is_empty() {
         return Err(unanswered(dialect, &open));
     }
+    if dialect.style != Style::OpenAi {
+        return Ok(());
+    }
     let wants_json = at(wire, dialect.format).and_then(|form| text(form, "type")) == Some("json_object");
     let speaks_of_it = || {
         let system = wire.get("instructions").map(Value::to_text).unwrap_or_default();
@@ -313,7 +327,12 @@ pub(super) fn turns(dialect: &Dialect, wire: &Value, messages: &[Value]) -> Resu
 }
 
 fn unanswered(dialect: &Dialect, open: &[&str]) -> Refusal {
-    let message = if dialect.keeps {
+    let message = if dialect.style == Style::Anthropic {
+        format!(
+            "messages: `tool_use` ids were found without `tool_result` blocks immediately after: {}. Each `tool_use` block must have a corresponding `tool_result` block in the next message.",
+            open.join(", ")
+        )
+    } else if dialect.keeps {
         format!("No tool output found for function call {}.", open.join(", "))
     } else {
         format!(
@@ -325,7 +344,9 @@ fn unanswered(dialect: &Dialect, open: &[&str]) -> Refusal {
 }
 
 fn unasked(dialect: &Dialect, id: &str) -> Refusal {
-    let message = if dialect.keeps {
+    let message = if dialect.style == Style::Anthropic {
+        format!("messages: unexpected `tool_use_id` found in `tool_result` blocks: {id}.")
+    } else if dialect.keeps {
         format!("No tool call found for function call output with call_id {id}.")
     } else {
         "Invalid parameter: messages with role 'tool' must be a response to a preceding message with 'tool_calls'."
@@ -336,5 +357,6 @@ fn unasked(dialect: &Dialect, id: &str) -> Refusal {
 
 /// Says that there is no such model.
 pub(super) fn no_model(id: &str) -> Refusal {
-    Refusal::new(Kind::UnknownModel, format!("The model `{id}` does not exist or you do not have access to it."))
+    let message = format!("The model `{id}` does not exist or you do not have access to it.");
+    Refusal::new(Kind::UnknownModel, message).about(id)
 }

@@ -43,6 +43,8 @@ pub(super) struct Said {
     pub calls: Vec<(String, Value)>,
     /// A reply that stops for a reason of its own.
     pub stop: Option<String>,
+    /// The text at which it was to end, and did.
+    pub stopped_at: Option<String>,
 }
 
 impl Question<'_> {
@@ -85,7 +87,7 @@ impl Question<'_> {
     }
 
     fn choice(&self) -> Choice<'_> {
-        let choice = at(self.wire, "tool_choice");
+        let choice = at(self.canonical, "tool_choice");
         let Some(choice) = choice else { return Choice { mode: "auto", named: None, allowed: None } };
         if let Some(mode) = choice.as_str() {
             return Choice { mode, named: None, allowed: None };
@@ -121,7 +123,7 @@ impl Question<'_> {
             _ if must => offered.into_iter().take(1).collect(),
             _ => Vec::new(),
         };
-        let one = at(self.wire, "parallel_tool_calls").and_then(Value::as_bool) == Some(false);
+        let one = at(self.canonical, "parallel_tool_calls").and_then(Value::as_bool) == Some(false);
         chosen.into_iter().take(if one { 1 } else { usize::MAX }).map(wanted).collect()
     }
 
@@ -147,7 +149,8 @@ impl Question<'_> {
             return Said { text: written, calls: calls.collect(), stop, ..Said::default() };
         }
         let text = written.unwrap_or_else(|| self.made_up(&own, &source));
-        Said { text: Some(ended(text, self.canonical.get("stop"))), stop, ..Said::default() }
+        let (text, stopped_at) = ended(text, self.canonical.get("stop"));
+        Said { text: Some(text), stop, stopped_at, ..Said::default() }
     }
 
     fn arguments(&self, name: &str, source: &Source<'_>) -> Value {
@@ -162,8 +165,12 @@ impl Question<'_> {
             return json(&fit(schema, source));
         }
         let text = self.words(own);
-        let form = at(self.wire, self.format).and_then(|form| form.get("type")).and_then(Value::as_str);
-        if form == Some("json_object") { json(&Value::map([("answer", Value::from(text))])) } else { text }
+        let form = at(self.wire, self.format).and_then(|form| form.get("type").unwrap_or(form).as_str());
+        if matches!(form, Some("json_object" | "json")) {
+            json(&Value::map([("answer", Value::from(text))]))
+        } else {
+            text
+        }
     }
 
     fn words(&self, own: &[&str]) -> String {
@@ -209,13 +216,16 @@ fn json(value: &Value) -> String {
     text
 }
 
-/// Ends a text where the question says that it ends.
-fn ended(text: String, stop: Option<&Value>) -> String {
+/// Ends a text where the question says that it ends, and says where that was.
+fn ended(text: String, stop: Option<&Value>) -> (String, Option<String>) {
     let stops: Vec<&str> = match stop {
         Some(Value::String(stop)) => vec![stop],
         Some(Value::List(stops)) => stops.iter().filter_map(Value::as_str).collect(),
-        _ => return text,
+        _ => return (text, None),
     };
-    let first = stops.iter().filter(|stop| !stop.is_empty()).filter_map(|stop| text.find(stop)).min();
-    first.and_then(|end| text.get(..end)).map_or_else(|| text.clone(), str::to_owned)
+    let found = stops.iter().filter(|stop| !stop.is_empty()).filter_map(|stop| Some((text.find(stop)?, *stop))).min();
+    match found.and_then(|(end, stop)| Some((text.get(..end)?.to_owned(), stop.to_owned()))) {
+        Some((before, stop)) => (before, Some(stop)),
+        None => (text, None),
+    }
 }

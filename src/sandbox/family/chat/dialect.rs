@@ -1,12 +1,28 @@
 //! Where the dialects differ on the side that answers, beside what the codec knows: names, and what a parameter may be.
 
+use serde::Deserialize;
+
+/// Whose ways a dialect has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Style {
+    #[default]
+    OpenAi,
+    Anthropic,
+    Cohere,
+    Ollama,
+}
+
 /// A dialect of questions.
 #[derive(Debug)]
 pub(super) struct Dialect {
     /// As the codec calls it.
     pub name: &'static str,
+    pub style: Style,
     /// How the ids of answers begin.
     pub id: &'static str,
+    /// How the ids of calls begin.
+    pub call: &'static str,
     /// Where the messages stand.
     pub messages: &'static str,
     /// Where the effort stands.
@@ -57,7 +73,9 @@ const MOST_TOOLS: usize = 128;
 static ALL: &[Dialect] = &[
     Dialect {
         name: "openai",
+        style: Style::OpenAi,
         id: "chatcmpl-",
+        call: "call_",
         messages: "messages",
         effort: "reasoning_effort",
         format: "response_format",
@@ -93,7 +111,9 @@ static ALL: &[Dialect] = &[
     },
     Dialect {
         name: "openai_responses",
+        style: Style::OpenAi,
         id: "resp_",
+        call: "call_",
         messages: "input",
         effort: "reasoning.effort",
         format: "text.format",
@@ -125,6 +145,89 @@ static ALL: &[Dialect] = &[
             rule("text", Is::Map),
             rule("text.format.type", Is::Word(FORMS)),
             rule("text.verbosity", Is::Word(LEVELS)),
+        ],
+    },
+    Dialect {
+        name: "anthropic",
+        style: Style::Anthropic,
+        id: "msg_",
+        call: "toolu_",
+        messages: "messages",
+        effort: "output_config.effort",
+        format: "output_config.format",
+        schema: "output_config.format",
+        keeps: false,
+        rules: &[
+            rule("max_tokens", Is::Needed),
+            rule("max_tokens", Is::Whole(1, i64::MAX)),
+            rule("messages", Is::Needed),
+            rule("messages", Is::List(1, 100_000)),
+            rule("temperature", Is::Decimal(0, 1)),
+            rule("top_p", Is::Decimal(0, 1)),
+            rule("top_k", Is::Whole(0, i64::MAX)),
+            rule("stop_sequences", Is::List(0, usize::MAX)),
+            rule("stream", Is::Flag),
+            rule("tools", Is::List(0, usize::MAX)),
+            rule("tool_choice", Is::Map),
+            rule("tool_choice.type", Is::Word(&["auto", "any", "none", "tool"])),
+            rule("output_config", Is::Map),
+            rule("output_config.effort", Is::Word(&["low", "medium", "high", "xhigh", "max"])),
+            rule("output_config.format", Is::Map),
+            rule("output_config.format.type", Is::Word(&["json_schema"])),
+            rule("thinking", Is::Map),
+            rule("thinking.type", Is::Word(&["adaptive", "between_tools", "disabled", "enabled"])),
+            rule("metadata", Is::Map),
+            rule("service_tier", Is::Word(&["auto", "standard_only"])),
+        ],
+    },
+    Dialect {
+        name: "cohere",
+        style: Style::Cohere,
+        id: "",
+        call: "",
+        messages: "messages",
+        effort: "thinking.type",
+        format: "response_format",
+        schema: "response_format.json_schema",
+        keeps: false,
+        rules: &[
+            rule("messages", Is::Needed),
+            rule("messages", Is::List(1, usize::MAX)),
+            rule("max_tokens", Is::Whole(1, i64::MAX)),
+            rule("temperature", Is::Decimal(0, 1)),
+            rule("p", Is::Decimal(0, 1)),
+            rule("k", Is::Whole(0, 500)),
+            rule("frequency_penalty", Is::Decimal(0, 1)),
+            rule("presence_penalty", Is::Decimal(0, 1)),
+            rule("seed", Is::Whole(0, i64::MAX)),
+            rule("stop_sequences", Is::List(0, 5)),
+            rule("stream", Is::Flag),
+            rule("tools", Is::List(0, usize::MAX)),
+            rule("tool_choice", Is::Word(&["REQUIRED", "NONE"])),
+            rule("strict_tools", Is::Flag),
+            rule("response_format", Is::Map),
+            rule("response_format.type", Is::Word(&["text", "json_object"])),
+            rule("safety_mode", Is::Word(&["CONTEXTUAL", "STRICT", "OFF"])),
+            rule("thinking", Is::Map),
+            rule("thinking.type", Is::Word(&["enabled", "disabled"])),
+            rule("priority", Is::Whole(0, 999)),
+        ],
+    },
+    Dialect {
+        name: "ollama",
+        style: Style::Ollama,
+        id: "",
+        call: "call_",
+        messages: "messages",
+        effort: "think",
+        format: "format",
+        schema: "format",
+        keeps: false,
+        rules: &[
+            rule("messages", Is::List(0, usize::MAX)),
+            rule("stream", Is::Flag),
+            rule("options", Is::Map),
+            rule("tools", Is::List(0, usize::MAX)),
         ],
     },
 ];

@@ -3,7 +3,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::Moment;
 use super::check;
+use super::dialect::Style;
 use super::refusal::Refusal;
 use super::settings::Model;
 use super::words::hash;
@@ -25,16 +27,44 @@ enum Text<'v> {
     Tokens(&'v [Value]),
 }
 
+/// What differs between providers.
+struct Names {
+    texts: &'static str,
+    most: usize,
+    dimensions: &'static str,
+    /// Where the form of the numbers stands.
+    form: &'static str,
+}
+
+fn names(style: Style) -> Names {
+    match style {
+        Style::Cohere => Names { texts: "texts", most: 96, dimensions: "output_dimension", form: "embedding_types" },
+        Style::Ollama => Names { texts: "input", most: usize::MAX, dimensions: "dimensions", form: "" },
+        _ => Names { texts: "input", most: MOST_TEXTS, dimensions: "dimensions", form: "encoding_format" },
+    }
+}
+
 /// Answers what has been asked for.
-pub(super) fn answer(wire: &Value, model: &Model) -> Result<(Value, u64), Refusal> {
+pub(super) fn answer(style: Style, wire: &Value, model: &Model, moment: &mut Moment) -> Result<(Value, u64), Refusal> {
     let Some(full) = model.dimensions else {
         return Err(Refusal::of("model", "", format!("The model `{}` makes no embeddings.", model.id)));
     };
-    let texts = texts(check::at(wire, "input").ok_or_else(|| check::missing("input"))?)?;
+    let names = names(style);
+    let given = check::at(wire, names.texts).ok_or_else(|| check::missing(names.texts))?;
+    let texts = texts(given, &names)?;
+    if style == Style::Cohere {
+        let known = ["search_document", "search_query", "classification", "clustering", "image"];
+        let kind = check::at(wire, "input_type").ok_or_else(|| check::missing("input_type"))?;
+        let word = kind.as_str().ok_or_else(|| check::wrong_type("input_type", "a string", kind))?;
+        if !known.contains(&word) {
+            return Err(check::wrong_word("input_type", word, &known));
+        }
+    }
     let mut used = 0;
     for text in &texts {
         let count = text.tokens();
-        if model.context.is_some_and(|most| count > most) {
+        // The others cut what is too long, unless they are told not to.
+        if style == Style::OpenAi && model.context.is_some_and(|most| count > most) {
             let most = model.context.unwrap_or_default();
             let message = format!(
                 "This model's maximum context length is {most} tokens, however you requested {count} tokens. Please reduce your prompt."
@@ -43,27 +73,73 @@ pub(super) fn answer(wire: &Value, model: &Model) -> Result<(Value, u64), Refusa
         }
         used += count;
     }
-    let length = dimensions(wire, model, full)?;
-    let base64 = match check::at(wire, "encoding_format") {
-        None => false,
-        Some(Value::String(format)) if &**format == "float" => false,
-        Some(Value::String(format)) if &**format == "base64" => true,
-        Some(Value::String(other)) => return Err(check::wrong_word("encoding_format", other, &["float", "base64"])),
-        Some(other) => return Err(check::wrong_type("encoding_format", "a string", other)),
+    let length = dimensions(wire, model, full, &names)?;
+    let forms = forms(wire, &names)?;
+    let vectors: Vec<Vec<f32>> = texts.iter().map(|text| vector(text, length)).collect();
+    let body = match style {
+        Style::Cohere => of_cohere(wire, &vectors, &forms, used, moment),
+        Style::Ollama => Value::map([
+            ("model", Value::from(model.id.as_str())),
+            ("embeddings", Value::list(vectors.iter().map(|vector| in_numbers(vector)).collect())),
+            ("total_duration", Value::Int(14_143_917)),
+            ("load_duration", Value::Int(1_019_500)),
+            ("prompt_eval_count", Value::from(used)),
+        ]),
+        _ => of_openai(&vectors, forms.contains(&Form::Base64), model, used),
     };
-    let rows = (0i64..).zip(&texts).map(|(index, text)| {
-        let vector = vector(text, length);
-        let shown = if base64 { in_base64(&vector) } else { in_numbers(&vector) };
+    Ok((body, used))
+}
+
+/// How the numbers are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Float,
+    Base64,
+}
+
+fn forms(wire: &Value, names: &Names) -> Result<Vec<Form>, Refusal> {
+    let path = names.form;
+    let one = |form: &Value| match form.as_str() {
+        Some("float") => Ok(Form::Float),
+        Some("base64") => Ok(Form::Base64),
+        Some(other) => Err(check::wrong_word(path, other, &["float", "base64"])),
+        None => Err(check::wrong_type(path, "a string", form)),
+    };
+    match check::at(wire, path).filter(|_| !path.is_empty()) {
+        None => Ok(vec![Form::Float]),
+        Some(Value::List(forms)) => forms.iter().map(one).collect(),
+        Some(form) => Ok(vec![one(form)?]),
+    }
+}
+
+fn of_openai(vectors: &[Vec<f32>], base64: bool, model: &Model, used: u64) -> Value {
+    let rows = (0i64..).zip(vectors).map(|(index, vector)| {
+        let shown = if base64 { in_base64(vector) } else { in_numbers(vector) };
         Value::map([("object", Value::from("embedding")), ("index", Value::from(index)), ("embedding", shown)])
     });
     let usage = Value::map([("prompt_tokens", Value::from(used)), ("total_tokens", Value::from(used))]);
-    let body = Value::map([
+    Value::map([
         ("object", Value::from("list")),
         ("data", Value::list(rows.collect())),
         ("model", model.id.as_str().into()),
         ("usage", usage),
-    ]);
-    Ok((body, used))
+    ])
+}
+
+fn of_cohere(wire: &Value, vectors: &[Vec<f32>], forms: &[Form], used: u64, moment: &mut Moment) -> Value {
+    let shown = forms.iter().map(|form| match form {
+        Form::Float => ("float", Value::list(vectors.iter().map(|vector| in_numbers(vector)).collect())),
+        Form::Base64 => ("base64", Value::list(vectors.iter().map(|vector| in_base64(vector)).collect())),
+    });
+    let version = Value::map([("version", Value::from("2"))]);
+    let billed = Value::map([("input_tokens", Value::from(used))]);
+    Value::map([
+        ("response_type", Value::from("embeddings_by_type")),
+        ("id", format!("{:032x}", moment.random.u128(..)).into()),
+        ("embeddings", Value::map(shown)),
+        ("texts", wire.get("texts").cloned().unwrap_or_default()),
+        ("meta", Value::map([("api_version", version), ("billed_units", billed)])),
+    ])
 }
 
 impl Text<'_> {
@@ -87,12 +163,12 @@ fn text_of(item: &Value) -> Result<Text<'_>, Refusal> {
     }
 }
 
-fn texts(input: &Value) -> Result<Vec<Text<'_>>, Refusal> {
+fn texts<'v>(input: &'v Value, names: &Names) -> Result<Vec<Text<'v>>, Refusal> {
     let found = match input {
         Value::String(text) => vec![Text::Written(text)],
         Value::List(items) if !items.is_empty() && is_tokens(items) => vec![Text::Tokens(items)],
         Value::List(items) => {
-            check::length("input", items.len(), 1, MOST_TEXTS)?;
+            check::length(names.texts, items.len(), 1, names.most)?;
             items.iter().map(text_of).collect::<Result<_, _>>()?
         }
         other => return Err(check::wrong_type("input", "a string or an array", other)),
@@ -103,17 +179,18 @@ fn texts(input: &Value) -> Result<Vec<Text<'_>>, Refusal> {
     Ok(found)
 }
 
-fn dimensions(wire: &Value, model: &Model, full: usize) -> Result<usize, Refusal> {
-    let Some(asked) = check::at(wire, "dimensions") else { return Ok(full) };
-    let Value::Int(asked) = asked else { return Err(check::wrong_type("dimensions", "an integer", asked)) };
+fn dimensions(wire: &Value, model: &Model, full: usize, names: &Names) -> Result<usize, Refusal> {
+    let path = names.dimensions;
+    let Some(asked) = check::at(wire, path) else { return Ok(full) };
+    let Value::Int(asked) = asked else { return Err(check::wrong_type(path, "an integer", asked)) };
     if !model.shortens {
-        return Err(Refusal::of("dimensions", "", "This model does not support specifying dimensions."));
+        return Err(Refusal::of(path, "", "This model does not support specifying dimensions."));
     }
     match usize::try_from(*asked) {
         Ok(length) if (1..=full).contains(&length) => Ok(length),
         _ => {
-            let message = format!("Invalid value for 'dimensions' = {asked}. Must be between 1 and {full}.");
-            Err(Refusal::of("dimensions", "", message))
+            let message = format!("Invalid value for '{path}' = {asked}. Must be between 1 and {full}.");
+            Err(Refusal::of(path, "", message))
         }
     }
 }

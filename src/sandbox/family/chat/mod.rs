@@ -8,23 +8,29 @@
 //! ```
 
 mod ask;
+mod cache;
 mod check;
 mod compose;
 mod dialect;
 mod embed;
 mod fit;
+mod listing;
+mod manners;
 mod pattern;
 mod quota;
 mod refusal;
 mod script;
 mod settings;
+mod thought;
 mod words;
 
 use std::collections::VecDeque;
 
 use indexmap::IndexMap;
 
+use self::cache::Cache;
 use self::dialect::Dialect;
+use self::dialect::Style;
 use self::quota::Drawn;
 use self::refusal::Kind;
 use self::refusal::Refusal;
@@ -49,6 +55,7 @@ pub(super) struct Chat {
     kept: IndexMap<String, Kept>,
     /// What was asked and answered, as rows.
     asked: VecDeque<Value>,
+    cache: Cache,
     /// Drawn once: the same question gets the same answer as long as the stand-in lives.
     seed: Option<u64>,
 }
@@ -65,7 +72,7 @@ impl Chat {
     pub(super) fn new(section: &Value) -> Result<Self, String> {
         let settings = Settings::read(section)?;
         let (drawn, kept, asked) = (Drawn::default(), IndexMap::new(), VecDeque::new());
-        Ok(Self { settings, drawn, kept, asked, seed: None })
+        Ok(Self { settings, drawn, kept, asked, cache: Cache::default(), seed: None })
     }
 
     fn route(&mut self, request: &Received, moment: &mut Moment) -> Option<Result<Reply, Refusal>> {
@@ -74,32 +81,40 @@ impl Chat {
         if let Some(dialect) = self.settings.paths.get(path).and_then(|name| Dialect::of(name)) {
             return Some(only("POST", method, path).and_then(|()| self.ask(dialect, request, moment)));
         }
+        if let Some(dialect) = self.settings.count.get(path).and_then(|name| Dialect::of(name)) {
+            return Some(only("POST", method, path).and_then(|()| self.count(dialect, request)));
+        }
+        if self.settings.models.show.as_deref() == Some(path) {
+            return Some(only("POST", method, path).and_then(|()| self.show(request)));
+        }
         if self.settings.embeddings.as_deref() == Some(path) {
             return Some(only("POST", method, path).and_then(|()| self.embed(request, moment)));
         }
         if let Some(below) = self.settings.models.path.as_deref().and_then(|own| path.strip_prefix(own)) {
-            return Some(only("GET", method, path).and_then(|()| self.models(below.strip_prefix('/'))));
+            return Some(only("GET", method, path).and_then(|()| self.models(below.strip_prefix('/'), request)));
         }
         let (before, after) = self.settings.kept.as_deref()?.split_once("{id}")?;
         let id = path.strip_prefix(before)?.strip_suffix(after).filter(|id| !id.contains('/'))?;
         Some(self.kept(method, path, id))
     }
 
-    fn models(&self, below: Option<&str>) -> Result<Reply, Refusal> {
+    fn models(&self, below: Option<&str>, request: &Received) -> Result<Reply, Refusal> {
         let models = &self.settings.models;
-        let Some(id) = below else {
-            let rows = models.list.iter().map(|model| models.row(model)).collect();
-            return Ok(Reply::json(200, &Value::map([("object", "list".into()), ("data", Value::list(rows))])));
-        };
+        let Some(id) = below else { return models.listed(self.settings.shape, request) };
         let model = models.find(id).ok_or_else(|| check::no_model(id))?;
-        Ok(Reply::json(200, &models.row(&model)))
+        Ok(Reply::json(200, &models.row(self.settings.shape, &model)))
     }
 
-    fn embed(&mut self, request: &Received, moment: &Moment) -> Result<Reply, Refusal> {
+    fn show(&self, request: &Received) -> Result<Reply, Refusal> {
+        let model = self.model(&parsed(request)?)?;
+        Ok(Reply::json(200, &self.settings.models.shown(&model)))
+    }
+
+    fn embed(&mut self, request: &Received, moment: &mut Moment) -> Result<Reply, Refusal> {
         let wire = parsed(request)?;
         let model = self.model(&wire)?;
         self.draw_request(&model, moment)?;
-        let answered = embed::answer(&wire, &model).and_then(|(body, used)| {
+        let answered = embed::answer(self.settings.shape, &wire, &model, moment).and_then(|(body, used)| {
             self.draw_tokens(&model, used, moment)?;
             Ok(Reply::json(200, &body))
         });
@@ -183,7 +198,7 @@ impl Family for Chat {
             ("questions", Value::list(self.asked.iter().cloned().collect())),
             ("kept", Value::list(kept)),
             ("replies", Value::list(replies)),
-            ("models", Value::list(models.list.iter().map(|model| models.row(model)).collect())),
+            ("models", Value::list(models.list.iter().map(|model| models.row(Style::OpenAi, model)).collect())),
         ])
     }
 

@@ -20,6 +20,20 @@ pub(super) struct Quota {
     /// How the names of the headers begin that tell of it.
     #[serde(default = "prefix")]
     pub prefix: String,
+    #[serde(default)]
+    pub told: Told,
+}
+
+/// How headers tell what is left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Told {
+    /// `…limit-requests`, and lengths of time until it is full again.
+    #[default]
+    Lengths,
+    /// `…requests-limit`, and moments.
+    Moments,
+    Nothing,
 }
 
 fn minute() -> Duration {
@@ -62,13 +76,23 @@ impl Drawn {
     pub(super) fn headers(&self, quota: &Quota, model: &str, now: Timestamp) -> Vec<(String, String)> {
         let buckets = self.models.get(model).copied().unwrap_or_default();
         let mut headers = Vec::new();
+        if quota.told == Told::Nothing {
+            return headers;
+        }
         for (name, limit, full) in
             [("requests", quota.requests, buckets.requests), ("tokens", quota.tokens, buckets.tokens)]
         {
-            let mut header = |key: &str, value: String| headers.push((format!("{}{key}-{name}", quota.prefix), value));
+            let mut header = |key: &str, value: String| {
+                let name = if quota.told == Told::Moments { format!("{name}-{key}") } else { format!("{key}-{name}") };
+                headers.push((format!("{}{name}", quota.prefix), value));
+            };
             header("limit", limit.to_string());
             header("remaining", left(full, limit, quota.per, now).to_string());
-            header("reset", written(full.since(now)));
+            let reset = match quota.told {
+                Told::Moments => now.plus(full.since(now)).to_string(),
+                _ => written(full.since(now)),
+            };
+            header("reset", reset);
         }
         headers
     }
@@ -156,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_bucket_fills_steadily() {
-        let quota = Quota { requests: 2, tokens: 600, per: minute(), prefix: prefix() };
+        let quota = Quota { requests: 2, tokens: 600, per: minute(), prefix: prefix(), told: Told::default() };
         let mut drawn = Drawn::default();
         let at = |seconds: u64| Timestamp(1_000_000).plus(Duration::from_secs(seconds));
         let header = |drawn: &Drawn, key: &str, seconds: u64| {

@@ -32,6 +32,8 @@ pub(super) struct Refusal {
     pub message: String,
     pub param: Option<String>,
     pub code: Option<String>,
+    /// The model that it is about.
+    pub model: Option<Box<str>>,
     pub headers: Vec<(String, String)>,
 }
 
@@ -39,8 +41,10 @@ pub(super) struct Refusal {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Errors {
-    /// A value in which `{message}`, `{type}`, `{param}` and `{code}` stand for what they name.
+    /// A value in which `{message}`, `{type}`, `{param}`, `{code}` and `{status}` stand for what they name.
     pub body: Value,
+    /// What the wire calls a status, where an error that was written does not say it.
+    pub types: IndexMap<String, String>,
     /// What the wire calls a kind, where it differs.
     pub kinds: IndexMap<Kind, Named>,
 }
@@ -52,12 +56,14 @@ pub(super) struct Named {
     pub status: Option<u16>,
     pub r#type: Option<String>,
     pub code: Option<String>,
+    /// What it says, with `{model}` for the name in it.
+    pub message: Option<String>,
 }
 
 impl Default for Errors {
     fn default() -> Self {
         let marks = ["message", "type", "param", "code"].map(|name| (name, Value::from(format!("{{{name}}}"))));
-        Self { body: Value::map([("error", Value::map(marks))]), kinds: IndexMap::new() }
+        Self { body: Value::map([("error", Value::map(marks))]), types: IndexMap::new(), kinds: IndexMap::new() }
     }
 }
 
@@ -76,12 +82,18 @@ impl Kind {
 
 impl Refusal {
     pub(super) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), param: None, code: None, headers: Vec::new() }
+        Self { kind, message: message.into(), param: None, code: None, model: None, headers: Vec::new() }
     }
 
     /// Makes a refusal of a parameter.
     pub(super) fn of(param: &str, code: &str, message: impl Into<String>) -> Self {
         Self { param: Some(param.to_owned()), ..Self::new(Kind::Invalid, message) }.coded(code)
+    }
+
+    /// Says which model it is about.
+    pub(super) fn about(mut self, model: &str) -> Self {
+        self.model = Some(model.into());
+        self
     }
 
     pub(super) fn coded(mut self, code: &str) -> Self {
@@ -94,8 +106,15 @@ impl Errors {
     pub(super) fn reply(&self, refusal: Refusal) -> Reply {
         let (status, kind, code) = refusal.kind.usual();
         let named = self.kinds.get(&refusal.kind).cloned().unwrap_or_default();
+        let status = named.status.unwrap_or(status);
+        let message = match (named.message, &refusal.model) {
+            (Some(own), Some(model)) => own.replace("{model}", model),
+            (Some(own), None) => own,
+            (None, _) => refusal.message,
+        };
         let said = [
-            ("message", Value::from(refusal.message)),
+            ("message", Value::from(message)),
+            ("status", Value::from(status)),
             ("type", named.r#type.map_or_else(|| kind.into(), Value::from)),
             ("param", refusal.param.map(Value::from).unwrap_or_default()),
             (
@@ -103,7 +122,7 @@ impl Errors {
                 refusal.code.or(named.code).or_else(|| code.map(str::to_owned)).map(Value::from).unwrap_or_default(),
             ),
         ];
-        let mut reply = Reply::json(named.status.unwrap_or(status), &self.body_of(&said));
+        let mut reply = Reply::json(status, &self.body_of(&said));
         reply.headers.extend(refusal.headers);
         reply
     }

@@ -24,7 +24,7 @@ pub(super) struct Script {
     pub refusal: Option<String>,
     /// A tool's name, `{ name, arguments }`, or a list of them; arguments that are not given are made up.
     pub tool: Option<Value>,
-    /// Why it stops: `length` or `filter`.
+    /// Why it stops: `length`, `filter` or `pause`.
     pub stop: Option<String>,
     /// Instead of an answer: `{ status, headers, message, type, param, code }`.
     pub error: Option<Value>,
@@ -71,8 +71,8 @@ impl Script {
                 "a reply says one of `text`, `json`, `tool`, `refusal`, `stop`, `error`, `failed`, `breaks`".to_owned()
             );
         }
-        if self.stop.as_deref().is_some_and(|stop| !matches!(stop, "length" | "filter")) {
-            return Err("`stop` of a reply is `length` or `filter`".to_owned());
+        if self.stop.as_deref().is_some_and(|stop| !matches!(stop, "length" | "filter" | "pause")) {
+            return Err("`stop` of a reply is `length`, `filter` or `pause`".to_owned());
         }
         let nameless =
             self.tool.is_some() && (self.wanted().is_empty() || self.wanted().iter().any(|it| it.name.is_empty()));

@@ -3,13 +3,17 @@
 use indexmap::IndexMap;
 use serde::Deserialize;
 
+use super::check;
 use super::dialect::Dialect;
+use super::dialect::Style;
 use super::quota::Quota;
 use super::refusal::Errors;
+use super::refusal::Refusal;
 use super::script::Script;
 use crate::model::Map;
 use crate::model::Value;
 use crate::model::decode;
+use crate::sandbox::exchange::Received;
 use crate::sandbox::plan::KEYS;
 
 /// The settings of a stand-in.
@@ -22,6 +26,12 @@ pub(super) struct Settings {
     pub kept: Option<String>,
     /// Where texts become vectors.
     pub embeddings: Option<String>,
+    /// Whose shape models and vectors have.
+    pub shape: Style,
+    /// Where a question is only counted, and in which dialect.
+    pub count: IndexMap<String, String>,
+    /// The header that says which version of the interface is spoken.
+    pub versions: Versions,
     pub models: Models,
     /// When a tool is called though none has to be.
     pub tools: Tools,
@@ -41,6 +51,8 @@ pub(super) struct Settings {
 pub(super) struct Models {
     /// Where they are listed, one of them below it.
     pub path: Option<String>,
+    /// Where one is shown that a body names.
+    pub show: Option<String>,
     /// Who owns what says nothing of an owner.
     pub owner: String,
     /// What models that think have in common.
@@ -79,6 +91,35 @@ pub(super) struct Thinking {
     pub refuses_in_thought: Vec<String>,
 }
 
+/// The versions of an interface, and what each refuses.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Versions {
+    pub header: String,
+    /// By version the parameters that it refuses.
+    pub known: IndexMap<String, Vec<String>>,
+}
+
+impl Versions {
+    /// Checks that a request says a version, and asks for nothing that this refuses.
+    pub(super) fn check(&self, request: &Received, wire: &Value) -> Result<(), Refusal> {
+        if self.header.is_empty() {
+            return Ok(());
+        }
+        let header = &self.header;
+        let Some(version) = request.header(header) else {
+            return Err(Refusal::of(header, "", format!("{header}: header is required")));
+        };
+        let Some(refused) = self.known.get(version) else {
+            return Err(Refusal::of(header, "", format!("{header}: \"{version}\" is not a valid version")));
+        };
+        match refused.iter().find(|param| check::at(wire, param).is_some()) {
+            Some(param) => Err(Refusal::of(param, "", format!("{param}: not supported with this API version"))),
+            None => Ok(()),
+        }
+    }
+}
+
 /// When a tool is called though none has to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -100,7 +141,7 @@ impl Settings {
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
         let mut settings: Self = decode(own.into()).map_err(|error| error.to_string())?;
-        for dialect in settings.paths.values() {
+        for dialect in settings.paths.values().chain(settings.count.values()) {
             Dialect::of(dialect).ok_or_else(|| format!("`paths`: there is no dialect `{dialect}`"))?;
         }
         if settings.kept.as_ref().is_some_and(|path| !path.contains("{id}")) {
@@ -117,7 +158,8 @@ impl Models {
         if self.list.is_empty() {
             return Some(Model { id: id.to_owned(), ..Model::default() });
         }
-        self.list.iter().find(|model| model.id == id).cloned()
+        let is_it = |model: &&Model| model.id == id || model.id.strip_suffix(":latest") == Some(id);
+        self.list.iter().find(is_it).cloned()
     }
 
     /// Returns the efforts that a model knows; nothing for one that does not think.
@@ -127,15 +169,5 @@ impl Models {
             Some(own) => own,
             None => &self.thinking.efforts,
         }
-    }
-
-    /// Writes a model as it is listed.
-    pub(super) fn row(&self, model: &Model) -> Value {
-        Value::map([
-            ("id", Value::from(model.id.as_str())),
-            ("object", "model".into()),
-            ("created", Value::from(model.created)),
-            ("owned_by", model.owner.as_deref().unwrap_or(&self.owner).into()),
-        ])
     }
 }

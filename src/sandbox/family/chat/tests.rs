@@ -12,6 +12,7 @@ use crate::model::Timestamp;
 use crate::model::parse_json;
 use crate::sandbox::family::make;
 
+mod dialects;
 mod operations;
 
 const CHAT: &str = "/v1/chat/completions";

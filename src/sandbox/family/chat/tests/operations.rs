@@ -103,6 +103,7 @@ async fn every_operation_of_the_manifest_works_against_it() {
         deadline: None,
         attempt: 1,
         effect: None,
+        step: None,
     };
     let mut asked = Vec::new();
     let mut call = async |operation: &str, input: &str| {
