@@ -57,12 +57,6 @@ fn failed(why: &str) -> String {
     Value::map([("error", Value::from(why))]).to_string()
 }
 
-/// Tells whether a call can be made: its arguments were read, and there is such a tool.
-#[must_use]
-pub fn is_sound(call: &Value) -> bool {
-    call.get("error").is_none_or(Value::is_null)
-}
-
 /// Adds up what is counted of tokens; what one does not count is not counted.
 #[must_use]
 pub fn usage(one: &Value, other: &Value) -> Value {

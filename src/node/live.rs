@@ -23,11 +23,6 @@ impl Live {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(listener));
     }
 
-    /// Lets go of whoever listens.
-    pub fn silence(&self) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
     /// Tells whether anybody listens.
     #[must_use]
     pub fn is_heard(&self) -> bool {

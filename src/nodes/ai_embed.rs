@@ -19,7 +19,8 @@ const EMBED: &str = "embed";
 
 /// Has a model make a vector of numbers of each text: texts that mean the like have vectors that point the same way.
 ///
-/// It costs money: the intent is durable before it asks, and after a crash it is not asked again in silence.
+/// It costs money: the intent is durable before it asks. After a crash it is asked
+/// again, and what was asked before stays counted as spent.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AiEmbed {

@@ -55,7 +55,8 @@ const LONGEST_NAME: usize = 64;
 /// The prompt is a file with the same expressions as pipelines, which may include others and may have settings as front
 /// matter. Where a schema is given, the provider enforces it if it can; the answer is held against it in any case, and the
 /// model mends what does not fit, a bounded number of times. Tools are operations, nodes and pipelines; each call is a step run of its
-/// own. It costs money: the intent is durable before it asks, and after a crash it is not asked again in silence.
+/// own. It costs money: the intent is durable before it asks. After a crash it is asked
+/// again, and what was asked before stays counted as spent.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AiGenerate {

@@ -22,7 +22,8 @@ use crate::node::Wanted;
 /// Takes one turn of a conversation: a model answers, or says which tools it wants to be called.
 ///
 /// This is what `ai.generate` is made of where it has tools; use it where a pipeline calls the tools by itself. It costs money:
-/// the intent is durable before it asks, and after a crash it is not asked again in silence.
+/// the intent is durable before it asks. After a crash it is asked
+/// again, and what was asked before stays counted as spent.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AiTurn {
