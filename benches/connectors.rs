@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use pipewright::connector::auth::custody::Custody;
 use pipewright::connector::call::Asked;
+use pipewright::connector::call::Means;
 use pipewright::connector::call::call;
 use pipewright::connector::connection::Connection;
 use pipewright::connector::library;
@@ -26,9 +27,13 @@ use pipewright::connector::manifest::Manifest;
 use pipewright::connector::runtime::Connections;
 use pipewright::connector::runtime::Runtime;
 use pipewright::http::ReqwestTransport;
+use pipewright::model::StepPath;
 use pipewright::model::Value;
+use pipewright::model::VersionId;
+use pipewright::store::NewRun;
 use pipewright::store::OpenOptions;
 use pipewright::store::Store;
+use pipewright::store::VersionRecord;
 use pipewright::system::System;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
@@ -163,6 +168,25 @@ async fn chat() {
         }
     };
     let canceled = CancellationToken::new();
+    // A step of a run, as questions have it: what they have cost is written behind.
+    let (run, path): (_, StepPath) = (custody.system.run_id(), "draft".parse().unwrap());
+    let version = VersionId("v".into());
+    let kept = VersionRecord { id: version.clone(), pipeline: "posts".into(), definition: "{}".into() };
+    custody.store.put_version(&kept).await.unwrap();
+    let new = NewRun {
+        id: run,
+        pipeline: "posts".into(),
+        version,
+        inputs: Value::Null,
+        slot: None,
+        priority: 5,
+        parent: None,
+        spread: false,
+        started_by: None,
+        requests: Vec::new(),
+        created_at: custody.system.clock.now(),
+    };
+    custody.store.create_run(&new).await.unwrap();
     let url = serve(|_, _| ANSWER.to_owned()).await;
     let link = Runtime::new(Arc::new(To(url.clone()))).with_custody(custody.clone()).link(&manifest, "writer").unwrap();
     let (mut alone, mut ours) = (Vec::new(), Vec::new());
@@ -171,7 +195,8 @@ async fn chat() {
         ask(url.clone()).await;
         alone.push(began.elapsed().as_secs_f64() * 1e3);
         let began = Instant::now();
-        call(&link, &custody.means(&canceled), Asked::new(operation, question.clone())).await.unwrap();
+        let means = Means { step: Some((run, &path)), ..custody.means(&canceled) };
+        call(&link, &means, Asked::new(operation, question.clone())).await.unwrap();
         ours.push(began.elapsed().as_secs_f64() * 1e3);
     }
     let at = |values: &mut Vec<f64>, percent: usize| {
@@ -198,10 +223,12 @@ async fn chat() {
     let link = Arc::new(link);
     for _ in 0..AT_ONCE {
         let (link, custody, question, manifest) = (link.clone(), custody.clone(), question.clone(), manifest.clone());
+        let path = path.clone();
         all.spawn(async move {
             let canceled = CancellationToken::new();
             let operation = manifest.operations.get("chat").unwrap();
-            call(&link, &custody.means(&canceled), Asked::new(operation, question)).await.unwrap();
+            let means = Means { step: Some((run, &path)), ..custody.means(&canceled) };
+            call(&link, &means, Asked::new(operation, question)).await.unwrap();
         });
     }
     all.join_all().await;

@@ -22,6 +22,8 @@ use super::print;
 use super::validate::open_project;
 use crate::app::App;
 use crate::app::Fault;
+use crate::connector::prices::Prices;
+use crate::connector::runtime::Runtime;
 use crate::daemon::after::Afters;
 use crate::daemon::bell::Bell;
 use crate::daemon::files::FileWatch;
@@ -115,9 +117,11 @@ impl Daemon {
         activate.send_replace(of(&generations.borrow()));
         let kept = |generation: &Generation| Arc::new(generation.project.retention.clone());
         let (retain, retention) = watch::channel(kept(&generations.borrow()));
+        let (runtime, root) = (app.runtime.clone(), app.root.clone());
         let following = AbortOnDropHandle::new(tokio::spawn(async move {
             while generations.changed().await.is_ok() {
                 let generation = generations.borrow_and_update().clone();
+                reprice(&runtime, &root);
                 activate.send_replace(of(&generation));
                 retain.send_replace(kept(&generation));
             }
@@ -332,4 +336,18 @@ mod supervisor {
 
     #[cfg(not(unix))]
     pub(super) fn watch() {}
+}
+
+/// Takes the prices as their file has them now; where it has faults, those that were known stay.
+fn reprice(runtime: &Runtime, root: &Path) {
+    match Prices::open(root) {
+        Ok(prices) => runtime.replace_prices(prices),
+        Err(faulty) => {
+            for error in &faulty.diagnostics {
+                let place = format!("{}:{}:{}", error.span.file, error.span.start.line, error.span.start.column);
+                let message = error.message.as_str();
+                tracing::warn!(%place, message, "the prices have errors; the last good ones stay in effect");
+            }
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! `pipewright plan` and `pipewright apply`: what a run would do, and doing exactly that.
 
+mod budgets;
 mod show;
 
 use std::path::PathBuf;
@@ -99,11 +100,14 @@ impl Planning {
             std::fs::write(path, file.to_text())
                 .map_err(|error| Fault::Usage(format!("cannot write `{}`: {error}", path.display())))?;
         }
+        let budgets = budgets::of(&app, &pipeline, &plan).await?;
         match self.json {
-            true => print::data(&file.to_text()),
-            false => print::data(&show::plan(&plan, print::color_out())),
+            true => {
+                print::data(&file.to_text_with(Value::list(budgets.iter().map(budgets::Allowance::json).collect())));
+            }
+            false => print::data(&shown(&plan, &budgets, print::color_out())),
         }
-        let exit = judged(&plan);
+        let exit = judged(&plan, &budgets);
         if let Some(path) = self.output.filter(|_| !self.json && exit == Exit::Well) {
             let program = super::run::program(&app);
             print::hint(&format!("`{program} apply {}` does exactly this, until {}", path.display(), until(&file)));
@@ -116,9 +120,24 @@ fn until(file: &PlanFile) -> String {
     file.made_at().plus(file.circumstances().max_age).to_string()
 }
 
-/// Returns how a plan ends that would fail, or that a guard refuses.
-fn judged(plan: &Plan) -> Exit {
-    if plan.failure.is_some() || Judged::refusal(&plan.guards).is_some() { Exit::Failed } else { Exit::Well }
+/// Returns how a plan ends that would fail, that a guard refuses, or that does not fit into a budget, and says the last.
+fn judged(plan: &Plan, budgets: &[budgets::Allowance]) -> Exit {
+    let mut exit =
+        if plan.failure.is_some() || Judged::refusal(&plan.guards).is_some() { Exit::Failed } else { Exit::Well };
+    for refusal in budgets.iter().filter_map(budgets::Allowance::refusal) {
+        print::error(&refusal);
+        exit = Exit::Failed;
+    }
+    exit
+}
+
+fn shown(plan: &Plan, budgets: &[budgets::Allowance], color: bool) -> String {
+    let mut text = show::plan(plan, color);
+    for budget in budgets {
+        text.push_str(&budget.line());
+        text.push('\n');
+    }
+    text
 }
 
 impl Apply {
@@ -194,6 +213,9 @@ async fn apply(
         print::error(&print::clean(&format!("the run would fail at `{place}`, so it is not started: {error}")));
         return Ok(Exit::Failed);
     }
+    if judged(&plan, &budgets::of(app, pipeline, &plan).await?) != Exit::Well {
+        return Ok(Exit::Failed);
+    }
     let run = plan.run;
     let started = app.engine.start_planned(person, pipeline, &plan, again.hash()).await.map_err(super::run::fault)?;
     match started {
@@ -225,8 +247,9 @@ pub(super) async fn first(
 ) -> Result<Exit, Fault> {
     let plan = app.engine.plan(pipeline, inputs.clone(), PlanOptions::default()).await.map_err(super::run::fault)?;
     let file = PlanFile::new(&plan, &Circumstances::default());
-    print::talk(show::plan(&plan, print::color_err()).trim_end());
-    if judged(&plan) != Exit::Well {
+    let budgets = budgets::of(app, pipeline, &plan).await?;
+    print::talk(shown(&plan, &budgets, print::color_err()).trim_end());
+    if judged(&plan, &budgets) != Exit::Well {
         return Ok(Exit::Failed);
     }
     if !print::ask("Do this?") {

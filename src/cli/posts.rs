@@ -10,6 +10,7 @@ use super::approvals::goes_on;
 use super::complete;
 use super::print;
 use super::validate::open_project;
+use super::validate::quietly_all;
 use crate::app::App;
 use crate::app::Fault;
 use crate::memory::calendar;
@@ -19,6 +20,8 @@ use crate::memory::calendar::Standing;
 use crate::model::RunState;
 use crate::model::Timestamp;
 use crate::model::Value;
+use crate::pipeline::Trigger;
+use crate::pipeline::TriggerKind;
 use crate::store::Measurement;
 use crate::store::PostFilter;
 use crate::store::PostRecord;
@@ -67,9 +70,9 @@ pub(super) enum Posts {
         post: String,
         /// A time as `2026-12-01T09:00`, a moment as `2026-12-01T09:00:00+01:00`, or how long from now as `+2h`.
         when: String,
-        /// On which clocks a time is read.
-        #[arg(long, default_value = "UTC", value_name = "ZONE")]
-        timezone: String,
+        /// On which clocks a time is read; by default on those of the pipeline's schedule, else where the project's days begin.
+        #[arg(long, value_name = "ZONE")]
+        timezone: Option<String>,
     },
 }
 
@@ -92,19 +95,56 @@ impl Posts {
                 change(&app, &record, Change::Cancel, "canceled".to_owned()).await
             }
             Self::Reschedule { post, when, timezone } => {
-                let zone = TimeZone::get(&timezone)
-                    .map_err(|_| Fault::Usage(format!("time zone `{timezone}` does not exist")))?;
-                let now = app.engine.parts().system.clock.now();
-                let at = calendar::when(&when, &zone, now).map_err(Fault::Usage)?;
                 let record = named(&app, &post).await?;
+                let clocks = Clocks::of(global, &app, &record, timezone)?;
+                let now = app.engine.parts().system.clock.now();
+                let at = calendar::when(&when, &clocks.zone, now).map_err(Fault::Usage)?;
+                let at_local = clocks.shown(at);
                 let word = if at > now {
-                    format!("rescheduled to {at}, in {}", print::length(at.since(now)))
+                    format!("rescheduled to {at}{at_local}, in {}", print::length(at.since(now)))
                 } else {
-                    format!("rescheduled to {at}, which has passed: it is published at once")
+                    format!("rescheduled to {at}{at_local}, which has passed: it is published at once")
                 };
                 change(&app, &record, Change::Reschedule(at), word).await
             }
         }
+    }
+}
+
+/// The clocks on which a time is read.
+struct Clocks {
+    zone: TimeZone,
+    /// Why these.
+    reason: String,
+}
+
+impl Clocks {
+    /// Takes those that are named, else those of the pipeline's schedule, else those by which the project counts its days.
+    fn of(global: &Global, app: &App, record: &PostRecord, named: Option<String>) -> Result<Self, Fault> {
+        let get = |name: &str| TimeZone::get(name).map_err(|_| format!("time zone `{name}` does not exist"));
+        if let Some(name) = named {
+            return Ok(Self { zone: get(&name).map_err(Fault::Usage)?, reason: String::new() });
+        }
+        let pipelines = quietly_all(global)?;
+        let timed = |trigger: &&Trigger| matches!(trigger.kind, TriggerKind::Time(_)) && trigger.zone != TimeZone::UTC;
+        let own = pipelines.iter().find(|pipeline| *pipeline.name == *record.pipeline);
+        if let Some(trigger) = own.and_then(|pipeline| pipeline.triggers.iter().find(timed)) {
+            let reason = format!(", the zone of the schedule of `{}`", record.pipeline);
+            return Ok(Self { zone: trigger.zone.clone(), reason });
+        }
+        match app.project.spend.timezone.as_deref().and_then(|name| get(name).ok()) {
+            Some(zone) => Ok(Self { zone, reason: ", where the project's days begin".to_owned() }),
+            None => Ok(Self { zone: TimeZone::UTC, reason: String::new() }),
+        }
+    }
+
+    /// Says what a moment is on these clocks, and why on these; nothing for UTC.
+    fn shown(&self, at: Timestamp) -> String {
+        if self.zone == TimeZone::UTC {
+            return String::new();
+        }
+        let local = at.to_jiff().to_zoned_datetime(self.zone.clone());
+        format!(" ({} {}{})", local.strftime("%Y-%m-%d %H:%M"), self.zone.iana_name().unwrap_or("there"), self.reason)
     }
 }
 

@@ -280,7 +280,9 @@ pub(super) async fn follow_bound(
             // Its time is the daemon's to know.
             app.ring().await?;
             let until = until.map(|until| format!(" until {until}")).unwrap_or_default();
-            print::talk(&format!("run {run} waits{until}: {}", print::clean(&reason)));
+            // Some reasons say nothing else.
+            let reason = if reason == format!("waits{until}") { String::new() } else { format!(": {reason}") };
+            print::talk(&format!("run {run} waits{until}{}", print::clean(&reason)));
             let asks = ApprovalFilter { open: true, run: Some(run), ..ApprovalFilter::default() };
             let asks = app.engine.parts().store.approvals(&asks).await?;
             print::hint(&if in_doubt {

@@ -10,6 +10,7 @@ use super::Exit;
 use super::Global;
 use super::complete;
 use super::print;
+use super::runs::find;
 use super::validate::open_project;
 use super::validate::quietly_all;
 use crate::app::App;
@@ -17,15 +18,21 @@ use crate::app::Fault;
 use crate::model::Currency;
 use crate::model::Duration;
 use crate::model::Money;
+use crate::model::RunId;
 use crate::model::Timestamp;
 use crate::model::Value;
 use crate::pipeline::Budget;
+use crate::store::RunRecord;
 use crate::store::SpendingFilter;
 use crate::store::SpendingRecord;
 use crate::store::SpendingScope;
+use crate::store::SpendingState;
+use crate::store::SpendingStep;
 
 /// So many requests are read at once.
 const PAGE: u32 = 5_000;
+/// Of the runs and steps with a budget of their own so many are shown, those that used most of it.
+const LARGEST: usize = 3;
 /// The first day of a month is at most so long ago, wherever days begin.
 const MONTH: Duration = Duration::from_secs(33 * 86_400);
 
@@ -41,6 +48,9 @@ pub(super) struct Usage {
     /// Only what runs of this pipeline have spent, with what ran below them.
     #[arg(long, value_name = "NAME", add = ArgValueCandidates::new(complete::pipelines))]
     pipeline: Option<String>,
+    /// Only what this run has spent, with what ran below it, and what it used of its budgets.
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["since", "pipeline"], add = ArgValueCandidates::new(complete::runs))]
+    run: Option<String>,
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
@@ -70,6 +80,8 @@ enum Since {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Sum {
     spent: Decimal,
+    /// What of it is only reserved: nobody has said yet what it has cost.
+    reserved: Decimal,
     /// How many have cost what nobody knows.
     unknown: u64,
     requests: u64,
@@ -87,6 +99,8 @@ struct Kept {
     limit: Money,
     /// Nothing where each run, or each step run, has its own.
     used: Option<Decimal>,
+    /// The run whose own it is, and its step.
+    of: Option<(RunId, Option<String>)>,
 }
 
 fn since(text: &str) -> Result<Since, String> {
@@ -137,6 +151,9 @@ fn summed<'r>(titles: &[&str], records: impl Iterator<Item = &'r SpendingRecord>
         sum.requests += 1;
         sum.tokens_in += record.tokens_in.unwrap_or_default();
         sum.tokens_out += record.tokens_out.unwrap_or_default();
+        if record.state == SpendingState::Reserved {
+            sum.reserved = sum.reserved.saturating_add(record.new.reserved.unwrap_or_default());
+        }
         match record.counted() {
             Some(amount) => sum.spent = sum.spent.saturating_add(amount),
             None => sum.unknown += 1,
@@ -163,7 +180,12 @@ impl Usage {
         let now = app.engine.parts().system.clock.now();
         let today = app.runtime.limits().purse().day(now);
         let month = today.get(..7).unwrap_or_default().to_owned();
+        let run = match &self.run {
+            Some(run) => Some(find(&app, run).await?),
+            None => None,
+        };
         let (from, day) = match &self.since {
+            None if run.is_some() => (Timestamp(i64::MIN), None),
             None => (before(now, MONTH), Some(format!("{month}-01"))),
             Some(Since::Ago(length)) => (before(now, *length), None),
             Some(Since::Moment(moment)) => (*moment, None),
@@ -171,15 +193,26 @@ impl Usage {
         };
         let mut records = self.records(&app, from).await?;
         records.retain(|record| day.as_ref().is_none_or(|day| record.new.day >= *day));
-        let titles = By::titles(self.by);
+        if let Some(run) = &run {
+            let of = |step: &SpendingStep| step.top == run.id || step.run == run.id;
+            records.retain(|record| record.new.step.as_ref().is_some_and(of));
+        }
+        let titles = By::titles(self.by.or(run.as_ref().map(|_| By::Step)));
         let mut periods = Vec::new();
-        if self.by.is_none() && self.since.is_none() {
+        if self.by.is_none() && self.since.is_none() && run.is_none() {
             let todays = records.iter().filter(|record| record.new.day == today);
             periods.push(("today", summed(titles, todays)));
         }
-        let whole = if self.since.is_none() { "this month" } else { "since then" };
+        let whole = match (&run, &self.since) {
+            (Some(_), _) => "this run",
+            (None, None) => "this month",
+            (None, Some(_)) => "since then",
+        };
         periods.push((whole, summed(titles, records.iter())));
-        let budgets = self.budgets(global, &app, &today).await?;
+        let budgets = match &run {
+            Some(run) => of_run(&app, run, &records).await?,
+            None => self.budgets(global, &app, &today, &records).await?,
+        };
         if self.json {
             for (period, sums) in &periods {
                 print_json(period, titles, sums);
@@ -193,7 +226,7 @@ impl Usage {
         if !budgets.is_empty() {
             print::line("");
             let rows: Vec<_> = budgets.iter().map(Kept::row).collect();
-            print::table(&["budget", "pipeline", "limit", "used", "left"], &rows);
+            print::table(&["budget", "of", "limit", "used", "left"], &rows);
         }
         Ok(Exit::Well)
     }
@@ -213,12 +246,18 @@ impl Usage {
     }
 
     /// Lists the budgets that hold today. Files with faults are told by `validate`.
-    async fn budgets(&self, global: &Global, app: &App, today: &str) -> Result<Vec<Kept>, Fault> {
+    async fn budgets(
+        &self,
+        global: &Global,
+        app: &App,
+        today: &str,
+        records: &[SpendingRecord],
+    ) -> Result<Vec<Kept>, Fault> {
         let store = &app.engine.parts().store;
         let mut kept = Vec::new();
         if let Some(limit) = app.project.spend.day.filter(|_| self.pipeline.is_none()) {
             let used = store.spent(&SpendingScope::Project(today.to_owned()), limit.currency).await?;
-            kept.push(Kept { name: "day".to_owned(), pipeline: None, limit, used: Some(used) });
+            kept.push(Kept { name: "day".to_owned(), pipeline: None, limit, used: Some(used), of: None });
         }
         for pipeline in quietly_all(global)? {
             if self.pipeline.as_deref().is_some_and(|name| *name != *pipeline.name) {
@@ -229,11 +268,64 @@ impl Usage {
                 let Some(limit) = limit else { continue };
                 let scope = SpendingScope::Pipeline(pipeline.name.to_string(), today.to_owned());
                 let used = if name == "day" { Some(store.spent(&scope, limit.currency).await?) } else { None };
-                kept.push(Kept { name: name.to_owned(), pipeline: Some(pipeline.name.to_string()), limit, used });
+                let pipeline = Some(pipeline.name.to_string());
+                kept.push(Kept { name: name.to_owned(), pipeline: pipeline.clone(), limit, used, of: None });
+                if used.is_none() {
+                    kept.extend(largest(name, pipeline.as_deref().unwrap_or_default(), limit, records));
+                }
             }
         }
         Ok(kept)
     }
+}
+
+/// Lists what a run and its steps have used of their budgets, which are those of the version that it runs by.
+async fn of_run(app: &App, run: &RunRecord, records: &[SpendingRecord]) -> Result<Vec<Kept>, Fault> {
+    let store = &app.engine.parts().store;
+    if run.parent.is_some() {
+        // The budgets of the run above hold for it, and others spend from them as well.
+        return Ok(Vec::new());
+    }
+    let version = store.version(&run.version).await?;
+    let budget = version.map(|version| Budget::of_definition(&version.definition)).unwrap_or_default();
+    let mut kept = Vec::new();
+    if let Some(limit) = budget.run {
+        let spent = largest("run", &run.pipeline, limit, records).into_iter().next();
+        let none = || Kept {
+            name: "run".to_owned(),
+            pipeline: Some(run.pipeline.to_string()),
+            limit,
+            used: Some(Decimal::ZERO),
+            of: Some((run.id, None)),
+        };
+        kept.push(spent.unwrap_or_else(none));
+    }
+    if let Some(limit) = budget.step {
+        kept.extend(largest("step", &run.pipeline, limit, records));
+    }
+    Ok(kept)
+}
+
+/// Lists those that have used most of a budget that each run, or each step run, has for itself. Their rows are summed:
+/// totals are not kept of all of them.
+fn largest(name: &str, pipeline: &str, limit: Money, records: &[SpendingRecord]) -> Vec<Kept> {
+    let mut sums: BTreeMap<(RunId, Option<String>), Decimal> = BTreeMap::new();
+    for record in records.iter().filter(|record| record.new.pipeline == pipeline && record.new.unit == limit.currency) {
+        let Some(step) = &record.new.step else { continue };
+        let of = if name == "run" { (step.top, None) } else { (step.run, Some(step.path.clone())) };
+        let sum = sums.entry(of).or_default();
+        *sum = sum.saturating_add(record.counted().unwrap_or_default());
+    }
+    let mut sums: Vec<_> = sums.into_iter().collect();
+    sums.sort_by_key(|(_, used)| std::cmp::Reverse(*used));
+    let kept = |(of, used)| Kept {
+        name: name.to_owned(),
+        pipeline: Some(pipeline.to_owned()),
+        limit,
+        used: Some(used),
+        of: Some(of),
+    };
+    sums.into_iter().take(LARGEST).map(kept).collect()
 }
 
 impl Kept {
@@ -248,7 +340,11 @@ impl Kept {
         let amount = |amount: Option<Decimal>| amount.map_or(own.clone(), |it| format!("{} {unit}", it.normalize()));
         vec![
             self.name.clone(),
-            self.pipeline.clone().unwrap_or_else(|| "all".to_owned()),
+            match &self.of {
+                Some((run, Some(path))) => format!("{run} {path}"),
+                Some((run, None)) => run.to_string(),
+                None => self.pipeline.clone().unwrap_or_else(|| "all".to_owned()),
+            },
             amount(Some(self.limit.amount)),
             amount(self.used),
             amount(self.left()),
@@ -260,6 +356,8 @@ impl Kept {
         Value::map([
             ("budget", Value::from(self.name.as_str())),
             ("pipeline", self.pipeline.as_deref().map_or(Value::Null, Value::from)),
+            ("run", self.of.as_ref().map_or(Value::Null, |(run, _)| run.to_string().into())),
+            ("step", self.of.as_ref().and_then(|(_, path)| path.as_deref()).map_or(Value::Null, Value::from)),
             ("limit", amount(Some(self.limit.amount))),
             ("used", amount(self.used)),
             ("left", amount(self.left())),
@@ -291,10 +389,13 @@ fn show(period: &str, titles: &[&str], sums: &Sums) {
             let tokens = |tokens: u64| if tokens == 0 { "-".to_owned() } else { tokens.to_string() };
             let mut row = key.clone();
             row.extend([sum.requests.to_string(), tokens(sum.tokens_in), tokens(sum.tokens_out), sum.shown(*unit)]);
+            let reserved = sum.reserved.normalize();
+            row.push(if reserved.is_zero() { "-".to_owned() } else { format!("{reserved} {unit}") });
             row
         })
         .collect();
-    let head: Vec<&str> = titles.iter().copied().chain(["requests", "tokens in", "tokens out", "spent"]).collect();
+    let head: Vec<&str> =
+        titles.iter().copied().chain(["requests", "tokens in", "tokens out", "spent", "of it reserved"]).collect();
     print::table(&head, &rows);
 }
 
@@ -308,6 +409,7 @@ fn print_json(period: &str, titles: &[&str], sums: &Sums) {
             ("tokens_in", Value::Int(sum.tokens_in.into())),
             ("tokens_out", Value::Int(sum.tokens_out.into())),
             ("spent", Value::from(sum.spent.normalize().to_string())),
+            ("reserved", Value::from(sum.reserved.normalize().to_string())),
             ("unknown", Value::Int(sum.unknown.into())),
             ("unit", Value::from(unit.as_str())),
         ]);

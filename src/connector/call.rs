@@ -65,6 +65,8 @@ pub struct Means<'a> {
     pub effect: Option<&'a EffectContext>,
     /// The step run that it is for: what it costs is its, too. Nothing outside of runs.
     pub step: Option<(RunId, &'a StepPath)>,
+    /// The number of the journal's event with which the step's attempt began.
+    pub begun: Option<u64>,
 }
 
 /// Why a call did not come to an answer.
@@ -92,6 +94,7 @@ impl<'a> Means<'a> {
             attempt: ctx.attempt,
             effect: ctx.effect,
             step: Some((ctx.run, ctx.path)),
+            begun: ctx.begun,
         }
     }
 }

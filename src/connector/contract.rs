@@ -229,6 +229,7 @@ async fn asked(
         attempt: trial.attempt,
         effect: is_write(operation).then_some(&effect),
         step: None,
+        begun: None,
     };
     let input = replay.with_files(&example.input);
     match &operation.act {

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::RwLock;
 use std::sync::Weak;
 
 use super::auth;
@@ -61,7 +62,8 @@ pub struct Runtime {
     library: Option<Arc<Library>>,
     custody: Option<Custody>,
     limits: Arc<Keeper>,
-    prices: Arc<Prices>,
+    /// A daemon replaces them when their file is edited; a request keeps those it began with.
+    prices: RwLock<Arc<Prices>>,
     states: Mutex<HashMap<(String, usize), Known>>,
     /// By connector which error rules were applied, where somebody wants to know.
     fired: Option<Mutex<BTreeMap<Arc<str>, Fired>>>,
@@ -108,7 +110,7 @@ impl Runtime {
     #[must_use]
     pub fn new(connections: Arc<dyn Connections>) -> Self {
         let (limits, states) = Default::default();
-        let prices = Arc::new(Prices::built_in());
+        let prices = RwLock::new(Arc::new(Prices::built_in()));
         Self { connections, library: None, custody: None, limits, prices, states, fired: None }
     }
 
@@ -121,13 +123,18 @@ impl Runtime {
     /// Gives the runtime other prices than those in the binary.
     #[must_use]
     pub fn with_prices(self, prices: Prices) -> Self {
-        Self { prices: Arc::new(prices), ..self }
+        Self { prices: RwLock::new(Arc::new(prices)), ..self }
     }
 
     /// Returns what models cost.
     #[must_use]
-    pub fn prices(&self) -> &Prices {
-        &self.prices
+    pub fn prices(&self) -> Arc<Prices> {
+        self.prices.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes other prices from now on.
+    pub fn replace_prices(&self, prices: Prices) {
+        *self.prices.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(prices);
     }
 
     /// Gives the runtime a place to keep tokens.
@@ -195,7 +202,7 @@ impl Runtime {
                 state
             }
         };
-        let (custody, limits, prices) = (self.custody.clone(), self.limits.clone(), self.prices.clone());
+        let (custody, limits, prices) = (self.custody.clone(), self.limits.clone(), self.prices());
         let fired = self.fired(&manifest.name);
         Ok(Link { manifest: manifest.clone(), state, custody, limits, prices, opening: None, fired })
     }

@@ -17,7 +17,10 @@ use crate::text::count_text;
 use crate::text::fits_media;
 use crate::text::joined;
 use crate::text::media_type;
+use crate::text::media_type_of;
 use crate::text::most_bytes;
+use crate::text::not_beside;
+use crate::text::wrong_kind;
 
 /// How deep a value is looked at.
 const MAX_DEPTH: usize = 64;
@@ -170,6 +173,11 @@ impl Checking {
         match value {
             Value::String(text) => {
                 self.pattern(schema, text, path);
+                let allowed = schema.get("media_types").and_then(Json::as_array).into_iter().flatten();
+                let allowed: Vec<&str> = allowed.filter_map(Json::as_str).collect();
+                if let Some(fault) = wrong_kind(&allowed, media_type_of(text)) {
+                    self.fault(path, fault);
+                }
                 for fault in Measure::of(schema).faults(text) {
                     self.fault(path, fault);
                 }
@@ -255,6 +263,12 @@ impl Checking {
             for other in others.filter_map(Json::as_str).filter(|other| has(other)) {
                 self.fault(&format!("{path}.{key}"), format!("does not go with `{other}`"));
             }
+            for (other, word) in property.get("beside").and_then(Json::as_object).into_iter().flatten() {
+                let told = map.get(other.as_str()).and_then(Value::as_list).and_then(|items| not_beside(word, items));
+                if let Some(told) = told {
+                    self.fault(&format!("{path}.{key}"), format!("does not go with this `{other}`: it {told}"));
+                }
+            }
         }
         let rest = schema.get("additionalProperties");
         for (key, value) in map {
@@ -294,12 +308,10 @@ impl Checking {
             // What is sent instead would be our handle, which means nothing to anybody else.
             self.fault(path, "is wanted as a public URL, and there is no server here that could lend one".to_owned());
         }
-        let allowed = schema.get("media_types").and_then(Json::as_array);
-        if let (Some(allowed), Some(own)) = (allowed, &blob.media_type)
-            && !allowed.iter().filter_map(Json::as_str).any(|kind| fits_media(kind, own))
-        {
-            let listed = allowed.iter().map(plain).collect::<Vec<_>>().join(", ");
-            self.fault(path, format!("is `{own}`, and only {listed} is allowed"));
+        let allowed = schema.get("media_types").and_then(Json::as_array).into_iter().flatten();
+        let allowed: Vec<&str> = allowed.filter_map(Json::as_str).collect();
+        if let Some(fault) = wrong_kind(&allowed, blob.media_type.as_deref()) {
+            self.fault(path, fault);
         }
     }
 }
@@ -341,8 +353,9 @@ fn is_kind(kind: &str, value: &Value) -> bool {
 }
 
 /// Words beyond JSON Schema, which nobody else would understand.
-const BEYOND: [&str; 12] = [
+const BEYOND: [&str; 13] = [
     "excludes",
+    "beside",
     "count",
     "media_types",
     "maxBytes",
@@ -512,9 +525,22 @@ mod tests {
         };
         assert_eq!(file(r#"{"type":"blob","media_types":["image/*"],"maxBytes":9,"deliver":"bytes"}"#), "");
         assert_eq!(file(r#"{"type":"blob","maxBytes":8}"#), "has 9 bytes, at most 8 are allowed");
-        assert_eq!(file(r#"{"media_types":["image/jpeg"]}"#), "is `image/png`, and only image/jpeg is allowed");
+        assert_eq!(file(r#"{"media_types":["image/jpeg"]}"#), "is `image/png`, and only image/jpeg is taken");
         let told = "is wanted as a public URL, and there is no server here that could lend one";
         assert_eq!(file(r#"{"type":"blob","deliver":"url"}"#), told);
+    }
+
+    #[test]
+    fn an_address_and_what_stands_beside_media_are_held_against_what_is_said_of_them() {
+        let schema = r#"{"properties":{"link":{"beside":{"media":{"maxItems":1,"media_types":["image/*"]}}},
+            "media":{"type":"array","items":{"properties":{"url":{"type":"string","media_types":["image/jpeg","video/mp4"]}}}}}}"#;
+        let of = |value: &str| show(schema, value, true);
+        assert_eq!(of(r#"{"link":"l","media":[{"url":"https://e.com/a.jpg"}]}"#), "");
+        assert_eq!(of(r#"{"media":[{"url":"https://e.com/a"},{"url":"https://e.com/a.mp4?b=1"}]}"#), "");
+        let told = "input.media[0].url is `image/png`, and only image/jpeg, video/mp4 is taken";
+        assert_eq!(of(r#"{"media":[{"url":"https://e.com/a.png"}]}"#), told);
+        let told = "input.link does not go with this `media`: it goes with image/* only, and one is `video/mp4`";
+        assert_eq!(of(r#"{"link":"l","media":[{"url":"https://e.com/a.mp4"}]}"#), told);
     }
 
     #[test]

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use super::body;
 use super::body::Body;
 use super::media;
+use super::post::Medium;
 use super::post::Post;
 use super::rules::Rules;
 use super::split::Cutting;
 use super::tags;
 use crate::text::Measure;
 use crate::text::links;
+use crate::text::not_beside;
 
 /// When a text that is too long becomes a thread, where the platform has threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,6 +102,7 @@ pub fn adapt(post: Post, rules: &Rules, wishes: &Wishes) -> Adapted {
     let mut post = post;
     names(&mut post, wishes, &mut changes);
     place(&mut post, rules, &mut changes);
+    media::hold(&mut post, rules.media.as_ref(), wishes.shorten, &mut changes);
     let link = link(&mut post, rules, &mut changes);
     let hashtags = hashtags(&mut post, rules, &mut changes);
     lay_text(&mut post, rules, wishes, &link, &hashtags, &mut changes);
@@ -108,7 +111,6 @@ pub fn adapt(post: Post, rules: &Rules, wishes: &Wishes) -> Adapted {
         hold(&mut post.description, "description", rules.description, wishes, &mut changes);
     }
     title(&mut post, rules, &mut changes);
-    media::hold(&mut post, rules.media.as_ref(), wishes.shorten, &mut changes);
     rest(&mut post, rules, &mut changes);
     needed(&post, rules, &mut changes);
     Adapted { post, notes: changes.notes, faults: changes.faults }
@@ -186,7 +188,9 @@ fn link(post: &mut Post, rules: &Rules, changes: &mut Changes) -> String {
         changes.note("text", "has a link, which nobody can follow here");
     }
     let is_given = |name: &String| post.to_value().get(name).is_some();
-    let own = rules.open || rules.link && !rules.link_excludes.iter().any(is_given);
+    let media: Vec<_> = post.media.iter().map(Medium::to_value).collect();
+    let is_beside = rules.link_beside.as_ref().is_none_or(|word| not_beside(word, &media).is_none());
+    let own = rules.open || rules.link && is_beside && !rules.link_excludes.iter().any(is_given);
     if post.link.is_empty() || own {
         return String::new();
     }

@@ -6,6 +6,7 @@ use super::tags;
 use crate::text::EntityKind;
 use crate::text::Measure;
 use crate::text::entities_of;
+use crate::text::links;
 
 /// What is to become of a text.
 #[derive(Debug)]
@@ -40,9 +41,8 @@ impl Body<'_> {
     pub(super) fn lay(&self, given: &[String]) -> Laid {
         let mut given = given.to_vec();
         let mut laid = Laid::default();
-        let fits = |number: usize, part: &str| self.measure(number).fits(part);
-        let with_link =
-            |text: &str| if text.is_empty() { self.link.to_owned() } else { format!("{text}\n\n{}", self.link) };
+        let fits = |number: usize, part: &str| self.fits(number, part);
+        let with_link = |text: &str| with_link(text, self.link);
         let splits = self.further.is_some() && self.threads != Threads::Never;
         if !self.link.is_empty() {
             let text = given.first().map_or("", String::as_str);
@@ -62,12 +62,20 @@ impl Body<'_> {
             }
             laid.notes.push((0, format!("the link `{}` was put behind the text", self.link)));
         }
-        let is_long = given.iter().enumerate().any(|(number, part)| !fits(number, part));
+        let is_long = given.iter().enumerate().any(|(number, part)| !self.fits(number, part));
         if !is_long {
             let parts = self.dress(given, 0, &mut laid.notes);
             return Laid { parts, ..laid };
         }
         if splits { self.split(&given, laid) } else { self.cut(given, laid) }
+    }
+
+    /// Tells whether a part is not too long; where there is a thread, links that are too many go to its next part.
+    fn fits(&self, number: usize, part: &str) -> bool {
+        let measure = self.measure(number);
+        let splits = self.further.is_some() && self.threads != Threads::Never;
+        let most = measure.links.filter(|_| splits);
+        measure.fits(part) && most.is_none_or(|most| links(part).len() <= most)
     }
 
     fn measure(&self, number: usize) -> Measure {
@@ -120,7 +128,7 @@ impl Body<'_> {
         let mut pieces: Vec<String> = Vec::new();
         for part in given {
             let before = pieces.len();
-            let fits = |number: usize, piece: &str| self.measure(before + number).fits(&format!("{piece}{reserved}"));
+            let fits = |number: usize, piece: &str| self.fits(before + number, &format!("{piece}{reserved}"));
             pieces.extend(Cutting::of(part).split(&fits).map_err(|stuck| (before, stuck))?);
         }
         Ok(pieces)
@@ -155,10 +163,10 @@ impl Body<'_> {
                 let Some(most) = self.measure(number).most_of(kind) else { continue };
                 let (left_out, plain) = tags::limit(part, kind, most);
                 if left_out > 0 {
-                    notes.push((number, format!("{} left out: at most {most} are allowed", counted(left_out, name))));
+                    notes.push((number, format!("{} left out: {}", counted(left_out, name), allowed(most))));
                 }
                 if plain > 0 {
-                    notes.push((number, format!("{} made plain: at most {most} are allowed", counted(plain, name))));
+                    notes.push((number, format!("{} made plain: {}", counted(plain, name), allowed(most))));
                 }
             }
         }
@@ -184,7 +192,7 @@ impl Body<'_> {
         }
         if !left_out.is_empty() {
             let most = measure.hashtags.filter(|most| entities_of(&last, EntityKind::Hashtag).len() >= *most);
-            let why = most.map_or("there is no room".to_owned(), |most| format!("at most {most} are allowed"));
+            let why = most.map_or("there is no room".to_owned(), allowed);
             notes.push((number, format!("{} left out: {why}", left_out.join(" "))));
         }
         if !last.is_empty() || !parts.is_empty() {
@@ -192,6 +200,21 @@ impl Body<'_> {
         }
         parts
     }
+}
+
+/// Puts a link behind a text, but before a last paragraph of hashtags: these go on behind it.
+fn with_link(text: &str, link: &str) -> String {
+    let (body, tags) = text.rsplit_once("\n\n").unwrap_or(("", text));
+    let are_tags = !tags.is_empty() && tags.split_whitespace().all(|word| word.starts_with('#'));
+    match (text.is_empty(), are_tags && !body.is_empty()) {
+        (true, _) => link.to_owned(),
+        (false, true) => format!("{body}\n\n{link}\n\n{tags}"),
+        (false, false) => format!("{text}\n\n{link}"),
+    }
+}
+
+fn allowed(most: usize) -> String {
+    if most == 1 { "at most 1 is allowed".to_owned() } else { format!("at most {most} are allowed") }
 }
 
 fn replace_first(given: &mut Vec<String>, text: String) {
@@ -221,4 +244,35 @@ pub(super) fn too_long(measure: &Measure, text: &str) -> String {
 
 pub(super) fn way_out(shorten: bool) -> String {
     if shorten { "write a shorter one".to_owned() } else { "write a shorter one, or allow `shorten: true`".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_stands_before_the_hashtags_that_end_a_text() {
+        let cases = [
+            ("", "L"),
+            ("Words", "Words\n\nL"),
+            ("Words\n\n#a #b", "Words\n\nL\n\n#a #b"),
+            ("Words\n\n#a is new", "Words\n\n#a is new\n\nL"),
+            ("#a #b", "#a #b\n\nL"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(with_link(text, "L"), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn links_that_are_too_many_for_a_part_go_to_the_next_one() {
+        let part = Measure { links: Some(1), most: Some(90), ..Measure::default() };
+        let (threads, shorten) = (Threads::Auto, false);
+        let body = Body { first: part, further: Some(part), threads, shorten, link: "", hashtags: &[] };
+        let given = ["One: https://example.com/a. Two: https://example.com/b.".to_owned()];
+        let laid = body.lay(&given);
+        assert_eq!(laid.parts, ["One: https://example.com/a.", "Two: https://example.com/b."]);
+        let never = Body { threads: Threads::Never, ..body };
+        assert_eq!(never.lay(&given).parts, given);
+    }
 }

@@ -7,6 +7,7 @@ use super::post::Post;
 use super::rules::MediaRule;
 use super::split::Cutting;
 use crate::model::Value;
+use crate::text;
 use crate::text::fits_media;
 use crate::text::media_type;
 use crate::text::media_type_of;
@@ -26,6 +27,9 @@ pub(super) fn hold(post: &mut Post, rule: Option<&MediaRule>, shorten: bool, cha
         }
         return;
     };
+    if shorten {
+        strange(&mut post.media, rule, changes);
+    }
     alone(&mut post.media, rule, shorten, changes);
     let count = post.media.len();
     if let Some(most) = rule.most.filter(|most| count > *most) {
@@ -42,6 +46,25 @@ pub(super) fn hold(post: &mut Post, rule: Option<&MediaRule>, shorten: bool, cha
     }
 }
 
+/// Leaves out media of kinds that are not taken here, where there are others.
+fn strange(media: &mut Vec<Medium>, rule: &MediaRule, changes: &mut Changes) {
+    let is_taken = |medium: &Medium| {
+        let file = rule.file.as_ref().filter(|_| !medium.file.is_null());
+        let url = rule.url.as_ref().filter(|_| !medium.url.is_empty());
+        file.is_some_and(|file| wrong_kind(&file.media_types, media_type(&medium.file).as_deref()).is_none())
+            || url.is_some_and(|url| wrong_kind(&url.media_types, media_type_of(&medium.url)).is_none())
+    };
+    let taken = media.iter().filter(|medium| is_taken(medium)).count();
+    if taken == 0 || taken == media.len() {
+        return;
+    }
+    for (index, medium) in media.iter().enumerate().filter(|(_, medium)| !is_taken(medium)) {
+        let kind = media_type(&medium.to_value()).map_or_else(|| "it".to_owned(), |kind| format!("`{kind}`"));
+        changes.note(format!("media[{index}]"), format!("left out: {kind} is not taken here"));
+    }
+    media.retain(is_taken);
+}
+
 /// Sees to kinds of which one excludes all others.
 fn alone(media: &mut Vec<Medium>, rule: &MediaRule, shorten: bool, changes: &mut Changes) {
     let is_alone = |medium: &Medium| {
@@ -50,8 +73,8 @@ fn alone(media: &mut Vec<Medium>, rule: &MediaRule, shorten: bool, changes: &mut
     };
     let Some(first) = media.iter().position(is_alone).filter(|_| media.len() > 1) else { return };
     if !shorten {
-        let kinds = rule.alone.iter().map(|kind| format!("`{kind}`")).collect::<Vec<_>>().join(" or ");
-        let message = format!("{kinds} stands alone, and there are {} media", media.len());
+        let kind = media.get(first).and_then(|medium| media_type(&medium.to_value())).unwrap_or_default();
+        let message = format!("is `{kind}`, which stands alone, and there are {} media", media.len());
         changes.fault(format!("media[{first}]"), message, "post it by itself, or allow `shorten: true`");
         return;
     }
@@ -80,8 +103,13 @@ fn one(medium: &mut Medium, rule: &MediaRule, path: &str, shorten: bool, changes
             }
             Some(url) => {
                 let kind = media_type_of(&medium.url).map(str::to_owned);
-                if let Some(message) = wrong_kind(&url.media_types, kind.as_deref()) {
-                    changes.fault(path, message, "convert it before it is posted");
+                match wrong_kind(&url.media_types, kind.as_deref()) {
+                    Some(message) if !medium.file.is_null() => {
+                        medium.url.clear();
+                        changes.note(path, format!("its file is taken: the `url` {message}"));
+                    }
+                    Some(message) => changes.fault(path, message, "convert it before it is posted"),
+                    None => {}
                 }
             }
         }
@@ -104,19 +132,24 @@ fn file(medium: &mut Medium, rule: &MediaRule, path: &str, changes: &mut Changes
     let kind = media_type(&medium.file);
     let has_copy = !medium.url.is_empty() && rule.url.is_some();
     let fault = match &rule.file {
-        None => Some(("is fetched by the platform itself".to_owned(), "give the `url` of a public copy")),
+        None => {
+            Some(("cannot be sent, the platform fetches media itself".to_owned(), "give the `url` of a public copy"))
+        }
         Some(file) => {
             let most = most_bytes(file.most_bytes.as_ref(), kind.as_deref());
             let size = if let Value::Blob(blob) = &medium.file { blob.size } else { 0 };
             let fetched = rule.url.as_ref().is_some_and(|url| wrong_kind(&url.media_types, kind.as_deref()).is_none());
-            if let Some(message) = wrong_kind(&file.media_types, kind.as_deref()) {
+            if file.by_url {
+                Some((
+                    "cannot be sent, the platform fetches media itself".to_owned(),
+                    "give the `url` of a public copy",
+                ))
+            } else if let Some(message) = wrong_kind(&file.media_types, kind.as_deref()) {
                 let mend = if fetched { "give the `url` of a public copy" } else { "convert it before it is posted" };
                 Some((message, mend))
             } else if let Some(most) = most.filter(|most| size > *most) {
                 let message = format!("has {size} bytes, at most {most} are allowed");
                 Some((message, "make it smaller before it is posted"))
-            } else if file.by_url && !has_copy {
-                Some(("is fetched by the platform itself".to_owned(), "give the `url` of a public copy"))
             } else {
                 None
             }
@@ -133,8 +166,8 @@ fn file(medium: &mut Medium, rule: &MediaRule, path: &str, changes: &mut Changes
 }
 
 fn wrong_kind(allowed: &[String], kind: Option<&str>) -> Option<String> {
-    let kind = kind.filter(|kind| !allowed.is_empty() && !allowed.iter().any(|allowed| fits_media(allowed, kind)))?;
-    Some(format!("is `{kind}`, and only {} is taken", allowed.join(", ")))
+    let allowed: Vec<&str> = allowed.iter().map(String::as_str).collect();
+    text::wrong_kind(&allowed, kind)
 }
 
 /// Sees to what is told to those who do not see the picture.

@@ -17,6 +17,8 @@ pub struct Rules {
     pub(super) link: bool,
     /// What a link of its own does not go with: it stands in the text then.
     pub(super) link_excludes: Vec<String>,
+    /// How many and which media a link of its own goes with.
+    pub(super) link_beside: Option<Json>,
     pub(super) thread: Option<ThreadRule>,
     pub(super) tags: Option<TagRule>,
     pub(super) media: Option<MediaRule>,
@@ -108,6 +110,7 @@ impl Rules {
             description: measure("description"),
             link: property("link").is_some(),
             link_excludes: names(property("link").and_then(|link| link.get("excludes"))),
+            link_beside: property("link").and_then(|link| link.get("beside")?.get("media")).cloned(),
             thread,
             tags,
             media: property("media").map(media),

@@ -35,6 +35,7 @@ pub use self::generation::attempt;
 pub use self::generation::manifests;
 pub use self::scan::Scanned;
 pub use self::scan::Scanner;
+use crate::connector::prices;
 use crate::pipeline::plain;
 use crate::system::System;
 
@@ -56,7 +57,7 @@ impl Reloader {
     /// Reads a project's files, and from then on follows their edits.
     pub async fn open(ground: Ground, system: System) -> (Self, watch::Receiver<Arc<Generation>>) {
         let ground = Ground { root: absolute(&ground.root), ..ground };
-        let edits = Edits::open(&ground.root, [], system).await;
+        let edits = Edits::open(&ground.root, [ground.root.join(prices::FILE)], system).await;
         let mut following = Following { ground: Arc::new(ground), edits };
         let first = following.attempt(None).await;
         log(&first);

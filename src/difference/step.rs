@@ -29,6 +29,7 @@ pub(super) fn compare(old: &Step, new: &Step, name: &str, findings: &mut Finding
     told.condition(old, new);
     told.undo(old, new);
     told.errors(old, new);
+    told.doubt(old, new);
     told.retry("", &old.retry, &new.retry);
     told.pace(old, new);
 }
@@ -223,16 +224,22 @@ impl Told<'_> {
             };
             self.add(weight, Area::Guards, format!("step `{name}`, `on_error`: {}{tail}", from_to(&before, &now)));
         }
-        if old.in_doubt != new.in_doubt && self.writes {
-            let word = |policy: InDoubt| format!("{policy:?}").to_lowercase();
-            let (weight, tail) = match new.in_doubt {
-                InDoubt::Resend => (Weight::Risk, ": what lost its answer may happen twice"),
-                InDoubt::Drop => (Weight::Risk, ": what lost its answer may never have happened"),
-                InDoubt::Hold => (Weight::Effect, ": a person decides when an answer is lost"),
-            };
-            let text = from_to(&word(old.in_doubt), &word(new.in_doubt));
-            self.add(weight, Area::Guards, format!("step `{name}`, `in_doubt`: {text}{tail}"));
+    }
+
+    fn doubt(&mut self, old: &Step, new: &Step) {
+        if old.in_doubt == new.in_doubt || !(self.writes || new.pays()) {
+            return;
         }
+        let word = |policy: InDoubt| format!("{policy:?}").to_lowercase();
+        let (weight, tail) = match (new.in_doubt, self.writes) {
+            (InDoubt::Resend, true) => (Weight::Risk, ": what lost its answer may happen twice"),
+            (InDoubt::Resend, false) => (Weight::Risk, ": what lost its answer in a crash may be paid for twice"),
+            (InDoubt::Drop, _) => (Weight::Risk, ": what lost its answer may never have happened"),
+            (InDoubt::Hold, true) => (Weight::Effect, ": a person decides when an answer is lost"),
+            (InDoubt::Hold, false) => (Weight::Effect, ": it fails when an answer is lost in a crash"),
+        };
+        let (name, text) = (self.name, from_to(&word(old.in_doubt), &word(new.in_doubt)));
+        self.add(weight, Area::Guards, format!("step `{name}`, `in_doubt`: {text}{tail}"));
     }
 
     fn retry(&mut self, of: &str, old: &Retry, new: &Retry) {

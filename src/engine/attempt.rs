@@ -49,6 +49,8 @@ pub(super) struct Attempt {
     pub(super) run: RunId,
     pub(super) path: StepPath,
     pub(super) number: u32,
+    /// The number of the journal's event with which it began, of paid reads.
+    pub(super) begun: Option<u64>,
     pub(super) doing: Doing,
     pub(super) declared: Effect,
     pub(super) input: Value,
@@ -224,6 +226,7 @@ impl Attempt {
             run: self.run,
             path: &self.path,
             attempt: self.number,
+            begun: self.begun,
             declared: self.declared,
             system: &self.parts.system,
             http: &*self.parts.http,

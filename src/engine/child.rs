@@ -85,9 +85,10 @@ impl Driver {
                 if spread {
                     return engine.spread(child, pipeline, mode, options).await;
                 }
-                execute(engine, child, pipeline, mode, options).await.map(Some)
+                execute(engine.clone(), child, pipeline, mode, options).await.map(Some)
             };
-            (key, Done::child(started, result.await))
+            let result = result.await;
+            (key, Done::child(&engine, child, started, result).await)
         });
     }
 
@@ -110,12 +111,12 @@ impl Driver {
             let result = match engine.finished(child).await {
                 Ok(Some(execution)) if !undoes => Ok(Some(execution)),
                 Ok(_) if spread => engine.spread(child, pipeline, mode, options).await,
-                Ok(_) => execute(engine, child, pipeline, mode, options).await.map(Some),
+                Ok(_) => execute(engine.clone(), child, pipeline, mode, options).await.map(Some),
                 // The process died between the journal and the child.
                 Err(Error::NoRun(_)) if !undoes => return (key, Done::Unmade),
                 Err(error) => Err(error),
             };
-            (key, Done::child(started, result))
+            (key, Done::child(&engine, child, started, result).await)
         });
     }
 

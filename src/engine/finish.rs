@@ -5,7 +5,9 @@ use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinError;
 
+use super::Engine;
 use super::Execution;
+use super::Machine;
 use super::bound::Asking;
 use super::claim::Asked;
 use super::driver::Driver;
@@ -20,6 +22,7 @@ use crate::model::AskId;
 use crate::model::ErrorClass;
 use crate::model::Happened;
 use crate::model::Phase;
+use crate::model::RunId;
 use crate::model::RunState;
 use crate::model::SettledBy;
 use crate::model::StepError;
@@ -35,6 +38,7 @@ use crate::node::WireRecord;
 use crate::pipeline::COMPOSITE_OUTPUT;
 use crate::pipeline::OnError;
 use crate::store::Record;
+use crate::store::SpendingRecord;
 use crate::template::EvalError;
 use crate::template::Scope;
 
@@ -42,12 +46,15 @@ use crate::template::Scope;
 pub(super) enum Done {
     Attempt(Timestamp, AttemptEnd),
     Cache(Result<Option<Value>, crate::store::Error>, Box<(Doing, Value, Scope)>),
+    /// What the attempt of a paid read that was cut off has asked for money.
+    Paid(Result<Vec<SpendingRecord>, crate::store::Error>, Box<(Doing, Value, Scope)>),
     /// Rows of a dataset that a `for_each` walks over.
     Rows(Result<Vec<Value>, crate::store::Error>),
     /// A step's rows were stored as a dataset.
     Stored(Timestamp, Result<Value, crate::store::Error>),
     Asked(Asked),
-    Child(Timestamp, Result<Execution, super::Error>),
+    /// What a child run came to, and whether it failed because a paid answer was lost.
+    Child(Timestamp, Result<Execution, super::Error>, bool),
     /// A child run is left to whoever claims it.
     Away,
     /// A child run that the journal names was never made.
@@ -66,10 +73,17 @@ pub(super) enum Done {
 
 impl Done {
     /// What became of a child run; nothing where it is left to others.
-    pub(super) fn child(started: Timestamp, result: Result<Option<Execution>, super::Error>) -> Self {
-        match result.transpose() {
-            Some(result) => Self::Child(started, result),
-            None => Self::Away,
+    pub(super) async fn child(
+        engine: &Engine,
+        child: RunId,
+        started: Timestamp,
+        result: Result<Option<Execution>, super::Error>,
+    ) -> Self {
+        let Some(result) = result.transpose() else { return Self::Away };
+        let failed = matches!(result, Ok(Execution::Finished { state: RunState::Failed, .. }));
+        match if failed { engine.has_lost(child).await } else { Ok(false) } {
+            Ok(lost) => Self::Child(started, result, lost),
+            Err(error) => Self::Failed(error),
         }
     }
 }
@@ -121,15 +135,16 @@ impl Driver {
             Done::Cache(Ok(Some(output)), _) => self.machine.succeed(key, now, output, None, now),
             Done::Cache(Ok(None), attempt) => {
                 let (doing, input, scope) = *attempt;
-                if let Err(error) = self.start(key, doing, input, scope) {
+                if let Err(error) = self.begin(key, doing, input, scope) {
                     let error = self.step_error(ErrorClass::Invalid, error.message);
                     self.give_up(key, now, error);
                 }
             }
+            Done::Paid(Ok(asked), attempt) => self.looked_back(key, &asked, *attempt),
             Done::Rows(Ok(rows)) => self.machine.begin_items(key.phase, key.step, Value::list(rows), now),
             Done::Stored(started, Ok(output)) => self.succeed(key, started, output),
             Done::Asked(asked) => self.asked(key, asked),
-            Done::Child(started, result) => self.child_ended(key, started, result),
+            Done::Child(started, result, lost) => self.child_ended(key, started, result, lost),
             Done::Away => self.machine.leave(key),
             Done::Unmade => self.make_child_again(key),
             Done::Lapsed(ask, Ok(lapsed)) => self.lapsed(key, &ask, lapsed),
@@ -138,15 +153,17 @@ impl Driver {
             Done::Planned(planned) => self.planned(key, planned.0, planned.1),
             Done::Room(room) => self.has_room(key, room),
             Done::Locks(Err(error), _) => self.failure = Some(error),
-            Done::Cache(Err(error), _) | Done::Rows(Err(error)) | Done::Stored(_, Err(error)) | Done::Failed(error) => {
-                self.failure = Some(error.into())
-            }
+            Done::Paid(Err(error), _)
+            | Done::Cache(Err(error), _)
+            | Done::Rows(Err(error))
+            | Done::Stored(_, Err(error))
+            | Done::Failed(error) => self.failure = Some(error.into()),
         }
     }
 
     pub(super) fn ended(&mut self, key: UnitKey, started: Timestamp, end: AttemptEnd) {
         let now = self.now();
-        if self.machine.intent(key).is_some() {
+        if self.machine.intent(key).is_some() || self.machine.begun(key).is_some() {
             let path = self.machine.path(key);
             self.parts().probe.tell(|| Point::Answered(path));
         }
@@ -309,13 +326,19 @@ impl Driver {
     /// Puts an attempt off of which nothing was sent. A write of an earlier sending is still in doubt.
     fn postpone(&mut self, key: UnitKey, started: Timestamp, reason: StepError, until: Timestamp) {
         let now = self.now();
-        if self.machine.is_halting() || self.options.stop.is_cancelled() {
+        if self.is_cut_off(key) {
             return self.machine.abandon(key, now);
         }
         if self.machine.is_unproven(key) {
             return self.machine.doubt(key, reason, now);
         }
         self.machine.postpone(key, started, reason, until, now);
+    }
+
+    /// Tells whether a step run begins nothing more: its run ends before its time, or its process does. What a run undoes and
+    /// tidies up when it has been canceled is none of that.
+    pub(super) fn is_cut_off(&self, key: UnitKey) -> bool {
+        (key.phase == Phase::Main && self.machine.is_halting()) || self.options.stop.is_cancelled()
     }
 
     pub(super) fn retry_or_give_up(
@@ -342,8 +365,7 @@ impl Driver {
         let attempt = self.machine.attempt(key);
         let fraction = self.parts().system.random.fraction();
         let next = next_attempt(doing.retry(), attempt, error.class, retry_after, fraction, now);
-        let next =
-            next.filter(|_| attempt < most).filter(|_| !self.machine.is_halting() && !self.options.stop.is_cancelled());
+        let next = next.filter(|_| attempt < most && !self.is_cut_off(key));
         match next {
             Some(due) => self.machine.fail(key, started, error, Some(due), now),
             None => self.give_up(key, started, error),
@@ -352,18 +374,27 @@ impl Driver {
 
     /// The step run failed for good: `on_error` says what becomes of it.
     pub(super) fn give_up(&mut self, key: UnitKey, started: Timestamp, error: StepError) {
+        self.give_up_as(key, started, error, Happened::No);
+    }
+
+    /// Does so with the word whether the failure has left something unknown.
+    pub(super) fn give_up_as(&mut self, key: UnitKey, started: Timestamp, error: StepError, happened: Happened) {
         let now = self.now();
         let default = match &self.machine.definition(key).on_error {
             OnError::Default(tree) if key.phase != Phase::Undo => Some(tree.clone()),
             _ => None,
         };
-        let Some(default) = default else { return self.machine.fail(key, started, error, None, now) };
+        let fail = |machine: &mut Machine, error: StepError| match happened {
+            Happened::No => machine.fail(key, started, error, None, now),
+            Happened::Perhaps => machine.lose(key, started, error, None, now),
+        };
+        let Some(default) = default else { return fail(&mut self.machine, error) };
         match default.eval(&self.unit_scope(key)) {
             Ok(output) => self.machine.succeed(key, started, output, Some(error), now),
             Err(fault) => {
                 let message = format!("{}; and `default` of `on_error` has no value: {}", error.message, fault.message);
                 let error = self.step_error(error.class, message);
-                self.machine.fail(key, started, error, None, now);
+                fail(&mut self.machine, error);
             }
         }
     }
@@ -373,6 +404,13 @@ impl Driver {
         match asked {
             Asked::Happened { output, remote_id } => {
                 let output = self.parts().secrets.scan(output);
+                // What was found is the result of a round like any other: where `until` does not hold yet, the next one
+                // follows, and its event confirms the effect.
+                if let Some(until) = self.machine.definition(key).until.clone().filter(|_| key.phase != Phase::Undo)
+                    && let Ok(Some(next)) = self.round_over(key, &until, &output)
+                {
+                    return self.machine.next_round(key, now, output, next, now);
+                }
                 let verdict = Verdict::Happened { output, remote_id: Some(remote_id) };
                 self.machine.settle(key, SettledBy::Reconcile, verdict, now);
             }
@@ -403,14 +441,20 @@ impl Driver {
     }
 
     fn make_child_again(&mut self, key: UnitKey) {
-        if self.machine.is_halting() {
+        if key.phase == Phase::Main && self.machine.is_halting() {
             return self.machine.abandon(key, self.now());
         }
         self.machine.forget_child(key);
         self.run(key);
     }
 
-    pub(super) fn child_ended(&mut self, key: UnitKey, started: Timestamp, result: Result<Execution, super::Error>) {
+    pub(super) fn child_ended(
+        &mut self,
+        key: UnitKey,
+        started: Timestamp,
+        result: Result<Execution, super::Error>,
+        lost: bool,
+    ) {
         let now = self.now();
         match result {
             Ok(Execution::Finished { state: RunState::Succeeded, outputs, .. }) => {
@@ -424,7 +468,9 @@ impl Driver {
             {
                 self.machine.succeed(key, started, Value::Null, None, now);
             }
-            Ok(Execution::Finished { state: RunState::Canceled, .. }) if self.machine.is_halting() => {
+            Ok(Execution::Finished { state: RunState::Canceled, .. })
+                if key.phase == Phase::Main && self.machine.is_halting() =>
+            {
                 self.machine.abandon(key, now);
             }
             Ok(Execution::Finished { state: RunState::Canceled, .. }) => {
@@ -435,6 +481,10 @@ impl Driver {
             Ok(Execution::Finished { error, .. }) => {
                 let error =
                     error.unwrap_or(StepError { class: ErrorClass::Bug, message: "the child run failed".into() });
+                if lost {
+                    // To try the child again would pay for the answer again.
+                    return self.give_up_as(key, started, error, Happened::Perhaps);
+                }
                 self.retry_or_give_up(key, started, error, None);
             }
             Ok(Execution::Waiting { until, reason, .. }) => {

@@ -10,7 +10,7 @@ use crate::model::Settlement;
 use crate::model::Timestamp;
 
 /// How many times doubt is settled by sending again before a person is asked.
-const RESENDS: u32 = 5;
+pub(super) const RESENDS: u32 = 5;
 
 /// How many questions to the remote may stay without an answer before a person is asked.
 pub(super) const QUESTIONS: u32 = 5;

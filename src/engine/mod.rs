@@ -12,6 +12,7 @@ mod journal;
 pub mod lease;
 mod ledger;
 mod machine;
+mod paid;
 mod perform;
 mod permits;
 pub mod plan;
@@ -446,7 +447,9 @@ impl Engine {
         pipeline: Arc<Pipeline>,
         options: ExecuteOptions,
     ) -> Result<Execution, Error> {
-        driver::execute(self, run, pipeline, driver::Mode::Forward, options).await
+        let end = driver::execute(self, run, pipeline, driver::Mode::Forward, options).await;
+        self.0.store.spending_written().await;
+        end
     }
 
     /// Runs again what failed in a run, and with `from` that step and all behind it.
@@ -463,7 +466,9 @@ impl Engine {
         if let Some(step) = from.as_deref().filter(|step| !pipeline.main.index.contains_key(*step)) {
             return Err(Error::NoStep(step.to_owned()));
         }
-        driver::execute(self, run, pipeline, driver::Mode::Retry { from }, options).await
+        let end = driver::execute(self, run, pipeline, driver::Mode::Retry { from }, options).await;
+        self.0.store.spending_written().await;
+        end
     }
 
     /// Leaves a signal for a run, whoever executes it; of a child run its parent hears, too.

@@ -284,7 +284,7 @@ impl Driver {
         if let Some(cache) = self.machine.definition(key).cache.clone() {
             return self.look_up_cache(key, doing, input, scope, &cache);
         }
-        self.start(key, doing, input, scope)
+        self.begin(key, doing, input, scope)
     }
 
     /// Moves the scope of an attempt to the time that a recording says.
@@ -339,6 +339,7 @@ impl Driver {
         let started = if now.since(scope.now) < SAME_MOMENT { scope.now } else { now };
         let visible = doing.effect() != Effect::Pure;
         let number = self.machine.start_attempt(key, visible, started);
+        let begun = self.machine.begun(key).map(|begun| begun.number);
         let mut effect = None;
         let mut deadline = doing.timeout().map(|timeout| started.plus(timeout));
         let mut send_within = None;
@@ -361,6 +362,7 @@ impl Driver {
             run: self.run,
             path: self.machine.path(key),
             number,
+            begun,
             declared: doing.effect(),
             doing,
             input,
@@ -384,6 +386,7 @@ impl Driver {
                     if let Err(error) = journal.commit().await {
                         return (key, Done::Failed(error));
                     }
+                    attempt.parts.probe.tell(|| Point::Sending(attempt.path.clone()));
                     (key, Done::Attempt(started, AttemptEnd::Node(attempt.run().await)))
                 });
             }
@@ -489,6 +492,7 @@ impl Driver {
             run: self.run,
             path: self.machine.path(key),
             number: 1,
+            begun: None,
             declared: Effect::Read,
             doing,
             input: intent.request.clone(),

@@ -280,7 +280,7 @@ impl Driver {
     }
 
     fn go_on(&mut self, key: UnitKey) {
-        if self.machine.is_halting() && key.phase == crate::model::Phase::Main || self.options.stop.is_cancelled() {
+        if self.is_cut_off(key) {
             return self.machine.abandon(key, self.now());
         }
         self.run(key);

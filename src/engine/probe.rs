@@ -19,9 +19,9 @@ pub enum Point {
     Appended(u64),
     /// A step run has ended, and its event is appended.
     Ended(StepPath),
-    /// A write's intent is durable, its first byte has not left.
+    /// The intent of a write or a paid read is durable, its first byte has not left.
     Sending(StepPath),
-    /// A write's answer is here and nothing of it is appended.
+    /// The answer of a write or a paid read is here and nothing of it is appended.
     Answered(StepPath),
     /// So many events are durable.
     Committed(u64),

@@ -2,6 +2,18 @@
 //!
 //! A month has far fewer posts than a week has hours, so arms learn from their neighbors: a post says most about its own
 //! hour, something about the hours beside it, about the other kind of day, and about other formats. What is old says less.
+//!
+//! The model: Thompson, "On the likelihood that one unknown probability exceeds another" (1933), with a Beta belief for each
+//! arm. A reward between 0 and 1 counts as a fraction of so many throws (the fractional update of Agrawal and Goyal, 2012, for
+//! rewards that are no coins). Neighbors count by a kernel, and evidence fades by halves, as in discounted Thompson sampling
+//! (Raj and Kalyani, 2017), for tastes that change. So it is no full Bayesian model: beliefs of neighbors are drawn each by
+//! itself, though they rest on the same posts, and the noise of rewards is assumed, not estimated.
+//!
+//! What that costs was measured by simulation over six audiences (three hours, much noise, a weak taste, a taste that turns
+//! on day 60; 120 posts, 20 seeds each), as regret in posts of the best arm. Chance comes to 61, this model to 34. A Gaussian
+//! process over the same kernel, drawn jointly, its noise by marginal likelihood, comes to 33: better by 6 to 10 in a
+//! hundred where the taste is clear or turns, worse by as much where there is much noise. Evidence that fades in half the
+//! time gives 37: sooner at a new taste, by less than it costs everywhere else. So the simpler model stays.
 
 use crate::model::Duration;
 use crate::system::Random;

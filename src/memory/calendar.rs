@@ -140,8 +140,10 @@ pub fn when(text: &str, zone: &TimeZone, now: Timestamp) -> Result<Timestamp, St
     let name = zone.iana_name().unwrap_or("this zone");
     match ambiguous.offset() {
         AmbiguousOffset::Gap { .. } => Err(format!("{local} does not exist in {name}: the clock jumps over it")),
-        // Of a time that is there twice the first is meant, as with triggers.
-        _ => ambiguous
+        AmbiguousOffset::Fold { before, after } => {
+            Err(format!("{local} is there twice in {name}: say `{local}{before}` or `{local}{after}`"))
+        }
+        AmbiguousOffset::Unambiguous { .. } => ambiguous
             .earlier()
             .map(|zoned| Timestamp::from_jiff(zoned.timestamp()))
             .map_err(|_| format!("{local} is no time that can be told")),
@@ -169,7 +171,11 @@ mod tests {
             said("2026-03-29T02:30"),
             "2026-03-29T02:30:00 does not exist in Europe/Berlin: the clock jumps over it"
         );
-        assert_eq!(said("2026-10-25T02:30"), "2026-10-25T00:30:00Z");
+        assert_eq!(
+            said("2026-10-25T02:30"),
+            "2026-10-25T02:30:00 is there twice in Europe/Berlin: say `2026-10-25T02:30:00+02` or `2026-10-25T02:30:00+01`"
+        );
+        assert_eq!(said("2026-10-25T02:30:00+01"), "2026-10-25T01:30:00Z");
         let help = "expected a time such as `2026-12-01T09:00`, or a distance such as `+2h`, found `tomorrow`";
         assert_eq!(said("tomorrow"), help);
         assert!(said("+soon").starts_with("expected a duration"));

@@ -1,5 +1,6 @@
 //! Which lessons count, how much, and when they are none any more: the numbers decide, not who says it. Pure.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use rust_decimal::Decimal;
@@ -22,10 +23,20 @@ pub const LEAST_CITED: usize = 2;
 pub const LEAST_COMPARED: usize = 2;
 /// The medians of rewards differ by so much at least where a claim holds.
 pub const MARGIN: f64 = 0.03;
+/// A claim is new knowledge where chance would give the like no more often than this, whichever value of the feature were
+/// claimed and whichever of the two spans were looked at.
+pub const CHANCE: f64 = 0.05;
+/// Tastes change: a claim is held against the whole history and against so many of the newest posts; either may show it,
+/// and the newest may not say the contrary.
+pub const NEWEST: usize = 20;
 /// Later posts speak for or against a lesson from so many on each side.
-pub const LEAST_LATER: usize = 5;
-/// They do where the ranks of their rewards are further apart than chance lets them be one time in twenty, on one side.
-pub const TELLING: f64 = 1.645;
+pub const LEAST_LATER: usize = 3;
+/// They speak against it where the ranks of their rewards are further apart than chance lets them be one time in twenty, on
+/// one side. They are looked at again and again, so chance gets there sooner or later: a lesson that is dropped for nothing
+/// is soon learned again.
+pub const AGAINST: f64 = 1.645;
+/// They speak for it where chance lets them be so one time in a hundred: what is confirmed for nothing stays.
+pub const FOR: f64 = 2.326;
 /// After so long without being confirmed a lesson has half its weight.
 pub const HALF_LIFE: Duration = Duration::from_secs(30 * 86_400);
 /// What a lesson weighs when it is new: one that numbers support, and one that they cannot check.
@@ -119,36 +130,113 @@ fn judge(lesson: &Proposed, posts: &[Measured]) -> Result<Accepted, String> {
     }
     let cites: Vec<String> = cites.into_iter().map(str::to_owned).collect();
     let kept = Proposed { text: text.to_owned(), cites, ..lesson.clone() };
-    let (feature, direction) = match (&lesson.feature, lesson.direction) {
+    let (feature, direction) = match (lesson.feature.as_deref(), lesson.direction) {
         (None, None) => return Ok(Accepted { lesson: kept, weight: rounded(UNCHECKED) }),
         (Some(feature), Some(direction)) => (feature, direction),
         (Some(feature), None) => return Err(format!("it says not whether `{feature}` is better or worse")),
         (None, Some(_)) => return Err("it says not what is better or worse".to_owned()),
     };
     let (name, value) = split(feature).ok_or_else(|| format!("`{feature}` is no feature such as `hour=9`"))?;
-    let compared = compare(&name, &value, &lesson.labels, posts);
-    if compared.featured.len() < LEAST_COMPARED || compared.rest.len() < LEAST_COMPARED {
-        let (with, without) = (compared.featured.len(), compared.rest.len());
-        return Err(format!("there are {with} posts with `{feature}` and {without} without, too few to compare"));
-    }
     let cited = |post: &&Measured| kept.cites.contains(&post.id) && has(post, &name, &value);
     let cited: Vec<f64> = posts.iter().filter(cited).filter_map(|post| post.reward).collect();
-    if cited.len() < LEAST_CITED {
-        return Err(format!("only {} of the posts that it cites have `{feature}`", cited.len()));
+    let claim = Claim { feature, direction, cited: &cited };
+    let whole = compare(&name, &value, &lesson.labels, posts);
+    let newest = compare(&name, &value, &lesson.labels, &newest(posts, &name, &lesson.labels));
+    let values = alternatives(&name, &lesson.labels, posts);
+    if let Err(reason) = claim.shows(&whole, 2 * values) {
+        // What is new shows in the newest first; else the whole history says what is missing.
+        claim.shows(&newest, 2 * values).map_err(|_| reason)?;
     }
-    let of = |values: &[f64]| median(values).unwrap_or_default();
-    let rest = of(&compared.rest);
-    for (what, found) in [("posts with", of(&compared.featured)), ("cited posts with", of(&cited))] {
-        let gain = match direction {
-            Direction::Up => found - rest,
-            Direction::Down => rest - found,
-        };
-        if gain < MARGIN {
-            let way = direction.name();
-            return Err(format!("the {what} `{feature}` come to {found:.2}, the others to {rest:.2}: not `{way}`"));
-        }
+    let spoken = newest.featured.len().min(newest.rest.len()) >= LEAST_LATER;
+    if spoken && claim.apart(&newest) < 0.0 {
+        let (found, rest) = (newest.featured_median(), newest.rest_median());
+        let way = direction.name();
+        return Err(format!(
+            "of the last {NEWEST} posts those with `{feature}` come to {found:.2}, the others to {rest:.2}: no longer `{way}`"
+        ));
     }
     Ok(Accepted { lesson: Proposed { feature: Some(format!("{name}={value}")), ..kept }, weight: rounded(CHECKED) })
+}
+
+/// What is said of a feature.
+struct Claim<'c> {
+    feature: &'c str,
+    direction: Direction,
+    /// The rewards of the posts that are cited for it.
+    cited: &'c [f64],
+}
+
+impl Claim<'_> {
+    /// Tells whether posts show it, where that many claims could have been made.
+    fn shows(&self, compared: &Compared, claims: usize) -> Result<(), String> {
+        let feature = self.feature;
+        if compared.featured.len() < LEAST_COMPARED || compared.rest.len() < LEAST_COMPARED {
+            let (with, without) = (compared.featured.len(), compared.rest.len());
+            return Err(format!("there are {with} posts with `{feature}` and {without} without, too few to compare"));
+        }
+        if self.cited.len() < LEAST_CITED {
+            return Err(format!("only {} of the posts that it cites have `{feature}`", self.cited.len()));
+        }
+        let (rest, way) = (compared.rest_median(), self.direction.name());
+        let cited = median(self.cited).unwrap_or_default();
+        for (what, found) in [("posts with", compared.featured_median()), ("cited posts with", cited)] {
+            let gain = match self.direction {
+                Direction::Up => found - rest,
+                Direction::Down => rest - found,
+            };
+            if gain < MARGIN {
+                return Err(format!("the {what} `{feature}` come to {found:.2}, the others to {rest:.2}: not `{way}`"));
+            }
+        }
+        let chance = (beyond(self.apart(compared)) * number(claims)).min(1.0);
+        if chance > CHANCE {
+            let percent = (chance * 100.0).round();
+            let (with, without) = (compared.featured.len(), compared.rest.len());
+            return Err(format!(
+                "{with} posts with `{feature}` and {without} without differ no more than chance has it {percent} times in a \
+                 hundred"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Returns how far the two sides are apart in the way that is claimed.
+    fn apart(&self, compared: &Compared) -> f64 {
+        let apart = apart(&compared.featured, &compared.rest);
+        if self.direction == Direction::Up { apart } else { -apart }
+    }
+}
+
+impl Compared {
+    fn featured_median(&self) -> f64 {
+        median(&self.featured).unwrap_or_default()
+    }
+
+    fn rest_median(&self) -> f64 {
+        median(&self.rest).unwrap_or_default()
+    }
+}
+
+/// Returns the newest posts of a scope that say something of a feature.
+fn newest(posts: &[Measured], name: &str, scope: &Labels) -> Vec<Measured> {
+    let told = |post: &&Measured| {
+        post.reward.is_some()
+            && post.feature(name).is_some()
+            && scope.iter().all(|(name, value)| has(post, name, value))
+    };
+    let mut newest: Vec<Measured> = posts.iter().filter(told).cloned().collect();
+    newest.sort_by_key(|post| post.published_at);
+    newest.split_off(newest.len().saturating_sub(NEWEST))
+}
+
+/// Counts the values of a feature of which something could be claimed.
+fn alternatives(name: &str, scope: &Labels, posts: &[Measured]) -> usize {
+    let in_scope = posts.iter().filter(|post| scope.iter().all(|(name, value)| has(post, name, value)));
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for value in in_scope.filter_map(|post| post.feature(name)) {
+        *counts.entry(value.to_lowercase()).or_default() += 1;
+    }
+    counts.into_values().filter(|count| *count >= LEAST_COMPARED).count().max(1)
 }
 
 /// Says why a lesson no longer counts: posts that were published since it was last confirmed say the contrary. Nothing as
@@ -156,13 +244,12 @@ fn judge(lesson: &Proposed, posts: &[Measured]) -> Result<Accepted, String> {
 #[must_use]
 pub fn contradicted(lesson: &LessonRecord, later: &[Measured]) -> Option<String> {
     let (compared, apart) = since(lesson, later)?;
-    if apart > -TELLING {
+    if apart > -AGAINST {
         return None;
     }
-    let of = |values: &[f64]| median(values).unwrap_or_default();
     let (feature, way) = (lesson.feature.as_deref()?, lesson.direction?.name());
     let (with, without) = (compared.featured.len(), compared.rest.len());
-    let (found, rest) = (of(&compared.featured), of(&compared.rest));
+    let (found, rest) = (compared.featured_median(), compared.rest_median());
     Some(format!(
         "it said `{feature}` is `{way}`, but since then {with} such posts came to {found:.2} and {without} others to \
          {rest:.2} (rank test, z = {apart:.1})"
@@ -172,7 +259,7 @@ pub fn contradicted(lesson: &LessonRecord, later: &[Measured]) -> Option<String>
 /// Tells whether posts that were published since a lesson was last confirmed say the same.
 #[must_use]
 pub fn supported(lesson: &LessonRecord, later: &[Measured]) -> bool {
-    since(lesson, later).is_some_and(|(_, apart)| apart >= TELLING)
+    since(lesson, later).is_some_and(|(_, apart)| apart >= FOR)
 }
 
 /// Compares the posts since a lesson was last confirmed; how far they are apart is positive where they support it.
@@ -240,7 +327,6 @@ fn split(feature: &str) -> Option<(String, String)> {
 /// Returns how far two samples are apart by their ranks (Mann and Whitney), in deviations of what chance would give:
 /// positive where the first is higher.
 fn apart(one: &[f64], other: &[f64]) -> f64 {
-    let number = |number: usize| f64::from(u32::try_from(number).unwrap_or(u32::MAX));
     let (ones, others) = (number(one.len()), number(other.len()));
     let all = ones + others;
     let mut values: Vec<(f64, bool)> = one.iter().map(|value| (*value, true)).collect();
@@ -257,6 +343,21 @@ fn apart(one: &[f64], other: &[f64]) -> f64 {
     let surplus = rank_sum - ones * (all + 1.0) / 2.0;
     let variance = ones * others / 12.0 * ((all + 1.0) - ties / (all * (all - 1.0)).max(1.0));
     if variance > 0.0 { surplus / variance.sqrt() } else { 0.0 }
+}
+
+/// Returns how often chance is so far out, on one side: the tail of the normal distribution (Abramowitz and Stegun, 26.2.17).
+fn beyond(deviations: f64) -> f64 {
+    if deviations < 0.0 {
+        return 1.0 - beyond(-deviations);
+    }
+    const FACTORS: [f64; 5] = [1.330_274_429, -1.821_255_978, 1.781_477_937, -0.356_563_782, 0.319_381_530];
+    let t = 1.0 / (1.0 + 0.231_641_9 * deviations);
+    let sum = FACTORS.into_iter().fold(0.0, |sum, factor| sum * t + factor) * t;
+    sum * (-deviations * deviations / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt()
+}
+
+fn number(number: usize) -> f64 {
+    f64::from(u32::try_from(number).unwrap_or(u32::MAX))
 }
 
 fn rounded(number: f64) -> Decimal {
@@ -352,7 +453,13 @@ mod tests {
     fn a_scope_compares_only_what_is_in_it() {
         let scope: Labels = [("format".to_owned(), "thread".to_owned())].into();
         let lesson = Proposed { labels: scope, ..proposed("hour=9", "up", &["P0", "P6"]) };
-        check(lesson, "hour=9 0.5");
+        // Of twelve posts two on each side are in it, which says nothing.
+        check(
+            lesson.clone(),
+            "2 posts with `hour=9` and 2 without differ no more than chance has it 24 times in a hundred",
+        );
+        let more: Vec<Measured> = (0..3_usize).flat_map(|_| posts()).collect();
+        assert_eq!(accept(&[lesson], &more).0.len(), 1);
         let nowhere: Labels = [("audience".to_owned(), "experts".to_owned())].into();
         let lesson = Proposed { labels: nowhere, ..proposed("hour=9", "up", &["P0", "P6"]) };
         check(lesson, "there are 0 posts with `hour=9` and 0 without, too few to compare");
@@ -387,11 +494,37 @@ mod tests {
         assert!(supported(&learned("hour=9", Direction::Up), &all));
         assert!(!supported(&wrong, &all));
         // Too few, or none since it was confirmed.
-        assert_eq!(contradicted(&wrong, &all[..8]), None);
+        assert_eq!(contradicted(&wrong, &all[..5]), None);
         assert_eq!(contradicted(&LessonRecord { confirmed_at: Timestamp(i64::MAX), ..wrong }, &all), None);
         // What makes no difference contradicts nothing.
         let even: Vec<Measured> = all.into_iter().map(|post| Measured { reward: Some(0.5), ..post }).collect();
         assert_eq!(contradicted(&learned("hour=9", Direction::Down), &even), None);
+    }
+
+    #[test]
+    fn the_tail_of_the_normal_distribution_is_known() {
+        for (deviations, expected) in [(0.0, 0.5), (AGAINST, 0.05), (FOR, 0.01), (3.090, 0.001), (-AGAINST, 0.95)] {
+            assert!((beyond(deviations) / expected - 1.0).abs() < 2e-3, "{deviations}: {}", beyond(deviations));
+        }
+    }
+
+    #[test]
+    fn what_the_newest_posts_show_is_learned_and_what_they_deny_is_not() {
+        // Threads did well forty times, and badly since.
+        let turned = |number: usize| {
+            let format = if number.is_multiple_of(2) { "thread" } else { "post" };
+            let well = (number < 80) == (format == "thread");
+            post(number, 9, format, if well { 0.7 } else { 0.4 } + 0.001 * (number % 7) as f64)
+        };
+        let posts: Vec<Measured> = (0..100).map(turned).collect();
+        let said = |format: &str, cites: &[&str]| {
+            let (accepted, refused) = accept(&[proposed(&format!("format={format}"), "up", cites)], &posts);
+            (accepted.len(), refused.into_iter().map(|refused| refused.reason).collect::<String>())
+        };
+        assert_eq!(said("post", &["P97", "P99"]), (1, String::new()));
+        let (count, reason) = said("thread", &["P0", "P2"]);
+        assert_eq!(count, 0);
+        assert!(reason.starts_with("of the last 20 posts those with `format=thread` come to 0.40"), "{reason}");
     }
 
     #[test]
@@ -417,6 +550,26 @@ mod tests {
     }
 
     proptest! {
+        /// Of posts between which there is no difference a lesson is learned as rarely as `CHANCE` says, whichever is best.
+        #[test]
+        fn chance_teaches_nothing(seed: u64) {
+            let random = crate::system::Random::seeded(seed);
+            let mut learned = 0;
+            for _ in 0..60 {
+                let post = |number: usize| {
+                    let format = ["post", "thread", "story"][number % 3];
+                    post(number, u8::try_from(number % 12).unwrap(), format, random.fraction())
+                };
+                let posts: Vec<Measured> = (0..36).map(post).collect();
+                let claims = ["post", "thread", "story"].map(|format| {
+                    let cites = posts.iter().filter(|post| post.labels["format"] == format).map(|post| post.id.clone());
+                    Proposed { cites: cites.collect(), ..proposed(&format!("format={format}"), "up", &[]) }
+                });
+                learned += u32::from(!accept(&claims, &posts).0.is_empty());
+            }
+            prop_assert!(learned <= 10, "{} of 60", learned);
+        }
+
         /// Chance contradicts a lesson about one time in twenty, and no more.
         #[test]
         fn ranks_are_apart_as_chance_has_it(seed: u64) {
@@ -424,7 +577,7 @@ mod tests {
             let mut beyond = 0;
             for _ in 0..400 {
                 let draw = |count: usize| -> Vec<f64> { (0..count).map(|_| random.fraction()).collect() };
-                beyond += u32::from(apart(&draw(8), &draw(12)) > TELLING);
+                beyond += u32::from(apart(&draw(8), &draw(12)) > AGAINST);
             }
             prop_assert!(beyond < 45, "{} of 400", beyond);
         }

@@ -9,8 +9,11 @@ pub mod measured;
 pub mod reflection;
 pub mod search;
 mod terms;
+mod unfinished;
 
 pub use self::terms::terms;
+pub use self::unfinished::Conversation;
+pub use self::unfinished::Unfinished;
 use crate::model::ErrorClass;
 use crate::model::RunId;
 use crate::node::NodeError;
@@ -26,19 +29,20 @@ use crate::store::Store;
 pub struct Memory {
     store: Store,
     looks_only: bool,
+    unfinished: Unfinished,
 }
 
 impl Memory {
     /// Makes the memory that a store holds.
     #[must_use]
     pub fn of(store: Store) -> Self {
-        Self { store, looks_only: false }
+        Self { store, looks_only: false, unfinished: Unfinished::default() }
     }
 
     /// Makes one that changes nothing.
     #[must_use]
     pub fn looking(store: Store) -> Self {
-        Self { store, looks_only: true }
+        Self { store, looks_only: true, unfinished: Unfinished::default() }
     }
 
     /// Returns the memory of a step.
@@ -54,6 +58,12 @@ impl Memory {
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Returns the conversations that a failed request has interrupted.
+    #[must_use]
+    pub fn unfinished(&self) -> &Unfinished {
+        &self.unfinished
     }
 
     /// Tells whether it only looks: a plan's does.

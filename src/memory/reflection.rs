@@ -1,5 +1,7 @@
 //! What a model is asked to learn from posts, and what becomes of its answer.
 
+use std::collections::BTreeMap;
+
 use rust_decimal::Decimal;
 use rust_decimal::prelude::FromPrimitive;
 use serde_json::json;
@@ -53,7 +55,7 @@ pub struct Reflected {
     pub refused: Vec<Refused>,
     /// Lessons that later numbers contradict, and how.
     pub retired: Vec<(String, String)>,
-    /// Lessons that were said again, or that later numbers support, with their new weight and evidence.
+    /// Lessons that later posts bear out, with their new weight and evidence.
     pub confirmed: Vec<(String, Decimal, Vec<String>)>,
     changes: LessonChanges,
 }
@@ -199,6 +201,8 @@ pub fn judge(answer: &Value, posts: &[Measured], active: &[LessonRecord], origin
     let (accepted, refused) = lessons::accept(&proposed, posts);
     reflected.refused.extend(refused);
     let id = |place: usize| RunId::child_of(origin.run, &format!("{}/lesson/{place}", origin.path)).to_string();
+    // By lesson, the posts that are cited for it once more.
+    let mut again: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (place, lessons::Accepted { lesson, weight }) in accepted.into_iter().enumerate() {
         if let Some(own) = lessons::same_lesson(&lesson, &reflected.accepted).map(|own| own.id.clone()) {
             // It says the same twice.
@@ -208,7 +212,7 @@ pub fn judge(answer: &Value, posts: &[Measured], active: &[LessonRecord], origin
             continue;
         }
         if let Some(known) = lessons::same_lesson(&lesson, active) {
-            confirm(&mut reflected.confirmed, known, &lesson.cites, origin.now);
+            again.entry(known.id.as_str()).or_default().extend(lesson.cites);
             continue;
         }
         reflected.accepted.push(LessonRecord {
@@ -226,12 +230,10 @@ pub fn judge(answer: &Value, posts: &[Measured], active: &[LessonRecord], origin
         });
     }
     for lesson in active {
-        if reflected.confirmed.iter().any(|(id, ..)| *id == lesson.id) {
-            continue;
-        }
+        let cites = again.get(lesson.id.as_str()).map(Vec::as_slice).unwrap_or_default();
         match lessons::contradicted(lesson, posts) {
             Some(reason) => reflected.retired.push((lesson.id.clone(), reason)),
-            None if lessons::supported(lesson, posts) => confirm(&mut reflected.confirmed, lesson, &[], origin.now),
+            None if is_borne_out(lesson, cites, posts) => confirm(&mut reflected.confirmed, lesson, cites, origin.now),
             None => {}
         }
     }
@@ -245,15 +247,23 @@ pub fn judge(answer: &Value, posts: &[Measured], active: &[LessonRecord], origin
     reflected
 }
 
+/// Tells whether what has come since a lesson was last confirmed confirms it. To say it again is no evidence: who reflects
+/// every hour would soon be sure of anything, and a lesson would never be old enough to be held against later posts.
+fn is_borne_out(lesson: &LessonRecord, cites: &[String], posts: &[Measured]) -> bool {
+    if lesson.feature.is_some() {
+        return lessons::supported(lesson, posts);
+    }
+    // Numbers cannot check it: new posts must be cited for it.
+    let new = |post: &&Measured| post.published_at > lesson.confirmed_at && cites.contains(&post.id);
+    posts.iter().filter(new).count() >= lessons::LEAST_CITED
+}
+
 fn confirm(
     confirmed: &mut Vec<(String, Decimal, Vec<String>)>,
     lesson: &LessonRecord,
     cites: &[String],
     now: Timestamp,
 ) {
-    if let Some((_, _, evidence)) = confirmed.iter_mut().find(|(id, ..)| *id == lesson.id) {
-        return join(evidence, cites);
-    }
     let mut evidence = lesson.evidence.clone();
     join(&mut evidence, cites);
     let weight = lessons::confirmed(lessons::weight(lesson, now, HALF_LIFE));
@@ -362,10 +372,20 @@ mod tests {
         // The same step, performed again, makes the same lesson.
         assert_eq!(judge(&answer(GOOD), &posts(), &[], &origin()).accepted[0].id, first.accepted[0].id);
         let more = GOOD.replace("P0004", "P0006");
+        // To say it again confirms nothing.
         let second = judge(&answer(&more), &posts(), &first.accepted, &origin());
+        assert_eq!(
+            second.changes(),
+            &LessonChanges { origin: second.changes().origin.clone(), at: origin().now, ..LessonChanges::default() }
+        );
+        // Posts that have come since do.
+        let mut known = first.accepted.clone();
+        known[0].confirmed_at = Timestamp(1_699_999_000_000_000);
+        let second = judge(&answer(&more), &posts(), &known, &origin());
         assert!(second.accepted.is_empty() && second.retired.is_empty());
         let (id, weight, evidence) = &second.confirmed[0];
-        assert_eq!((id, weight.to_string().as_str()), (&first.accepted[0].id, "0.675"));
+        let expected = lessons::confirmed(lessons::weight(&known[0], origin().now, HALF_LIFE));
+        assert_eq!((id, weight), (&first.accepted[0].id, &expected));
         assert_eq!(evidence, &["P0000", "P0004", "P0006"]);
         assert_eq!(second.changes().confirmed, second.confirmed);
     }

@@ -63,14 +63,15 @@ pub struct Settlement {
     pub timeout: Duration,
 }
 
-/// What becomes of a write in doubt that neither a key nor `reconcile` can tell (`in_doubt` of a step).
+/// What becomes of a write in doubt that neither a key nor `reconcile` can tell, and of a paid read whose answer was lost in a
+/// crash (`in_doubt` of a step).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum InDoubt {
-    /// A person decides with `pipewright effects resolve`.
+    /// A person decides with `pipewright effects resolve`. A paid read fails, and a person may run it again.
     #[default]
     Hold,
-    /// Send it again: it may then have happened twice.
+    /// Send it again: it may then have happened, or be paid for, twice.
     Resend,
     /// Leave it: it may never have happened. The step counts as skipped.
     Drop,

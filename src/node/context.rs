@@ -32,6 +32,8 @@ pub struct StepContext<'a> {
     pub path: &'a StepPath,
     /// From 1.
     pub attempt: u32,
+    /// The number of the journal's event with which the attempt began; nothing where it is not journaled.
+    pub begun: Option<u64>,
     /// What the step declared: a node must not do more.
     pub declared: Effect,
     pub system: &'a System,

@@ -21,6 +21,16 @@ pub struct Prediction {
     pub costs: Vec<Cost>,
 }
 
+impl Prediction {
+    /// Adds what something costs to what is known of the same budget; unknown is not nothing.
+    pub fn add(&mut self, cost: Cost) {
+        match self.costs.iter_mut().find(|own| own.budget == cost.budget) {
+            Some(own) => own.amount = own.amount.zip(cost.amount).map(|(left, right)| left.saturating_add(right)),
+            None => self.costs.push(cost),
+        }
+    }
+}
+
 /// A field that an effect changes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {

@@ -18,6 +18,7 @@ use crate::model::Value;
 use crate::node::NodeError;
 use crate::node::NodeType;
 use crate::node::Outcome;
+use crate::node::Prediction;
 use crate::node::StepContext;
 use crate::node::Wanted;
 
@@ -122,6 +123,10 @@ labels: { praise: somebody is pleased, complaint: something does not work, quest
             ("usage", of("usage")),
             ("cost", of("cost")),
         ])))
+    }
+
+    async fn predict(self, ctx: &StepContext<'_>) -> Result<Prediction, NodeError> {
+        asking::predict(&self.turn()?, ctx).await
     }
 }
 

@@ -28,6 +28,7 @@ use crate::node::Misfit;
 use crate::node::NodeError;
 use crate::node::NodeType;
 use crate::node::Outcome;
+use crate::node::Prediction;
 use crate::node::StepContext;
 use crate::node::Surroundings;
 use crate::node::Wanted;
@@ -55,8 +56,9 @@ const LONGEST_NAME: usize = 64;
 /// The prompt is a file with the same expressions as pipelines, which may include others and may have settings as front
 /// matter. Where a schema is given, the provider enforces it if it can; the answer is held against it in any case, and the
 /// model mends what does not fit, a bounded number of times. Tools are operations, nodes and pipelines; each call is a step run of its
-/// own. It costs money: the intent is durable before it asks. After a crash it is asked
-/// again, and what was asked before stays counted as spent.
+/// own. It costs money:
+/// the intent is durable before it asks. After a crash what was asked counts as spent, and it is asked again only where the
+/// step says `in_doubt: resend`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AiGenerate {
@@ -242,9 +244,14 @@ max_tokens: 400
             let inputs = Value::map([("input", Value::from(turn))]);
             return Ok(Outcome::Child { pipeline: Self::NAME.to_owned(), inputs });
         }
-        let turn: AiTurn =
-            decode(Value::from(turn)).map_err(|error| NodeError::new(ErrorClass::Invalid, error))?;
+        let turn: AiTurn = decode(Value::from(turn)).map_err(|error| NodeError::new(ErrorClass::Invalid, error))?;
         turn.run(ctx).await
+    }
+
+    async fn predict(self, ctx: &StepContext<'_>) -> Result<Prediction, NodeError> {
+        let turn = self.asked(ctx).await?;
+        let turn: AiTurn = decode(Value::from(turn)).map_err(|error| NodeError::new(ErrorClass::Invalid, error))?;
+        turn.predict(ctx).await
     }
 }
 
@@ -302,7 +309,8 @@ fn tool(spec: &ToolSpec, around: &dyn Surroundings) -> Result<Tool, Misfit> {
     }
     let (mut parameters, documented, writes, uses, takes) = if spec.pipeline.is_some() {
         let found = around.pipeline(&named);
-        let found = found.ok_or_else(|| Misfit::new("", format!("pipeline `{named}` does not exist, or has faults")))?;
+        let found =
+            found.ok_or_else(|| Misfit::new("", format!("pipeline `{named}` does not exist, or has faults")))?;
         (found.inputs, found.description, found.writes, "pipeline.run".to_owned(), Takes::Inputs)
     } else {
         let node = around.node(&named).ok_or_else(|| Misfit::new("", format!("node `{named}` does not exist")))?;
@@ -367,7 +375,10 @@ impl AiGenerate {
             messages.push(conversation::message("user", content));
         }
         let repairs = own(count(self.repairs.map(u64::from)), "repairs");
-        let chain = self.fallback.into_iter().map(|it| Value::map([("connection", it.connection.into()), ("model", text(it.model))]));
+        let chain = self
+            .fallback
+            .into_iter()
+            .map(|it| Value::map([("connection", it.connection.into()), ("model", text(it.model))]));
         let on = self.fallback_on.into_iter().map(|on| Value::from(on.name()));
         Ok(Map::from_iter([
             ("record".into(), record),

@@ -32,9 +32,10 @@ use crate::store::PostFilter;
 /// Has a model say what the numbers of posts teach, and keeps what they bear out.
 ///
 /// The model sees posts with their figures and the lessons that are known. A lesson counts only if it cites posts that there
-/// are, and where it is about a feature (`hour=9`, `format=thread`), if the numbers of those posts support it. Known lessons
-/// that are said again gain weight; those that later numbers contradict are retired. `context.lessons` hands them on to the
-/// next prompt. Without enough measured posts nobody is asked, and nothing is paid.
+/// are, and where it is about a feature (`hour=9`, `format=thread`), if the numbers of posts support it beyond what chance
+/// gives. Known lessons gain weight where later posts bear them out, and are retired where these contradict them; to say them
+/// again changes nothing. `context.lessons` hands them on to the next prompt. Without enough measured posts nobody is asked,
+/// and nothing is paid.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AiReflect {

@@ -16,14 +16,15 @@ use crate::model::decode;
 use crate::node::NodeError;
 use crate::node::NodeType;
 use crate::node::Outcome;
+use crate::node::Prediction;
 use crate::node::StepContext;
 use crate::node::Wanted;
 
 /// Takes one turn of a conversation: a model answers, or says which tools it wants to be called.
 ///
 /// This is what `ai.generate` is made of where it has tools; use it where a pipeline calls the tools by itself. It costs money:
-/// the intent is durable before it asks. After a crash it is asked
-/// again, and what was asked before stays counted as spent.
+/// the intent is durable before it asks. After a crash what was asked counts as spent, and it is asked again only where the
+/// step says `in_doubt: resend`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AiTurn {
@@ -153,6 +154,10 @@ tools: [ { name: weather, parameters: { type: object, properties: { city: { type
 
     async fn run(self, ctx: &StepContext<'_>) -> Result<Outcome, NodeError> {
         asking::take(self.turn(), ctx).await
+    }
+
+    async fn predict(self, ctx: &StepContext<'_>) -> Result<Prediction, NodeError> {
+        asking::predict(&self.turn(), ctx).await
     }
 }
 

@@ -19,6 +19,7 @@ use crate::http::Response;
 use crate::http::Transport;
 use crate::http::TransportError;
 use crate::memory;
+use crate::memory::Conversation;
 use crate::memory::Memory;
 use crate::model::ErrorClass;
 use crate::model::Map;
@@ -32,6 +33,7 @@ use crate::node::LogLevel;
 use crate::node::Node;
 use crate::node::NodeError;
 use crate::node::Outcome;
+use crate::node::Prediction;
 use crate::node::StepContext;
 use crate::node::Wanted;
 use crate::store::GenerationRecord;
@@ -152,15 +154,40 @@ pub(super) fn wanted(with: &Value, operation: &'static str) -> Vec<Wanted> {
     all
 }
 
+/// Predicts what the first question of a turn costs where its first connection answers it.
+///
+/// # Errors
+/// A question that the operation would refuse.
+pub(super) async fn predict(turn: &Turn, ctx: &StepContext<'_>) -> Result<Prediction, NodeError> {
+    let Some(provider) = turn.chain.first() else { return Ok(Prediction::default()) };
+    let node = ctx.called(&provider.connection, CHAT)?;
+    let question = question(turn, provider, &turn.messages, turn.schema.as_ref(), &**node, false);
+    node.predict(question, &ctx.calling(&**node)).await
+}
+
 /// Takes a turn: asks, holds the answer against its schema, and has it mended.
 ///
 /// # Errors
 /// Those of the last connection of the chain; `rejected` where the model refuses, `invalid` where it cannot keep to the
 /// schema.
 pub(super) async fn take(turn: Turn, ctx: &StepContext<'_>) -> Result<Outcome, NodeError> {
-    let Turn { mut messages, mut usage, mut cost, schema, .. } = turn.clone();
-    let mut repairs = 0;
+    let unfinished = ctx.services.get::<Memory>().map(Memory::unfinished);
+    let began = began_with(&turn);
+    // What an earlier attempt was answered is paid for: it goes on with that.
+    let earlier = unfinished.and_then(|unfinished| unfinished.take(ctx.run, ctx.path, &began));
+    if let Some(earlier) = &earlier {
+        let line = format!("the conversation of the attempt before goes on, with {} repairs", earlier.repairs);
+        ctx.log.log(LogLevel::Info, &line);
+    }
+    let Turn { messages, usage, cost, schema, .. } = turn.clone();
+    let start = Conversation { asked: began.clone(), messages, usage, cost, repairs: 0 };
+    let Conversation { mut messages, mut usage, mut cost, mut repairs, .. } = earlier.unwrap_or(start);
     loop {
+        if let Some(unfinished) = unfinished.filter(|_| repairs > 0) {
+            let (asked, messages) = (began.clone(), messages.clone());
+            let (usage, cost) = (usage.clone(), cost.clone());
+            unfinished.keep(ctx.run, ctx.path, Conversation { asked, messages, usage, cost, repairs });
+        }
         let answered = match ask(&turn, &messages, schema.as_ref(), ctx).await? {
             Asked::Answered(answered) => answered,
             Asked::Later(until, reason) if repairs == 0 => return Ok(Outcome::Later { until, reason }),
@@ -170,6 +197,9 @@ pub(super) async fn take(turn: Turn, ctx: &StepContext<'_>) -> Result<Outcome, N
                 continue;
             }
         };
+        if let Some(unfinished) = unfinished.filter(|_| repairs > 0) {
+            let _ = unfinished.take(ctx.run, ctx.path, &began);
+        }
         let Answered { answer, connection } = answered;
         let text = |key: &str| answer.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let own = answer.get("usage").cloned().unwrap_or_default();
@@ -228,6 +258,18 @@ pub(super) async fn take(turn: Turn, ctx: &StepContext<'_>) -> Result<Outcome, N
             ("messages", Value::list(messages)),
         ])));
     }
+}
+
+/// Returns what a turn asks: one that asks something else does not go on with what this one was answered.
+fn began_with(turn: &Turn) -> Value {
+    let schema = turn.schema.as_ref().map_or(Value::Null, |schema| schema.to_string().into());
+    let one = |it: &Fallback| {
+        let model = it.model.clone().map_or(Value::Null, Value::from);
+        Value::list(vec![it.connection.as_str().into(), model])
+    };
+    let chain = Value::list(turn.chain.iter().map(one).collect());
+    let messages = Value::list(turn.messages.clone());
+    Value::list(vec![messages, Value::from(turn.settings.clone()), schema, chain])
 }
 
 /// Keeps an answer in the memory of content, where it is found again; gives its id, null in a plan.
@@ -432,14 +474,15 @@ pub(super) fn price(answer: &Value, connection: &str, ctx: &StepContext<'_>) -> 
         let node = ctx.calls.iter().find(|called| *called.connection == *connection)?;
         let model = answer.get("model").and_then(Value::as_str)?;
         let (connector, now) = (node.node.connector()?, ctx.system.clock.now());
-        let row = runtime.prices().row(connector, model, now)?;
+        let prices = runtime.prices();
+        let row = prices.row(connector, model, now)?;
         // A server that is nobody's costs nothing, unless somebody bills for it.
         let hosted = || runtime.connected(connection).ok()?.connection().config.get("hosted").map(Value::is_truthy);
         if row.is_of_any() && hosted() == Some(true) {
             return None;
         }
         let usage = answer.get("usage")?;
-        let amount = runtime.prices().cost(connector, model, usage, now)?;
+        let amount = prices.cost(connector, model, usage, now)?;
         Some(Value::Money(Money { amount, currency: row.currency.parse().ok()? }))
     };
     known().unwrap_or_default()

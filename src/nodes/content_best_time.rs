@@ -195,7 +195,7 @@ impl NodeType for ContentBestTime {
 }
 
 /// Chance is the run's and the step's: whoever performs it again draws the same.
-fn seed(ctx: &StepContext<'_>) -> u64 {
+pub(super) fn seed(ctx: &StepContext<'_>) -> u64 {
     let id = RunId::child_of(ctx.run, &format!("{}/chance", ctx.path)).to_string();
     // The end of the id is random.
     let folded = id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {

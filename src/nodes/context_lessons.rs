@@ -2,9 +2,11 @@
 
 use async_trait::async_trait;
 use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::content_best_time::seed;
 use crate::memory;
 use crate::memory::Memory;
 use crate::memory::lessons::HALF_LIFE;
@@ -13,12 +15,14 @@ use crate::memory::lessons::weight;
 use crate::model::Duration;
 use crate::model::Effect;
 use crate::model::Value;
+use crate::model::decode;
 use crate::node::NodeError;
 use crate::node::NodeType;
 use crate::node::Outcome;
 use crate::node::StepContext;
 use crate::store::Labels;
 use crate::store::LessonFilter;
+use crate::system::Random;
 
 /// Returns the lessons that hold for what is about to be written, the weightiest first.
 ///
@@ -41,6 +45,11 @@ pub(super) struct ContextLessons {
     /// What weighs less is left out; from 0 to 1.
     #[serde(default = "least")]
     least: Decimal,
+    /// How often each lesson is held back, from 0 (never, the default) to 1. A lesson that is always followed has nothing to
+    /// be compared with any more: what is written without it now and then shows whether it still holds. One that has faded is
+    /// held back more often. Which are held back is a function of the run.
+    #[serde(default)]
+    explore: Decimal,
 }
 
 /// Lessons that hold.
@@ -52,6 +61,8 @@ pub(super) struct Lessons {
     count: u64,
     /// All of them, each on a line that begins with `- `.
     text: String,
+    /// How many were held back.
+    held: u64,
 }
 
 #[derive(JsonSchema)]
@@ -80,6 +91,25 @@ fn half_life() -> Duration {
     HALF_LIFE
 }
 
+/// Returns how often a lesson is held back: the more often, the longer nothing has confirmed it.
+fn held_back(share: f64, weight: Decimal) -> f64 {
+    /// What weighs so much is believed in.
+    const SURE: f64 = 0.3;
+    if share <= 0.0 {
+        return 0.0;
+    }
+    let sureness = (weight.to_f64().unwrap_or_default() / SURE).min(1.0);
+    1.0 - (1.0 - share) * sureness
+}
+
+fn is_share(share: Decimal) -> bool {
+    (Decimal::ZERO..=Decimal::ONE).contains(&share)
+}
+
+fn no_share(share: Decimal) -> String {
+    format!("{share} is no share from 0 to 1")
+}
+
 fn least() -> Decimal {
     Decimal::new(5, 2)
 }
@@ -94,7 +124,16 @@ impl NodeType for ContextLessons {
         Effect::Read
     }
 
+    fn check(with: &Value) -> Vec<(Option<String>, String)> {
+        let given = with.get("explore").and_then(|share| decode::<Decimal>(share.clone()).ok());
+        let wrong = given.filter(|share| !is_share(*share));
+        wrong.map(|share| (Some("explore".to_owned()), no_share(share))).into_iter().collect()
+    }
+
     async fn run(self, ctx: &StepContext<'_>) -> Result<Outcome, NodeError> {
+        if !is_share(self.explore) {
+            return Err(NodeError::invalid(format!("`explore`: {}", no_share(self.explore))));
+        }
         let now = ctx.system.clock.now();
         let filter = LessonFilter { active: true, ..LessonFilter::default() };
         let active = Memory::of_step(ctx)?.store().lessons(&filter).await.map_err(memory::failed)?;
@@ -102,6 +141,11 @@ impl NodeType for ContextLessons {
         let mut weighed: Vec<_> = holding.map(|lesson| (weight(&lesson, now, self.half_life), lesson)).collect();
         weighed.retain(|(weight, _)| *weight >= self.least);
         weighed.sort_by(|(one, first), (other, second)| other.cmp(one).then_with(|| second.id.cmp(&first.id)));
+        let random = Random::seeded(seed(ctx));
+        let share = self.explore.to_f64().unwrap_or_default();
+        let known = weighed.len();
+        weighed.retain(|(weight, _)| random.fraction() >= held_back(share, *weight));
+        let held = u64::try_from(known - weighed.len()).unwrap_or(u64::MAX);
         weighed.truncate(usize::try_from(self.limit.clamp(1, 200)).unwrap_or(200));
         let text: Vec<String> = weighed.iter().map(|(_, lesson)| format!("- {}", lesson.text)).collect();
         let lessons = weighed.into_iter().map(|(weight, lesson)| {
@@ -122,6 +166,19 @@ impl NodeType for ContextLessons {
             ("lessons", Value::list(lessons)),
             ("count", count.into()),
             ("text", text.join("\n").into()),
+            ("held", held.into()),
         ])))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_faded_is_held_back_more_often_and_nothing_where_nobody_asks_for_it() {
+        let held = |share: f64, hundredths: i64| (held_back(share, Decimal::new(hundredths, 2)) * 100.0).round();
+        assert_eq!([held(0.2, 90), held(0.2, 30), held(0.2, 15), held(0.2, 0)], [20.0, 20.0, 60.0, 100.0]);
+        assert_eq!([held(0.0, 90), held(0.0, 1), held(1.0, 90)], [0.0, 0.0, 100.0]);
     }
 }

@@ -138,17 +138,21 @@ impl NodeType for SocialPublish {
 
     async fn run(self, ctx: &StepContext<'_>) -> Result<Outcome, NodeError> {
         let node = ctx.called(&self.connection, PUBLISH)?;
-        let post = self.post.as_map().ok_or_else(|| NodeError::invalid("`post` is an object"))?;
-        let there = |key: &str| post.get(key).is_some_and(|value| value.is_truthy());
+        // In a plan it may not be known yet; then nothing of it is.
+        if self.post.as_map().is_none() && !matches!(self.post, Value::Unknown(_)) {
+            return Err(NodeError::invalid("`post` is an object"));
+        }
+        let there = |key: &str| self.post.get(key).is_some_and(|value| value.is_known() && value.is_truthy());
         if let Some(key) = lost(&social::takes(&**node), there) {
             let message = format!("{}; {HELP}", refused(&self.connection, key));
             return Err(NodeError::message(ErrorClass::Rejected, message));
         }
+        let labels = if self.labels.is_null() { Value::map::<&str>([]) } else { self.labels };
         let input = Value::map([
             ("connection", self.connection.into()),
             ("post", self.post),
             ("at", self.at),
-            ("labels", self.labels),
+            ("labels", labels),
             ("generations", Value::list(self.generations)),
         ]);
         Ok(Outcome::Child { pipeline: Self::NAME.to_owned(), inputs: Value::map([("input", input)]) })

@@ -330,7 +330,7 @@ impl Catalog {
         };
         for composite in operations.iter().filter_map(|operation| operation.composite()) {
             let name = format!("{}.{}", composite.connector, composite.operation);
-            let (_, found) = super::composite::compile(&composite, &world, vec![name]);
+            let (_, found) = super::composite::compile(&composite, &world, vec![name], false);
             // One that others use has its faults told with theirs.
             let new: Vec<_> = found.into_iter().filter(|it| !diagnostics.contains(it)).collect();
             diagnostics.extend(new);

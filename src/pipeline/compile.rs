@@ -127,6 +127,8 @@ pub(super) struct Compiler<'w> {
     pub(super) inside: Option<Inside>,
     /// The operations made of steps around this one, outermost first.
     pub(super) nesting: Vec<String>,
+    /// Whether the step that is made of these says that its paid reads are asked again where an answer is lost.
+    pub(super) resends: bool,
     /// Where the steps are named.
     pub(super) step_spans: HashMap<String, Span>,
     /// What stands under the steps' names.
@@ -160,6 +162,7 @@ impl<'w> Compiler<'w> {
             default_connection: None,
             inside: None,
             nesting: Vec::new(),
+            resends: false,
             step_spans: HashMap::new(),
             bodies: HashMap::new(),
             found_children: RefCell::default(),
@@ -253,6 +256,7 @@ impl<'w> Compiler<'w> {
             connectors: &connectors,
             operation: None,
             node: None,
+            resends: false,
         };
         let definition = definition::write(&written);
         let version = version(&definition, [&main, &on_failure, &finally]);

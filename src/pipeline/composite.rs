@@ -25,7 +25,14 @@ use crate::yaml::Tree;
 pub const OUTPUT: &str = "output";
 
 /// Compiles the steps of an operation that a step uses; their faults are told with the manifest's file.
-pub(super) fn child(compiler: &mut Compiler<'_>, composite: &Composite, uses: &Span) -> Option<Arc<Pipeline>> {
+///
+/// `resends` is what the step says of its paid reads.
+pub(super) fn child(
+    compiler: &mut Compiler<'_>,
+    composite: &Composite,
+    uses: &Span,
+    resends: bool,
+) -> Option<Arc<Pipeline>> {
     // Operations that use one another in a ring would never end.
     if compiler.nesting.contains(&format!("{}.{}", composite.connector, composite.operation)) {
         let message = format!("operation `{}` ends up using itself", composite.operation);
@@ -34,7 +41,7 @@ pub(super) fn child(compiler: &mut Compiler<'_>, composite: &Composite, uses: &S
     }
     let mut nesting = compiler.nesting.clone();
     nesting.push(format!("{}.{}", composite.connector, composite.operation));
-    let (pipeline, diagnostics) = compile(composite, compiler.world, nesting);
+    let (pipeline, diagnostics) = compile(composite, compiler.world, nesting, resends);
     if pipeline.is_none() {
         let connector = &composite.connector;
         let message = format!("the steps of operation `{}` have faults", composite.operation);
@@ -54,10 +61,12 @@ pub(super) fn compile(
     composite: &Composite,
     world: &World<'_>,
     nesting: Vec<String>,
+    resends: bool,
 ) -> (Option<Arc<Pipeline>>, Vec<Diagnostic>) {
     let mut compiler = Compiler::new(world, &composite.source, Vec::new());
     compiler.inside = Some(Inside::Manifest(composite.connector.to_string()));
     compiler.nesting = nesting;
+    compiler.resends = resends;
     compiler.connectors.insert(composite.connector.to_string());
     let made = Made {
         name: &format!("{}.{}", composite.connector, composite.operation),
@@ -102,6 +111,7 @@ pub(super) fn pipeline<'w>(
         connectors: &kept,
         operation: made.operation,
         node: made.node,
+        resends: compiler.resends,
     });
     let nothing = super::Graph::default();
     let version = version(&definition, [&main, &nothing, &nothing]);

@@ -183,14 +183,13 @@ impl Compiler<'_> {
         if connections.iter().any(|known| known == name) {
             return;
         }
+        // It is found by its key, and again by what its node calls.
+        let code = Code::UnknownConnection;
+        if self.diagnostics.iter().any(|told| told.code == code && told.span == *span) {
+            return;
+        }
         let names = connections.clone();
-        self.unknown(
-            Code::UnknownConnection,
-            span,
-            "connection {} is not in the project file",
-            name,
-            names.iter().map(String::as_str),
-        );
+        self.unknown(code, span, "connection {} is not in the project file", name, names.iter().map(String::as_str));
         if let Some(told) = self.diagnostics.last_mut() {
             let help = format!("add it to `{}`: `connections: {{ {name}: {{ … }} }}`", project::FILE);
             told.help.get_or_insert(help);

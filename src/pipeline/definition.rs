@@ -1,7 +1,8 @@
 //! The stored form of a pipeline: all that is needed to compile it again, its prompts and children with it.
 //!
 //! JSON: `{ file, text, prompts: { path: text }, children: { name: version }, pool: { version: { file, … } }, connectors:
-//! { name: { file, text, connections } }, connector, operation, node }`. A child stands in the pool once, however many pipelines use it.
+//! { name: { file, text, connections } }, connector, operation, node, resends }`. A child stands in the pool once, however many
+//! pipelines use it.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -35,6 +36,8 @@ pub(super) struct Written<'w> {
     pub(super) operation: Option<(&'w str, &'w str)>,
     /// The node that is made of these steps.
     pub(super) node: Option<&'w str>,
+    /// Whether paid reads among these steps are asked again where an answer is lost.
+    pub(super) resends: bool,
 }
 
 /// Returns a pipeline's text without what stands under `tests`: that is no part of what a run does, so that another test
@@ -68,7 +71,7 @@ pub(super) fn without_tests<'t>(text: &'t str, tree: &Tree) -> Cow<'t, str> {
 
 /// Returns the stored form.
 pub(super) fn write(written: &Written<'_>) -> Arc<str> {
-    let Written { file, text, prompts, children, connectors, operation, node } = *written;
+    let Written { file, text, prompts, children, connectors, operation, node, resends } = *written;
     let mut pool: BTreeMap<Arc<str>, Value> = BTreeMap::new();
     for child in children.values() {
         // Written by this function, so it is JSON.
@@ -98,6 +101,9 @@ pub(super) fn write(written: &Written<'_>) -> Arc<str> {
     }
     if let Some(node) = node {
         definition.push(("node", Value::from(node)));
+    }
+    if resends {
+        definition.push(("resends", true.into()));
     }
     Value::map(definition).to_string().into()
 }
@@ -168,12 +174,13 @@ impl Pool<'_> {
             around: None,
             prompt: &prompt,
         };
+        let resends = entry.get("resends").and_then(Value::as_bool).unwrap_or(false);
         if let (Some(connector), Some(operation)) = (text("connector"), text("operation")) {
             let node = registry.operations()?.sibling(connector, operation)?;
-            return Some(super::composite::compile(&node.composite()?, &world, Vec::new()));
+            return Some(super::composite::compile(&node.composite()?, &world, Vec::new(), resends));
         }
         if let Some(node) = text("node") {
-            let compiled = super::expansion::compile(node, source, &world, Vec::new());
+            let compiled = super::expansion::compile(node, source, &world, Vec::new(), resends);
             return Some((compiled.pipeline, compiled.diagnostics));
         }
         Some(compile(&file.into(), source, &world))

@@ -92,12 +92,13 @@ fn cannot(compiler: &mut Compiler<'_>, node: &Arc<dyn Node>, connection: &str, o
     compiler.error(Code::UnknownOperation, place, message).help = Some(help);
 }
 
-/// Compiles the steps that a node is made of, with a step's `with:`.
+/// Compiles the steps that a node is made of, with a step's `with:`. `resends` is what the step says of its paid reads.
 pub(super) fn child(
     compiler: &mut Compiler<'_>,
     node: &Arc<dyn Node>,
     with: Option<&Tree>,
     uses: &Span,
+    resends: bool,
 ) -> Option<Arc<Pipeline>> {
     let written = with.map_or_else(|| Value::map::<&str>([]), with::literals);
     let text = match node.expand(&written, &Around(compiler)) {
@@ -114,12 +115,16 @@ pub(super) fn child(
     };
     let mut nesting = compiler.nesting.clone();
     nesting.push(node.name().to_owned());
-    let compiled = compile(node.name(), &text, compiler.world, nesting);
+    let compiled = compile(node.name(), &text, compiler.world, nesting, resends);
     compiler.connectors.extend(compiled.connectors);
     compiler.children.extend(compiled.children);
     if compiled.pipeline.is_none() {
         // What was written leads to steps that do not fit: told where it was written.
         for told in compiled.diagnostics {
+            // A connection that is not there is told where the step names it.
+            if compiler.diagnostics.iter().any(|known| (known.code, &known.message) == (told.code, &told.message)) {
+                continue;
+            }
             compiler.error(told.code, uses, told.message).help = told.help;
         }
     }
@@ -135,11 +140,12 @@ pub(super) struct Compiled {
 }
 
 /// Compiles steps that a node has written.
-pub(super) fn compile(node: &str, text: &str, world: &World<'_>, nesting: Vec<String>) -> Compiled {
+pub(super) fn compile(node: &str, text: &str, world: &World<'_>, nesting: Vec<String>, resends: bool) -> Compiled {
     let (tree, diagnostics) = yaml::parse(&node.into(), text);
     let mut compiler = Compiler::new(world, text, diagnostics);
     compiler.inside = Some(Inside::Node);
     compiler.nesting = nesting;
+    compiler.resends = resends;
     let made = composite::Made { name: node, file: node, text, operation: None, node: Some(node) };
     let (steps, output) = (tree.as_ref().and_then(|it| it.get("steps")), tree.as_ref().and_then(|it| it.get("output")));
     let pipeline = composite::pipeline(&mut compiler, &made, steps, output);

@@ -264,11 +264,25 @@ impl Pipeline {
         !self.finally.is_empty() || self.main.steps.iter().any(takes_back)
     }
 
+    /// Tells whether a step of it is a paid read whose `in_doubt` is that of the step above. A project's pipeline says its own.
+    #[must_use]
+    pub fn pays(&self) -> bool {
+        self.composite && self.main.steps.iter().any(Step::pays)
+    }
+
     /// Tells whether a step takes a lock.
     #[must_use]
     pub fn has_locks(&self) -> bool {
         let graphs = [&self.main, &self.on_failure, &self.finally];
         graphs.iter().any(|graph| graph.steps.iter().any(|step| !step.locks.is_empty()))
+    }
+}
+
+impl Step {
+    /// Tells whether it is a paid read, or made of steps of which one is.
+    #[must_use]
+    pub fn pays(&self) -> bool {
+        self.effect == Effect::PaidRead || self.child.as_ref().is_some_and(|child| child.pays())
     }
 }
 

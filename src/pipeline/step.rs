@@ -147,11 +147,11 @@ pub(super) fn compile(
     let priority = reader.number("priority", 0, 9).unwrap_or(5);
     let irreversible = reader.flag("irreversible").unwrap_or(false);
     let into = reader.text("into").map(|(text, _)| Arc::from(text));
-    let in_doubt = match reader.word("in_doubt", &["hold", "resend", "drop"]) {
-        Some("resend") => InDoubt::Resend,
-        Some("drop") => InDoubt::Drop,
+    let in_doubt = reader.word("in_doubt", &["hold", "resend", "drop"]).map(|word| match word {
+        "resend" => InDoubt::Resend,
+        "drop" => InDoubt::Drop,
         _ => InDoubt::Hold,
-    };
+    });
     let spread = reader.flag("spread").unwrap_or(false);
     let each = tree.get("for_each").is_some();
     let item_roots: &[&'static str] = if each { &["item", "index", "previous"] } else { &[] };
@@ -189,10 +189,15 @@ pub(super) fn compile(
     if node.name() == "log.write" || part == "logs" {
         shown_secrets(compiler, tree, id, &roots);
     }
+    let effect = body.effect;
+    // What the step around it says is said of what it pays for, not of what it changes.
+    let inherited = if compiler.resends && !effect.is_write() { InDoubt::Resend } else { InDoubt::Hold };
+    let in_doubt = in_doubt.unwrap_or(inherited);
+    let resends = in_doubt == InDoubt::Resend;
     let child = match node.composite() {
-        Some(composite) => composite::child(compiler, &composite, uses.1),
+        Some(composite) => composite::child(compiler, &composite, uses.1, resends),
         None if node.name() == "pipeline.run" => child::compile(compiler, tree),
-        None => expansion::child(compiler, &node, tree.get("with"), uses.1),
+        None => expansion::child(compiler, &node, tree.get("with"), uses.1, resends),
     };
     let calls = expansion::calls(compiler, &node, tree.get("with"), uses.1);
     if spread {
@@ -203,8 +208,7 @@ pub(super) fn compile(
         .map(|tree| retries::read(compiler, tree, &defaults.retry.clone().unwrap_or_else(retries::three_tries)));
     let retry = retry.or_else(|| defaults.retry.clone()).unwrap_or_else(|| retries::by_itself(&node));
     let until = tree.get("until").and_then(|until| read_until(compiler, until, id, &roots, &proven));
-    let effect = body.effect;
-    only_writes(compiler, tree, effect, &node, child.is_some());
+    only_writes(compiler, tree, effect, &node, child.as_deref());
     let changes = effect.is_write() || child.is_some() || node.name() == "pipeline.run";
     let cache = tree.get("cache").and_then(|cache| read_cache(compiler, cache, &place, changes));
     let at = tree.get("at").and_then(|at| compiler.template(at, &place));
@@ -429,7 +433,7 @@ fn read_undo(
     roots.push("output");
     let place = compiler.place(id, &roots, proven);
     let body = with::compile(compiler, &node, tree.get("with"), &first_line(uses.1), &place);
-    let child = node.composite().and_then(|composite| composite::child(compiler, &composite, uses.1));
+    let child = node.composite().and_then(|composite| composite::child(compiler, &composite, uses.1, false));
     let retry = tree.get("retry").map(|tree| retries::read(compiler, tree, &retries::three_tries()));
     let retry = retry.or_else(|| defaults.retry.clone()).unwrap_or_else(|| retries::by_itself(&node));
     let calls = expansion::calls(compiler, &node, tree.get("with"), uses.1);
@@ -448,7 +452,7 @@ fn declared_undo(
     let (connector, operation) = name.split_once('.')?;
     let node = compiler.world.registry.operations()?.sibling(connector, operation)?;
     let connection = Template::parse_lenient("{{ input.connection }}").ok()?;
-    let child = node.composite().and_then(|composite| composite::child(compiler, &composite, place));
+    let child = node.composite().and_then(|composite| composite::child(compiler, &composite, place, false));
     Some(Undo {
         child,
         effect: node.effect(&Value::Null),
@@ -461,13 +465,30 @@ fn declared_undo(
     })
 }
 
-/// Keys that mean something for writes only.
-fn only_writes(compiler: &mut Compiler<'_>, tree: &Tree, effect: Effect, node: &Arc<dyn Node>, child: bool) {
+/// Keys that mean something for writes only; `in_doubt` for paid reads, too.
+fn only_writes(
+    compiler: &mut Compiler<'_>,
+    tree: &Tree,
+    effect: Effect,
+    node: &Arc<dyn Node>,
+    child: Option<&super::Pipeline>,
+) {
     if effect.is_write() {
         return;
     }
+    let pays = effect == Effect::PaidRead || child.is_some_and(super::Pipeline::pays);
+    if let Some(drop) = tree.get("in_doubt").filter(|tree| pays && tree.as_text() == Some("drop")) {
+        let message = format!("`in_doubt: drop` leaves a write as it is, and `{}` here is a paid read", node.name());
+        compiler.error(Code::DroppedRead, &drop.span, message).help =
+            Some("say `hold` or `resend`; `on_error: continue` goes on without the answer".to_owned());
+    }
     for key in ["in_doubt", "key", "undo", "irreversible"] {
-        if let Some(entry) = tree.entry(key).filter(|_| !(child && matches!(key, "undo" | "irreversible"))) {
+        let goes = match key {
+            "in_doubt" => pays,
+            "undo" | "irreversible" => child.is_some(),
+            _ => false,
+        };
+        if let Some(entry) = tree.entry(key).filter(|_| !goes) {
             let message = format!("`{key}` is for writes, and `{}` here is {}", node.name(), effect.name());
             compiler.warning(Code::NotAWrite, &entry.key_span, message).help = Some("take it away".to_owned());
         }

@@ -1,6 +1,7 @@
 //! What a journal tells of the calls that were made: outputs and errors with their moments, inputs of writes alone.
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::cassette::Cassette;
@@ -63,7 +64,8 @@ pub(super) fn pipelines(
 /// Makes the calls of a journal.
 pub(super) fn of_journal(cassette: &Cassette, pipeline: &Arc<Pipeline>) -> Vec<KeptCall> {
     let pipelines = pipelines(cassette.head.run, pipeline, &cassette.events);
-    let mut reading = Reading { cassette, calls: Vec::new(), open: HashMap::new(), inputs: HashMap::new() };
+    let mut reading =
+        Reading { cassette, calls: Vec::new(), open: HashMap::new(), doubts: HashSet::new(), inputs: HashMap::new() };
     for (run, event) in &cassette.events {
         let Some(path) = event.path() else { continue };
         let Some(doing) = pipelines.get(run).and_then(|pipeline| doing(pipeline, path)) else { continue };
@@ -83,6 +85,8 @@ struct Reading<'c> {
     calls: Vec<KeptCall>,
     /// Attempts that have begun.
     open: HashMap<(RunId, StepPath), (u32, Timestamp)>,
+    /// Writes whose answer was lost.
+    doubts: HashSet<(RunId, StepPath)>,
     /// What a write was asked.
     inputs: HashMap<(RunId, StepPath), Value>,
 }
@@ -108,6 +112,12 @@ impl Reading<'_> {
                 Some(error) => self.close(key, doing, *at, failed(error, Happened::No, None, None)),
                 None => self.close(key, doing, *at, KeptSaid::Done { output: self.whole(output) }),
             },
+            // The answer about a doubt can be the result of a round.
+            RunEvent::Round { output, at, .. } if self.doubts.remove(&key) => {
+                let candidates = vec![(String::new(), output.clone())];
+                self.open.insert(key.clone(), (1, *at));
+                self.add(key, doing, *at, KeptSaid::Found { candidates }, true);
+            }
             RunEvent::Round { output, at, .. } => {
                 self.close(key, doing, *at, KeptSaid::Done { output: self.whole(output) });
             }
@@ -122,9 +132,11 @@ impl Reading<'_> {
                 self.close(key, doing, *at, said);
             }
             RunEvent::InDoubt { at, error, .. } => {
+                self.doubts.insert(key.clone());
                 self.close(key, doing, *at, failed(error, Happened::Perhaps, None, None));
             }
             RunEvent::Settled { at, by: SettledBy::Reconcile, verdict, .. } => {
+                self.doubts.remove(&key);
                 let said = match &**verdict {
                     Verdict::Happened { output, remote_id } => {
                         let id = remote_id.clone().unwrap_or_default();

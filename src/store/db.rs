@@ -373,6 +373,10 @@ impl Batch {
         self.statements.push(Statement::One { sql: sql.into(), args });
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.statements.is_empty()
+    }
+
     /// Says that the text is not the same next time.
     pub(super) fn vary(&mut self) {
         self.varied = true;

@@ -24,6 +24,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (10, include_str!("../../migrations/0010_keep.sql")),
     (11, include_str!("../../migrations/0011_spending.sql")),
     (12, include_str!("../../migrations/0012_content.sql")),
+    (13, include_str!("../../migrations/0013_attempts.sql")),
 ];
 
 const APPLIED: &str = "SELECT number, checksum FROM pipewright_migrations ORDER BY number";

@@ -2,7 +2,9 @@
 //!
 //! The only room that knows SQL. `Store` is cheap to clone; a run's journal is written by its `JournalWriter`.
 
+mod accounting;
 mod approvals;
+mod attempts;
 mod blobs;
 mod budgets;
 mod cache;
@@ -46,6 +48,7 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use self::accounting::Accounting;
 pub use self::approvals::ApprovalFilter;
 pub use self::approvals::ApprovalRecord;
 pub use self::approvals::ApprovalState;
@@ -120,6 +123,7 @@ pub use self::schedules::Progress;
 pub use self::schedules::ScheduleRow;
 pub use self::spending::NewSpending;
 pub use self::spending::Overspent;
+pub use self::spending::Reservation;
 pub use self::spending::Settlement;
 pub use self::spending::SpendingFilter;
 pub use self::spending::SpendingLimits;
@@ -149,6 +153,7 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     shared: Arc<Shared>,
     queue: Arc<QueueHandle>,
+    accounting: Arc<Accounting>,
     notices: Notices,
     writer: std::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
     /// When it was looked last whose time has come: microseconds since 1970.
@@ -202,9 +207,11 @@ impl Store {
         let shared = Arc::new(Shared { db: opened.db, place: opened.place, codec });
         let (queue, task) = writer::start(shared.clone());
         let notices = notices::start(&shared);
+        let accounting = Arc::new(Accounting::new(shared.clone()));
         Ok(Self(Arc::new(Inner {
             shared,
             queue,
+            accounting,
             notices,
             writer: std::sync::Mutex::new(Some(task)),
             woken: Default::default(),
@@ -213,6 +220,7 @@ impl Store {
 
     /// Writes everything that was appended and closes the connections. Later calls fail with `Error::Closed`.
     pub async fn close(&self) -> Result<(), Error> {
+        self.0.accounting.flush().await;
         self.0.queue.close();
         let task = self.0.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         if let Some(task) = task {
@@ -232,7 +240,7 @@ impl Store {
             Db::Sqlite(sqlite) => sqlite.write.try_lock().is_ok(),
             Db::Postgres(_) => true,
         };
-        free && self.0.queue.0.is_idle()
+        free && self.0.queue.0.is_idle() && self.0.accounting.is_idle()
     }
 
     fn codec(&self) -> &Codec {

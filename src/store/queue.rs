@@ -259,6 +259,7 @@ impl Store {
         for lane in lanes {
             JournalWriter { lane, queue: self.0.queue.clone() }.commit().await?;
         }
+        self.spending_written().await;
         Ok(())
     }
 

@@ -8,14 +8,16 @@
 //! ```
 
 use std::fmt;
+use std::sync::Arc;
 
 use rust_decimal::Decimal;
+use tokio::sync::oneshot;
 
-use super::Batch;
+use super::Arg;
 use super::Error;
 use super::Row;
 use super::Store;
-use super::datasets::is_guard;
+use super::accounting::Entry;
 use super::db::args;
 use crate::model::Currency;
 use crate::model::RunId;
@@ -60,6 +62,17 @@ pub struct SpendingStep {
     pub top: RunId,
     pub run: RunId,
     pub path: String,
+    /// The number of the journal's event with which the attempt began; nothing where nobody journals.
+    pub begun: Option<u64>,
+}
+
+/// A request that was counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reservation {
+    pub(super) new: Arc<NewSpending>,
+    /// Whether its step and its run have limits.
+    step: bool,
+    run: bool,
 }
 
 /// How much may be spent, in the unit of the request.
@@ -120,15 +133,16 @@ pub struct SpendingFilter {
     pub most: u32,
 }
 
-struct Total {
-    key: String,
-    amount: Decimal,
-    /// 0 where there is none yet.
-    version: i64,
-}
+pub(super) const INSERT: &str = "INSERT INTO spending (id, asked_at, day, top_run, run_id, path, pipeline, connection, \
+                                 connector, operation, unit, reserved, state, begun) VALUES ";
+/// Fails where the end of one was told before.
+pub(super) const SETTLE: &str = "WITH told (id, state, settled, model, tokens_in, tokens_out) AS (VALUES ";
+pub(super) const SETTLE_TAIL: &str = ") UPDATE spending SET \
+     state = CASE WHEN spending.state = 'reserved' THEN told.state END, settled = told.settled, model = told.model, \
+     tokens_in = told.tokens_in, tokens_out = told.tokens_out FROM told WHERE spending.id = told.id";
 
-const COLUMNS: &str = "id, asked_at, day, top_run, run_id, path, pipeline, connection, connector, operation, unit, \
-                       reserved, settled, state, model, tokens_in, tokens_out";
+pub(super) const COLUMNS: &str = "id, asked_at, day, top_run, run_id, path, pipeline, connection, connector, operation, \
+                                  unit, reserved, settled, state, model, tokens_in, tokens_out, begun";
 
 impl Settlement {
     /// Says that nothing was charged, or that nobody knows what was.
@@ -164,23 +178,44 @@ impl fmt::Display for SpendingScope {
 }
 
 impl NewSpending {
-    /// Lists what it counts for. Whoever changes several totals does so in this order, so that nobody waits in a circle.
-    fn scopes(&self) -> Vec<SpendingScope> {
-        let mut scopes = Vec::with_capacity(4);
-        if let Some(step) = &self.step {
-            scopes.push(SpendingScope::Step(step.run, step.path.clone()));
-            scopes.push(SpendingScope::Run(step.top));
-        }
-        if !self.pipeline.is_empty() {
-            scopes.push(SpendingScope::Pipeline(self.pipeline.clone(), self.day.clone()));
-        }
-        scopes.push(SpendingScope::Project(self.day.clone()));
-        scopes
+    /// Returns the row of `INSERT`.
+    pub(super) fn row(&self) -> Vec<Arg> {
+        let step = self.step.as_ref();
+        args![
+            self.id.as_str(),
+            self.at.micros(),
+            self.day.as_str(),
+            step.map(|step| step.top.to_string()),
+            step.map(|step| step.run.to_string()),
+            step.map(|step| step.path.clone()),
+            self.pipeline.as_str(),
+            self.connection.as_str(),
+            self.connector.as_str(),
+            self.operation.as_str(),
+            self.unit.as_str(),
+            self.reserved.map(text),
+            SpendingState::Reserved.name(),
+            step.and_then(|step| i64::try_from(step.begun?).ok()),
+        ]
+    }
+}
+
+impl Reservation {
+    /// Lists what it counts for. Steps and runs without a limit need no total: a run keeps the limits that it began with.
+    pub(super) fn scopes(&self) -> impl Iterator<Item = SpendingScope> {
+        let new = &self.new;
+        let step = new.step.as_ref();
+        let own = step.filter(|_| self.step).map(|step| SpendingScope::Step(step.run, step.path.clone()));
+        let run = step.filter(|_| self.run).map(|step| SpendingScope::Run(step.top));
+        let named = !new.pipeline.is_empty();
+        let pipeline = named.then(|| SpendingScope::Pipeline(new.pipeline.clone(), new.day.clone()));
+        let project = SpendingScope::Project(new.day.clone());
+        [own, run, pipeline, Some(project)].into_iter().flatten()
     }
 }
 
 impl SpendingLimits {
-    fn of(&self, scope: &SpendingScope) -> Option<Decimal> {
+    pub(super) fn of(&self, scope: &SpendingScope) -> Option<Decimal> {
         match scope {
             SpendingScope::Step(..) => self.step,
             SpendingScope::Run(_) => self.run,
@@ -203,114 +238,64 @@ impl SpendingRecord {
 }
 
 impl Store {
-    /// Counts a request before it is sent, in all totals at once and with its row, or not at all. What comes back has not
-    /// been counted. An unknown amount goes as long as something is left.
+    /// Counts a request before it is sent, in all totals at once and with its row, or not at all. What comes back as too
+    /// much has not been counted. An unknown amount goes as long as something is left.
     ///
     /// # Errors
     /// The store's, here and below.
     pub async fn reserve_spending(
         &self,
-        new: &NewSpending,
+        new: &Arc<NewSpending>,
         limits: &SpendingLimits,
-    ) -> Result<Result<(), Overspent>, Error> {
-        const INSERT: &str = "INSERT INTO spending (id, asked_at, day, top_run, run_id, path, pipeline, connection, \
-                              connector, operation, unit, reserved, state) \
-                              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'reserved')";
-        let scopes = new.scopes();
-        loop {
-            let totals = self.totals(&scopes, new.unit).await?;
-            for (scope, total) in scopes.iter().zip(&totals) {
-                let Some(limit) = limits.of(scope) else { continue };
-                let fits = match new.reserved {
-                    Some(amount) => total.amount.saturating_add(amount) <= limit,
-                    None => total.amount < limit,
-                };
-                if !fits {
-                    return Ok(Err(Overspent { scope: scope.clone(), used: total.amount, limit }));
-                }
-            }
-            let step = new.step.as_ref();
-            let mut batch = Batch::default();
-            let args = args![
-                new.id.as_str(),
-                new.at.micros(),
-                new.day.as_str(),
-                step.map(|step| step.top.to_string()),
-                step.map(|step| step.run.to_string()),
-                step.map(|step| step.path.clone()),
-                new.pipeline.as_str(),
-                new.connection.as_str(),
-                new.connector.as_str(),
-                new.operation.as_str(),
-                new.unit.as_str(),
-                new.reserved.map(text),
-            ];
-            batch.push(INSERT, args);
-            add(&mut batch, &totals, new.unit, new.reserved.unwrap_or_default(), new.at);
-            if self.guarded_apply(batch).await? {
-                return Ok(Ok(()));
-            }
-            if !self.fetch("SELECT 1 FROM spending WHERE id = $1", args![new.id.as_str()]).await?.is_empty() {
-                let reason = "another request has its id".to_owned();
-                return Err(Error::Damaged { what: format!("spending `{}`", new.id), reason });
-            }
-            tokio::task::yield_now().await;
-        }
+    ) -> Result<Result<Reservation, Overspent>, Error> {
+        let (done, answer) = oneshot::channel();
+        let (step, run) = (limits.step.is_some(), limits.run.is_some());
+        let reservation = Reservation { new: new.clone(), step, run };
+        let mut asking = Asking { store: self, reservation: &reservation, answer };
+        self.0.accounting.push(Entry::Reserve { reservation: reservation.clone(), limits: *limits, done });
+        let answer = (&mut asking.answer).await.map_err(|_| Error::Closed)??;
+        drop(asking);
+        Ok(answer.map(|()| reservation))
     }
 
     /// Says what a request has come to, and corrects the totals. False where that was said before.
-    pub async fn settle_spending(&self, id: &str, end: &Settlement, now: Timestamp) -> Result<bool, Error> {
-        const SETTLE: &str = "UPDATE spending SET state = CASE WHEN state = 'reserved' THEN $2 END, settled = $3, \
-                              model = $4, tokens_in = $5, tokens_out = $6 WHERE id = $1";
-        let one = format!("SELECT {COLUMNS} FROM spending WHERE id = $1");
-        loop {
-            let rows = self.fetch(one.as_str(), args![id]).await?;
-            let Some(record) = rows.first().map(record).transpose()? else { return Ok(false) };
-            if record.state != SpendingState::Reserved {
-                return Ok(false);
-            }
-            let before = record.new.reserved.unwrap_or_default();
-            let settled = end.amount.or(record.new.reserved).filter(|_| end.state == SpendingState::Settled);
-            // Settled without an amount: that it has cost something is all that is known.
-            let state = match (end.state, settled) {
-                (SpendingState::Settled, None) => SpendingState::Unknown,
-                (state, _) => state,
-            };
-            let after = match state {
-                SpendingState::Released => Decimal::ZERO,
-                SpendingState::Settled => settled.unwrap_or_default(),
-                SpendingState::Reserved | SpendingState::Unknown => before,
-            };
-            let number = |tokens: Option<u64>| tokens.and_then(|tokens| i64::try_from(tokens).ok());
-            let mut batch = Batch::default();
-            let args = args![
-                id,
-                state.name(),
-                settled.map(text),
-                end.model.clone(),
-                number(end.tokens_in),
-                number(end.tokens_out),
-            ];
-            batch.push(SETTLE, args);
-            if after != before {
-                let totals = self.totals(&record.new.scopes(), record.new.unit).await?;
-                add(&mut batch, &totals, record.new.unit, after - before, now);
-            }
-            if self.guarded_apply(batch).await? {
-                return Ok(true);
-            }
-            tokio::task::yield_now().await;
-        }
+    pub async fn settle_spending(
+        &self,
+        reservation: &Reservation,
+        end: Settlement,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
+        let (done, answer) = oneshot::channel();
+        let reservation = reservation.clone();
+        self.0.accounting.push(Entry::Settle { reservation, end, at: now, done: Some(done) });
+        answer.await.map_err(|_| Error::Closed)?
+    }
+
+    /// As `settle_spending`, but returns at once: it is written within a moment, and before the next reservation. What
+    /// cannot be written counts as it was reserved.
+    pub fn settle_spending_behind(&self, reservation: &Reservation, end: Settlement, now: Timestamp) {
+        let reservation = reservation.clone();
+        self.0.accounting.push(Entry::Settle { reservation, end, at: now, done: None });
+    }
+
+    /// Returns when all is written that was said so far of what requests have come to.
+    pub async fn spending_written(&self) {
+        self.0.accounting.flush().await;
     }
 
     /// Returns what is spent of something that can have a budget.
+    ///
+    /// Of steps and runs it is kept only where their pipeline limits it.
     pub async fn spent(&self, scope: &SpendingScope, unit: Currency) -> Result<Decimal, Error> {
-        let totals = self.totals(std::slice::from_ref(scope), unit).await?;
-        Ok(totals.first().map(|total| total.amount).unwrap_or_default())
+        const TOTAL: &str = "SELECT amount FROM spending_totals WHERE scope = $1 AND unit = $2";
+        self.spending_written().await;
+        let rows = self.fetch(TOTAL, args![scope.to_string(), unit.as_str()]).await?;
+        rows.first().map_or(Ok(Decimal::ZERO), |row| row.parsed(0))
     }
 
     /// Lists a page of paid requests.
     pub async fn spending(&self, filter: &SpendingFilter) -> Result<Vec<SpendingRecord>, Error> {
+        self.spending_written().await;
         let sql = format!(
             "SELECT {COLUMNS} FROM spending WHERE (asked_at, id) > ($1, $2) AND asked_at >= $3 \
              AND ($4 = '' OR pipeline = $4) ORDER BY asked_at, id LIMIT $5"
@@ -334,67 +319,57 @@ impl Store {
         }
         Ok(removed)
     }
+}
 
-    /// Returns the totals of some scopes, in their order.
-    async fn totals(&self, scopes: &[SpendingScope], unit: Currency) -> Result<Vec<Total>, Error> {
-        let places: Vec<String> = (0..scopes.len()).map(|index| format!("${}", index + 2)).collect();
-        let sql = format!(
-            "SELECT scope, amount, version FROM spending_totals WHERE unit = $1 AND scope IN ({})",
-            places.join(", ")
-        );
-        let keys: Vec<String> = scopes.iter().map(ToString::to_string).collect();
-        let mut args = args![unit.as_str()];
-        args.extend(keys.iter().map(|key| key.as_str().into()));
-        let rows = self.fetch(sql, args).await?;
-        let mut totals: Vec<Total> =
-            keys.into_iter().map(|key| Total { key, amount: Decimal::ZERO, version: 0 }).collect();
-        for row in &rows {
-            let key = row.text(0)?;
-            for total in totals.iter_mut().filter(|total| total.key == key) {
-                (total.amount, total.version) = (row.parsed(1)?, row.int(2)?);
-            }
-        }
-        Ok(totals)
-    }
+/// A reservation that is waited for. Where nobody waits any more, nothing is sent: it is given back.
+struct Asking<'a> {
+    store: &'a Store,
+    reservation: &'a Reservation,
+    answer: oneshot::Receiver<Result<Result<(), Overspent>, Error>>,
+}
 
-    /// Executes a transaction. False where somebody else was faster.
-    async fn guarded_apply(&self, batch: Batch) -> Result<bool, Error> {
-        match self.apply(batch).await? {
-            Ok(()) => Ok(true),
-            Err(error) if error.as_database_error().is_some_and(|error| is_guard(&error.kind())) => Ok(false),
-            Err(error) => Err(self.place().error(error)),
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        // An answer that comes later is not heard, and who gives it gives the reservation back.
+        self.answer.close();
+        if let Ok(Ok(Ok(()))) = self.answer.try_recv() {
+            let released = Settlement::bare(SpendingState::Released);
+            self.store.settle_spending_behind(self.reservation, released, self.reservation.new.at);
         }
     }
 }
 
-/// Adds to totals as they were read; the transaction fails where one has changed since.
-fn add(batch: &mut Batch, totals: &[Total], unit: Currency, amount: Decimal, now: Timestamp) {
-    const NEW: &str =
-        "INSERT INTO spending_totals (scope, unit, amount, version, changed_at) VALUES ($1, $2, $3, 1, $4)";
-    const NEXT: &str = "UPDATE spending_totals SET amount = $3, version = CASE WHEN version = $5 THEN version + 1 END, \
-                        changed_at = $4 WHERE scope = $1 AND unit = $2";
-    if amount.is_zero() {
-        return;
-    }
-    for total in totals {
-        let mut args =
-            args![total.key.as_str(), unit.as_str(), text(total.amount.saturating_add(amount)), now.micros()];
-        let sql = match total.version {
-            0 => NEW,
-            seen => {
-                args.push(seen.into());
-                NEXT
-            }
-        };
-        batch.push(sql, args);
-    }
+/// Returns the row of `SETTLE` for the end of a request, and by how much the totals change.
+pub(super) fn settled_as(new: &NewSpending, end: &Settlement) -> (Vec<Arg>, Decimal) {
+    let before = new.reserved.unwrap_or_default();
+    let settled = end.amount.or(new.reserved).filter(|_| end.state == SpendingState::Settled);
+    // Settled without an amount: that it has cost something is all that is known.
+    let state = match (end.state, settled) {
+        (SpendingState::Settled, None) => SpendingState::Unknown,
+        (state, _) => state,
+    };
+    let after = match state {
+        SpendingState::Released => Decimal::ZERO,
+        SpendingState::Settled => settled.unwrap_or_default(),
+        SpendingState::Reserved | SpendingState::Unknown => before,
+    };
+    let number = |tokens: Option<u64>| tokens.and_then(|tokens| i64::try_from(tokens).ok());
+    let row = args![
+        new.id.as_str(),
+        state.name(),
+        settled.map(text),
+        end.model.clone(),
+        number(end.tokens_in),
+        number(end.tokens_out),
+    ];
+    (row, after - before)
 }
 
 fn text(amount: Decimal) -> String {
     amount.normalize().to_string()
 }
 
-fn record(row: &Row) -> Result<SpendingRecord, Error> {
+pub(super) fn record(row: &Row) -> Result<SpendingRecord, Error> {
     let owned = |column: usize| row.text(column).map(str::to_owned);
     let amount = |column: usize| match row.optional_text(column)? {
         Some(_) => row.parsed(column).map(Some),
@@ -402,7 +377,10 @@ fn record(row: &Row) -> Result<SpendingRecord, Error> {
     };
     let tokens = |column: usize| Ok::<_, Error>(row.optional_int(column)?.and_then(|it| u64::try_from(it).ok()));
     let step = match row.optional_text(3)? {
-        Some(_) => Some(SpendingStep { top: row.parsed(3)?, run: row.parsed(4)?, path: owned(5)? }),
+        Some(_) => {
+            let begun = row.optional_int(17)?.and_then(|number| u64::try_from(number).ok());
+            Some(SpendingStep { top: row.parsed(3)?, run: row.parsed(4)?, path: owned(5)?, begun })
+        }
         None => None,
     };
     let id = owned(0)?;

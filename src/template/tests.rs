@@ -154,6 +154,7 @@ fn what_touches_a_secret_is_secret() {
         assert!(eval(source).ends_with("\"***\" secret"), "{source}: {}", eval(source));
     }
     assert_eq!(eval("{{ [secrets.KEY, 1] }}"), "[\"***\",1] secret");
+    assert_eq!(eval("{{ ['08', '-007', '000', '0', '00.9'] | map('int') | list }}"), "[8,-7,0,0,0]");
     assert_eq!(eval("{{ secrets.KEY | int }}"), "error: an expression over a secret has no value");
     assert_eq!(eval("{{ secrets.KEY + 1 }}"), "error: an expression over a secret has no value");
     assert_eq!(eval("{{ secrets.KEY == 'hunter2' }}"), "\"***\" secret");

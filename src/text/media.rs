@@ -56,7 +56,7 @@ pub fn media_type(item: &Value) -> Option<String> {
 /// Reads the word `maxBytes`: a number, or one for each media type, of which the nearest counts.
 #[must_use]
 pub fn most_bytes(word: Option<&Json>, kind: Option<&str>) -> Option<u64> {
-    let number = |json: &Json| json.as_str().map_or_else(|| json.to_string(), str::to_owned).parse().ok();
+    let number = |json: &Json| plain(json).parse().ok();
     match word? {
         Json::Object(by_kind) => {
             let fitting = by_kind.iter().filter(|(pattern, _)| kind.is_some_and(|kind| fits_media(pattern, kind)));
@@ -66,9 +66,46 @@ pub fn most_bytes(word: Option<&Json>, kind: Option<&str>) -> Option<u64> {
     }
 }
 
+/// Says what is wrong with the kind of a medium, where a schema lists in `media_types` those that are taken.
+#[must_use]
+pub fn wrong_kind(allowed: &[&str], kind: Option<&str>) -> Option<String> {
+    let kind = kind.filter(|kind| !allowed.is_empty() && !allowed.iter().any(|allowed| fits_media(allowed, kind)))?;
+    Some(format!("is `{kind}`, and only {} is taken", allowed.join(", ")))
+}
+
+/// Reads one entry of the word `beside`, and says why a property does not go with the media that a post has.
+#[must_use]
+pub fn not_beside(word: &Json, media: &[Value]) -> Option<String> {
+    let most = word.get("maxItems").and_then(|most| plain(most).parse::<usize>().ok());
+    if let Some(most) = most.filter(|most| media.len() > *most) {
+        return Some(format!("goes with {most} at most, and there are {}", media.len()));
+    }
+    let allowed = word.get("media_types").and_then(Json::as_array).into_iter().flatten();
+    let allowed: Vec<&str> = allowed.filter_map(Json::as_str).collect();
+    let other = media.iter().filter_map(media_type).find(|kind| wrong_kind(&allowed, Some(kind)).is_some())?;
+    Some(format!("goes with {} only, and one is `{other}`", allowed.join(", ")))
+}
+
+fn plain(json: &Json) -> String {
+    json.as_str().map_or_else(|| json.to_string(), str::to_owned)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_stands_beside_media_is_held_to_their_number_and_kinds() {
+        let word: Json = serde_json::from_str(r#"{ "maxItems": 1, "media_types": ["image/*"] }"#).unwrap();
+        let medium = |name: &str| Value::map([("url", Value::from(format!("https://example.com/{name}")))]);
+        assert_eq!(not_beside(&word, &[medium("a.png")]), None);
+        // Of what is not known nothing is said.
+        assert_eq!(not_beside(&word, &[medium("a")]), None);
+        let told = not_beside(&word, &[medium("a.mp4")]).unwrap();
+        assert_eq!(told, "goes with image/* only, and one is `video/mp4`");
+        let told = not_beside(&word, &[medium("a.png"), medium("b.png")]).unwrap();
+        assert_eq!(told, "goes with 1 at most, and there are 2");
+    }
 
     #[test]
     fn the_nearest_bound_counts() {

@@ -25,6 +25,8 @@ pub use self::media::fits_media;
 pub use self::media::media_type;
 pub use self::media::media_type_of;
 pub use self::media::most_bytes;
+pub use self::media::not_beside;
+pub use self::media::wrong_kind;
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,7 @@
 //! Posts and the platforms that take them: whatever `publish` declares is what an adapted post keeps to.
 
+mod broken;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
@@ -322,4 +324,72 @@ fn a_literal_post_is_checked_as_its_connection_counts() {
     assert_eq!(adapt("short", "{ text: \"{{ run.id }}\", media: \"{{ [] }}\" }").code, 0);
     assert_eq!(adapt("photos", "{ text: a, media: \"{{ [] }}\" }").code, 0);
     assert!(adapt("photos", "{ text: a }").shown().contains("`media` is needed"));
+}
+
+/// Returns the blocks of YAML of the manual.
+fn blocks() -> Vec<String> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/content.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let blocks = text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned());
+    blocks.collect()
+}
+
+#[test]
+fn what_the_manual_says_word_by_word_posts_to_each_platform() {
+    let shell = Shell::project();
+    let blocks = blocks();
+    let connections = blocks.iter().filter_map(|block| block.strip_prefix("connections:\n"));
+    shell.file("pipewright.yaml", &format!("connections:\n{}", connections.collect::<String>()));
+    shell.file("media/tour.mp4", "no film, but bytes");
+    let steps = |with: &str| blocks.iter().find(|block| block.contains("steps:") && block.contains(with)).unwrap();
+    let first = steps("connection: x,");
+    shell.file("pipelines/x.yaml", first);
+    for other in ["linkedin", "facebook"] {
+        shell.file(
+            &format!("pipelines/{other}.yaml"),
+            &first.replace("connection: x,", &format!("connection: {other},")),
+        );
+    }
+    for own in ["instagram", "youtube"] {
+        shell.file(&format!("pipelines/{own}.yaml"), steps(&format!("connection: {own},")));
+    }
+    for platform in ["x", "linkedin", "facebook", "instagram", "youtube"] {
+        let ended = shell.run(&["run", platform, "--sandbox"]);
+        assert!(
+            ended.code == 0 && ended.err.contains(&format!("sandbox: {platform} ")),
+            "{platform}: {}",
+            ended.shown()
+        );
+        let posts = shell.run(&["--sandbox", "posts", "list", "--all", "--connection", platform]);
+        assert!(posts.out.contains("published"), "{}", posts.shown());
+    }
+}
+
+#[test]
+fn a_connection_that_is_not_there_is_told_once() {
+    let shell = Shell::project();
+    shell.file("pipelines/first.yaml", blocks().iter().find(|block| block.contains("connection: x,")).unwrap());
+    let ended = shell.run(&["run", "first", "--sandbox"]);
+    assert!(ended.code == 2 && ended.err.contains("1 error in 1 file"), "{}", ended.shown());
+    assert!(ended.err.contains("pipelines/first.yaml:3:53: error[unknown-connection]"), "{}", ended.shown());
+    // However its lines are broken, and for each step that names it.
+    let step = "\n    uses: social.publish\n    with:\n      connection: y\n      post: { text: a }\n";
+    shell.file("pipelines/first.yaml", &format!("steps:\n  a:{step}  b:{step}"));
+    let ended = shell.run(&["run", "first", "--sandbox"]);
+    assert!(ended.err.contains("2 errors in 1 file"), "{}", ended.shown());
+}
+
+#[test]
+fn a_plan_of_the_loop_leaves_open_what_the_model_will_write() {
+    let shell = Shell::empty();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    shell.file("pipewright.yaml", &std::fs::read_to_string(root.join("pipewright.yaml")).unwrap());
+    for name in ["content.yaml", "prompts/post.md.j2", "prompts/voice.md.j2", "prompts/banned.txt"] {
+        let path = format!("pipelines/{name}");
+        shell.file(&path, &std::fs::read_to_string(root.join(&path)).unwrap());
+    }
+    let plan = shell.run(&["plan", "content", "--sandbox"]);
+    assert!(plan.code == 0 && !plan.out.contains("would fail"), "{}", plan.shown());
+    assert!(plan.out.contains("? drafts[0]  ai.generate"), "{}", plan.out);
+    assert!(plan.out.contains("x.create_post over x"), "{}", plan.out);
 }

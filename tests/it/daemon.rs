@@ -230,3 +230,41 @@ fn a_daemon_that_is_killed_again_and_again_loses_no_slot_and_fires_none_twice() 
     }
     assert_eq!(daemon.end(), 0);
 }
+
+#[test]
+fn edited_prices_count_without_a_restart_and_broken_ones_do_not() {
+    let shell = Shell::empty();
+    let connections = "connections: { gpt: { connector: openai, model: gpt-6-luna, auth: { api_key: k } } }\n";
+    shell.file("pipewright.yaml", connections);
+    let price = |each: &str| {
+        let row =
+            format!("from: 2026-01-01, currency: USD, in: \"{each}\", out: \"{each}\", source: ours, seen: 2026-01");
+        shell.file("prices.yaml", &format!("prices:\n  - {{ connector: openai, model: gpt-6-luna, {row} }}\n"));
+    };
+    price("0");
+    let step = "uses: ai.generate, with: { connection: gpt, text: Hello., max_tokens: 50 }";
+    shell.file("pipelines/ask.yaml", &format!("triggers: [ {{ every: 1s }} ]\nsteps: {{ ask: {{ {step} }} }}\n"));
+    let daemon = crate::support::daemon::Daemon::start_rehearsing(&shell);
+    let spent = |of: &str| -> Vec<String> {
+        let told = shell.run(&["--sandbox", "usage", "--by", "run", "--json"]).out;
+        told.lines().filter_map(|line| parse_json(line).unwrap().get(of).map(Value::to_text)).collect()
+    };
+    let until = |holds: &dyn Fn() -> bool| {
+        for _ in 0..300 {
+            if holds() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        panic!("{:?}\n{}", spent("spent"), daemon.said());
+    };
+    until(&|| !spent("spent").is_empty());
+    assert!(spent("spent").iter().all(|spent| spent == "0"));
+    shell.file("prices.yaml", "prices: nothing\n");
+    until(&|| daemon.said().contains("the last good ones stay in effect"));
+    price("1000");
+    until(&|| spent("spent").iter().any(|spent| spent != "0"));
+    // None was asked without a price in between.
+    assert!(spent("unknown").iter().all(|unknown| unknown == "0"), "{:?}", spent("unknown"));
+    drop(daemon);
+}

@@ -145,7 +145,7 @@ const OUTPUTS: &[(&str, &str)] = &[
     // The ids of the posts are new each time: only how many there are is compared, see `NEW_EACH_TIME`.
     ("pipelines/content.yaml", "3"),
     ("pipelines/metrics.yaml", r#"{"measured":0}"#),
-    ("pipelines/reflection.yaml", r#"{"accepted":[],"retired":[]}"#),
+    ("pipelines/reflection.yaml", r#"{"accepted":[],"refused":[],"retired":[]}"#),
     (
         "pipelines/rebalance.yaml",
         r#"{"as_of":"2022-12-28","orders":[{"side":"sell","symbol":"WMT","quantity":40,"price":"140.181 USD","value":"5607.240 USD","fee":"3.81 USD"},{"side":"sell","symbol":"XOM","quantity":75,"price":"106.627 USD","value":"7997.025 USD","fee":"5.00 USD"},{"side":"buy","symbol":"JNJ","quantity":12,"price":"174.085 USD","value":"2089.020 USD","fee":"2.05 USD"},{"side":"buy","symbol":"KO","quantity":133,"price":"62.609 USD","value":"8326.997 USD","fee":"5.17 USD"},{"side":"buy","symbol":"MSFT","quantity":32,"price":"233.434 USD","value":"7469.888 USD","fee":"4.74 USD"},{"side":"buy","symbol":"PG","quantity":13,"price":"149.133 USD","value":"1938.729 USD","fee":"1.97 USD"}],"holdings":{"AAPL":180,"JNJ":102,"JPM":120,"KO":133,"MSFT":92,"PG":88,"XOM":135},"cash":"6256.891 USD","value_before":"119527.895 USD","value_after":"119505.155 USD","fees":"22.74 USD","max_drift_before":0.07,"max_drift_after":0.0098884579}"#,

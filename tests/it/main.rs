@@ -18,6 +18,7 @@ mod foreign;
 mod hostile;
 mod http;
 mod limits;
+mod local;
 mod lsp;
 mod many;
 mod nodes;

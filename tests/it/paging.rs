@@ -168,6 +168,7 @@ async fn copied(manifest: &str, seed: u64) -> [BTreeMap<u64, Row>; 2] {
         attempt: 1,
         effect: None,
         step: None,
+        begun: None,
     };
     let mut copy: BTreeMap<u64, Row> = BTreeMap::new();
     for round in 0..40 {

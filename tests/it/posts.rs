@@ -1,6 +1,8 @@
 //! The publishing calendar and lessons as people meet them: from the command line.
 
 use pipewright::model::Timestamp;
+use pipewright::model::Value;
+use pipewright::model::parse_json;
 use pipewright::store::Direction;
 use pipewright::store::LessonChanges;
 use pipewright::store::LessonRecord;
@@ -8,6 +10,7 @@ use pipewright::store::OpenOptions;
 use pipewright::store::Store;
 use rust_decimal::Decimal;
 
+use crate::daemon::Daemon;
 use crate::support::shell::Ended;
 use crate::support::shell::Shell;
 
@@ -91,7 +94,7 @@ fn a_person_finds_moves_and_cancels_a_post() {
     let gap = ["posts", "reschedule", &id, "2998-03-25T02:30", "--timezone", "Europe/Berlin"];
     says(&shell.run(&gap), 2, "does not exist in Europe/Berlin: the clock jumps over it");
     let moved = shell.run(&["posts", "reschedule", &id, "2998-12-01T09:00", "--timezone", "Europe/Berlin"]);
-    says(&moved, 0, "rescheduled to 2998-12-01T08:00:00Z, in ");
+    says(&moved, 0, "rescheduled to 2998-12-01T08:00:00Z (2998-12-01 09:00 Europe/Berlin), in ");
     says(&moved, 0, &format!("`pipewright runs resume {}`", shell.last()));
     says(&shell.run(&["posts", "show", &id, "--json"]), 0, "\"due\":\"2998-12-01T08:00:00Z\"");
     says(&shell.run(&["posts", "cancel", &id]), 0, "canceled");
@@ -130,6 +133,99 @@ fn a_post_whose_run_has_ended_is_told_of_as_it_is() {
     says(&shell.run(&["posts", "reschedule", &id, "+2h"]), 2, "was canceled, so nobody would publish it");
     says(&shell.run(&["posts", "cancel", &id]), 0, "canceled");
     says(&shell.run(&["posts", "list"]), 0, "no post waits");
+}
+
+#[test]
+fn a_time_is_read_on_the_clocks_of_the_schedule() {
+    let shell = project();
+    let zoned = PUBLISH.replace("steps:\n", "triggers: [ { cron: \"0 6 1 1 *\", timezone: Europe/Berlin, inputs: { at: \"2999-01-01T09:00:00Z\" } } ]\nsteps:\n");
+    shell.file("pipelines/publish.yaml", &zoned);
+    let id = scheduled(&shell);
+    let moved = shell.run(&["posts", "reschedule", &id, "2998-12-01T09:00"]);
+    says(
+        &moved,
+        0,
+        "rescheduled to 2998-12-01T08:00:00Z (2998-12-01 09:00 Europe/Berlin, the zone of the schedule of `publish`), in ",
+    );
+    let twice = shell.run(&["posts", "reschedule", &id, "2998-10-28T02:30"]);
+    says(&twice, 2, "is there twice in Europe/Berlin: say `2998-10-28T02:30:00+02` or `2998-10-28T02:30:00+01`");
+    let utc = shell.run(&["posts", "reschedule", &id, "2998-10-28T02:30:00+01"]);
+    says(&utc, 0, "rescheduled to 2998-10-28T01:30:00Z");
+    // Without a zone of its own, the project's counts.
+    shell.file("pipelines/publish.yaml", PUBLISH);
+    shell.file(
+        "pipewright.yaml",
+        "connections: { x: { connector: mini } }\nlimits: { spend: { timezone: Asia/Tokyo } }\n",
+    );
+    let moved = shell.run(&["posts", "reschedule", &id, "2998-12-01T09:00"]);
+    says(
+        &moved,
+        0,
+        "rescheduled to 2998-12-01T00:00:00Z (2998-12-01 09:00 Asia/Tokyo, where the project's days begin)",
+    );
+}
+
+/// Waits until a post has a state; half a minute at most.
+fn until(shell: &Shell, id: &str, state: &str) {
+    for _ in 0..300 {
+        if shell.run(&["posts", "show", id, "--json"]).out.contains(&format!("\"state\":\"{state}\"")) {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    panic!("{}", shell.run(&["posts", "show", id]).shown());
+}
+
+#[test]
+fn a_running_daemon_keeps_to_a_calendar_that_others_change() {
+    let shell = project();
+    let publish = PUBLISH.replace("path: out/post.txt", "path: \"out/{{ run.id }}.txt\"");
+    shell.file("pipelines/publish.yaml", &publish);
+    let daemon = Daemon::start(&shell);
+    let held = |at: &str| {
+        let parked = shell.run(&["run", "publish", "--detach", "-i", &format!("at={at}")]);
+        assert_eq!(parked.code, 3, "{}", parked.shown());
+        let listed = shell.run(&["posts", "list", "--json"]).out;
+        let run = shell.last();
+        let mut posts = listed.lines().map(|line| parse_json(line).unwrap());
+        let post = posts.find(|post| post.get("run").map(Value::to_text) == Some(run.clone())).unwrap();
+        (post.get("post").unwrap().to_text(), run)
+    };
+    let there = |run: &str| shell.path().join(format!("out/{run}.txt")).exists();
+    let (later, later_run) = held("2999-01-01T09:00:00Z");
+    let (sooner, sooner_run) = held("2999-01-01T09:00:00Z");
+    let (never, never_run) = held("2999-01-01T09:00:00Z");
+    // A time that nearly comes is given up for a later one.
+    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(12);
+    says(&shell.run(&["posts", "reschedule", &later, &soon.to_string()]), 0, "the daemon goes on with run");
+    says(&shell.run(&["posts", "reschedule", &later, "2999-02-01T09:00"]), 0, "the daemon goes on with run");
+    says(&shell.run(&["posts", "cancel", &never]), 0, "canceled");
+    says(&shell.run(&["posts", "reschedule", &sooner, "+1s"]), 0, "rescheduled to");
+    until(&shell, &sooner, "published");
+    assert!(there(&sooner_run));
+    // A canceled post ends its run, which has succeeded in not publishing it.
+    until(&shell, &never, "canceled");
+    let state = |run: &str| {
+        let shown = shell.run(&["runs", "show", run, "--json"]).out;
+        // The last event of one that has ended.
+        let last = shown.lines().rfind(|line| !line.is_empty()).unwrap_or("{}");
+        parse_json(last).unwrap().get("state").map(Value::to_text)
+    };
+    for _ in 0..300 {
+        if state(&never_run).as_deref() == Some("succeeded") {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    assert_eq!(state(&never_run).as_deref(), Some("succeeded"));
+    assert!(!there(&never_run));
+    // Its first time passes, and nothing is published.
+    while jiff::Timestamp::now() < soon + jiff::SignedDuration::from_secs(1) {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    says(&shell.run(&["posts", "show", &later, "--json"]), 0, "\"state\":\"scheduled\"");
+    assert!(!there(&later_run));
+    assert_eq!(daemon.end(), 0);
 }
 
 fn lesson(number: u32, text: &str, feature: Option<&str>) -> LessonRecord {

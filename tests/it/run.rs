@@ -11,6 +11,7 @@ mod effects;
 mod files;
 mod keeper;
 mod operations;
+mod paid;
 mod permits;
 mod plans;
 mod posts;

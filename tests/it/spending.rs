@@ -1,5 +1,6 @@
 //! The account of money: calls under budgets on a simulated clock, and whole runs in the sandbox.
 
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::Mutex;
 
@@ -40,6 +41,9 @@ use pipewright::system::SimClock;
 use pipewright::system::System;
 use tokio_util::sync::CancellationToken;
 
+use crate::support::server::Reply;
+use crate::support::server::Seen;
+use crate::support::server::Server;
 use crate::support::shell::Shell;
 
 /// 23:30 in Berlin.
@@ -351,7 +355,9 @@ steps:
     assert_eq!(ended.code, 1, "{}", ended.shown());
     assert!(ended.err.contains("the budget `run` of pipeline `posts` does not allow it"), "{}", ended.shown());
     let usage = shell.run(&["--sandbox", "usage"]);
-    insta::with_settings!({ prepend_module_to_snapshot => false }, { insta::assert_snapshot!("usage", usage.shown()) });
+    insta::with_settings!({ prepend_module_to_snapshot => false, filters => vec![
+        (r"[0-9A-HJKMNP-TV-Z]{26}", "[ID]"),
+    ] }, { insta::assert_snapshot!("usage", usage.shown()) });
     let json = shell.run(&["--sandbox", "usage", "--by", "step", "--json", "--pipeline", "posts"]).out;
     let lines: Vec<Value> = json.lines().map(|line| pipewright::model::parse_json(line).unwrap()).collect();
     let spent = |key: &str| lines[0].get(key).map(Value::to_text).unwrap_or_default();
@@ -361,6 +367,205 @@ steps:
         Some((decimal("0.50") - decimal(&spent("spent"))).to_string())
     );
     assert!(shell.run(&["usage"]).out.contains("today: nothing was spent\n"), "a rehearsal cost money");
+}
+
+#[test]
+fn a_killed_process_pays_once_for_a_question_and_again_only_where_the_step_says_so() {
+    for (policy, code, asked) in [("", 1, 1), (", in_doubt: resend", 0, 2)] {
+        let came = Arc::new(Mutex::new(0));
+        let counted = came.clone();
+        let server = Server::start(move |_: &Seen| {
+            let mut came = counted.lock().unwrap();
+            *came += 1;
+            // The first one is never answered.
+            if *came == 1 { Reply::Silence } else { Reply::json(200, r#"{"text":"tea"}"#) }
+        });
+        let shell = Shell::project();
+        let connection = format!("{{ connector: far, base_url: \"{}\", private: true }}", server.url);
+        shell.file("pipewright.yaml", &format!("connections: {{ far: {connection} }}\n"));
+        let manifest = "connector: far\nbase_url: { api: \"{{ config.base_url }}\" }\nauth: none\n\
+                        limits: { budgets: { spend: { unit: USD } } }\noperations:\n  \
+                        ask: { effect: read, cost: { spend: \"0.02\" }, request: { get: /ask }, output: \"{{ body.text }}\" }\n";
+        shell.file("connectors/far.yaml", manifest);
+        let step = format!("{{ uses: far.ask, with: {{ connection: far }}{policy} }}");
+        shell.file(
+            "pipelines/ask.yaml",
+            &format!("steps: {{ a: {step} }}\noutputs: {{ text: \"{{{{ steps.a.output }}}}\" }}\n"),
+        );
+        let mut command = shell.command(&["run", "ask"]);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        while *came.lock().unwrap() == 0 {
+            assert!(child.try_wait().unwrap().is_none(), "it ended before it asked");
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let run = shell.last();
+        let ended = shell.run(&["runs", "resume", &run]);
+        assert_eq!((ended.code, *came.lock().unwrap()), (code, asked), "{policy}\n{}", ended.shown());
+        let usage = shell.run(&["usage"]).out;
+        if code == 0 {
+            let shown = shell.run(&["runs", "logs", &run]).shown();
+            assert!(shown.contains("perhaps paid for once more"), "{shown}");
+            assert!(usage.contains("0.04 USD"), "{usage}");
+        } else {
+            assert!(ended.err.contains(&format!("`pipewright runs retry {run}` asks once more")), "{}", ended.shown());
+            assert!(usage.contains("0.02 USD"), "{usage}");
+            assert_eq!(shell.run(&["runs", "retry", &run]).code, 0);
+            assert_eq!(*came.lock().unwrap(), 2);
+        }
+    }
+}
+
+const ADS: &str = r#"connector: ads
+base_url: { api: "{{ config.base_url }}" }
+config: { properties: { base_url: { type: string } } }
+auth: none
+limits: { budgets: { spend: { unit: USD } } }
+operations:
+  post:
+    effect: create
+    reconcile: none
+    input: { properties: { text: { type: string } } }
+    cost: { spend: "{{ none if input.text == 'dear' else '0.015' | decimal }}" }
+    request: { post: /posts, json: { text: "{{ input.text }}" } }
+    output: { id: "{{ body.id }}" }
+"#;
+
+/// A project whose pipeline posts these texts.
+fn posting(server: &Server, budget: &str, texts: &str) -> Shell {
+    let shell = Shell::project();
+    let ads = format!("{{ connector: ads, base_url: \"{}\", private: true }}", server.url);
+    shell.file("pipewright.yaml", &format!("connections: {{ ads: {ads} }}\nlimits: {{ spend: {{ day: 1 USD }} }}\n"));
+    shell.file("connectors/ads.yaml", ADS);
+    let step = "uses: ads.post, with: { connection: ads, text: \"{{ item }}\" }";
+    let text = format!("budget: {budget}\nsteps:\n  post: {{ for_each: {texts}, max_parallel: 1, {step} }}\n");
+    shell.file("pipelines/posts.yaml", &text);
+    shell
+}
+
+fn ads() -> Server {
+    Server::start(|_| Reply::json(200, r#"{"id":"1"}"#))
+}
+
+#[test]
+fn a_plan_says_what_it_needs_of_each_budget_and_refuses_what_cannot_fit() {
+    let server = ads();
+    let shell = posting(&server, "{ run: 0.05 USD, day: 0.06 USD }", "[one, two, three]");
+    let plan = shell.run(&["plan", "posts"]);
+    assert_eq!(plan.code, 0, "{}", plan.shown());
+    assert!(
+        plan.out.contains("budget: `budget.run` of pipeline `posts`: 0.05 USD; the run needs 0.045 USD\n"),
+        "{}",
+        plan.out
+    );
+    assert!(
+        plan.out.contains("budget: the project's `limits.spend.day`: 1 USD; the run needs 0.045 USD\n"),
+        "{}",
+        plan.out
+    );
+    assert_eq!(shell.run(&["run", "posts"]).code, 0);
+    // What is used of the day counts.
+    let plan = shell.run(&["plan", "posts", "-o", "plan.json"]);
+    let why = "the run would need 0.045 USD, and of `budget.day` of pipeline `posts` 0.015 of 0.06 USD are left";
+    assert!(plan.code == 1 && plan.err.contains(why), "{}", plan.shown());
+    assert!(
+        plan.out.contains("0.06 USD, 0.045 USD are used; the run needs 0.045 USD; it does not fit"),
+        "{}",
+        plan.out
+    );
+    let applied = shell.run(&["apply", "plan.json"]);
+    assert!(applied.code == 1 && applied.err.contains(why), "{}", applied.shown());
+    let json = shell.run(&["plan", "posts", "--json"]).out;
+    let budgets = pipewright::model::parse_json(&json).unwrap().get("budgets").cloned().unwrap();
+    let fits: Vec<_> = budgets.as_list().unwrap().iter().map(|it| it.get("fits").unwrap().to_text()).collect();
+    assert_eq!(fits, ["true", "false", "true"]);
+    assert_eq!(shell.run(&["runs", "list", "--json"]).out.lines().count(), 1);
+    assert_eq!(server.seen().len(), 3);
+}
+
+#[test]
+fn a_plan_counts_no_unknown_price_as_nothing() {
+    let server = ads();
+    let shell = posting(&server, "{ run: 0.05 USD }", "[one, dear]");
+    let plan = shell.run(&["plan", "posts"]);
+    let line = "the run needs 0.015 USD, 1 request of which nobody knows the price\n";
+    assert!(plan.code == 0 && plan.out.contains(line), "{}", plan.shown());
+    // A model without a price is not asked, however much a plan may spend; one with a price is told of.
+    let ask = |model: &str| {
+        shell.file(
+            "pipewright.yaml",
+            "connections: { gpt: { connector: openai, auth: { api_key: k } } }\nlimits: { spend: { day: 1 USD } }\n",
+        );
+        let with = format!("{{ connection: gpt, model: {model}, text: Hello., max_tokens: 100 }}");
+        shell.file("pipelines/ask.yaml", &format!("steps: {{ ask: {{ uses: ai.generate, with: {with} }} }}\n"));
+        shell.run(&["plan", "ask", "--sandbox", "--spend", "5"]).out
+    };
+    let unknown = ask("gpt-of-nobody");
+    assert!(unknown.contains("reads made: 0"), "{unknown}");
+    assert!(unknown.contains("1 USD; the run needs 1 request of which nobody knows the price"), "{unknown}");
+    let known = ask("gpt-6-luna");
+    assert!(known.contains("reads made: 1: ask ai.generate"), "{known}");
+    assert!(known.contains("spent by this plan 0."), "{known}");
+}
+
+#[test]
+fn usage_tells_what_runs_and_steps_used_of_their_own_budgets() {
+    let server = ads();
+    let shell = posting(&server, "{ run: 0.05 USD, step: 0.02 USD }", "[one, two, three]");
+    assert_eq!(shell.run(&["run", "posts"]).code, 0);
+    let run = {
+        let listed = shell.run(&["runs", "list", "--json"]).out;
+        pipewright::model::parse_json(listed.trim()).unwrap().get("run").unwrap().to_text()
+    };
+    let json = shell.run(&["usage", "--run", &run, "--json"]).out;
+    let lines: Vec<Value> = json.lines().map(|line| pipewright::model::parse_json(line).unwrap()).collect();
+    let of = |line: &Value, key: &str| line.get(key).map(Value::to_text).unwrap_or_default();
+    let shown: Vec<_> = lines
+        .iter()
+        .map(|line| ["period", "budget", "spent", "reserved", "used", "left"].map(|key| of(line, key)))
+        .collect();
+    let row = |cells: [&str; 6]| cells.map(str::to_owned);
+    assert_eq!(shown.first(), Some(&row(["this run", "", "0.045", "0", "", ""])), "{json}");
+    assert_eq!(shown.get(1), Some(&row(["", "run", "", "", "0.045", "0.005"])), "{json}");
+    assert_eq!(shown.get(2), Some(&row(["", "step", "", "", "0.015", "0.005"])), "{json}");
+    assert_eq!(of(&lines[2], "step"), "post[0]");
+    let table = shell.run(&["usage"]).out;
+    assert!(
+        table.lines().any(|line| line.starts_with("run") && line.contains(&run) && line.contains("0.045 USD")),
+        "{table}"
+    );
+    let none = shell.run(&["usage", "--run", "ZZZ"]);
+    assert!(none.code == 2 && none.err.contains("there is no run `ZZZ`"), "{}", none.shown());
+}
+
+#[test]
+fn more_texts_than_a_provider_takes_at_once_are_embedded_in_several_requests() {
+    let shell = Shell::project();
+    let connection = "{ connector: cohere, embed_model: embed-v4.0, auth: { api_key: k } }";
+    shell.file("pipewright.yaml", &format!("connections: {{ co: {connection} }}\n"));
+    for (count, requests) in [(96, "1"), (97, "2"), (200, "3")] {
+        let texts = format!("\"{{{{ range({count}) | map('string') | list }}}}\"");
+        let step = format!("uses: ai.embed, with: {{ connection: co, dimensions: 256, texts: {texts} }}");
+        let outputs = r#"outputs:
+  count: "{{ steps.embed.output.vectors | length }}"
+  differ: "{{ steps.embed.output.vectors | first != steps.embed.output.vectors | last }}"
+  tokens: "{{ steps.embed.output.usage.input }}"
+  cost: "{{ steps.embed.output.cost | string }}"
+"#;
+        shell.file("pipelines/embed.yaml", &format!("steps: {{ embed: {{ {step} }} }}\n{outputs}"));
+        let ended = shell.run(&["run", "embed", "--sandbox"]);
+        assert_eq!(ended.code, 0, "{}", ended.shown());
+        let outputs = pipewright::model::parse_json(&ended.out).unwrap();
+        let of = |key: &str| outputs.get(key).map(Value::to_text).unwrap_or_default();
+        assert_eq!((of("count"), of("differ")), (count.to_string(), "true".to_owned()));
+        assert!(of("tokens").parse::<u32>().unwrap() >= count, "{}", ended.out);
+        let run = shell.run(&["--sandbox", "usage", "--run", "last", "--json"]).out;
+        let used = pipewright::model::parse_json(run.lines().next().unwrap()).unwrap();
+        let told = |key: &str| used.get(key).map(Value::to_text).unwrap_or_default();
+        assert_eq!(told("requests"), requests, "{run}");
+        assert_eq!(decimal(&told("spent")), decimal(of("cost").strip_suffix(" USD").unwrap()));
+    }
 }
 
 fn decimal(text: &str) -> rust_decimal::Decimal {

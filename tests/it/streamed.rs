@@ -104,6 +104,7 @@ async fn sent(server: &Server, keep: &Endless, operation: &str) -> Result<(), St
         attempt: 1,
         effect: None,
         step: None,
+        begun: None,
     };
     let digest = ring::digest::digest(&ring::digest::SHA256, &letters(0, SIZE));
     let digest: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();

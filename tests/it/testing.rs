@@ -1,6 +1,7 @@
 //! `pipewright test` from outside: each thing that a case can say, kept and not kept; and what the shipped pipelines' own
 //! tests catch.
 
+mod audiences;
 mod command;
 mod given;
 mod models;

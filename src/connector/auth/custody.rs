@@ -380,6 +380,7 @@ impl Custody {
             attempt: 1,
             effect: None,
             step: None,
+            begun: None,
         }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::PoisonError;
 
 use jiff::tz::TimeZone;
 use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
 
 use super::keeper::decimal;
 use super::sending::Declared;
@@ -28,6 +29,7 @@ use crate::pipeline::Spend;
 use crate::store::Error;
 use crate::store::NewSpending;
 use crate::store::Overspent;
+use crate::store::Reservation;
 use crate::store::Settlement;
 use crate::store::SpendingLimits;
 use crate::store::SpendingScope;
@@ -46,8 +48,6 @@ pub struct Purse {
     zone: TimeZone,
     /// By run the run above all.
     tops: Mutex<HashMap<RunId, Arc<Top>>>,
-    /// In this process one after the other: only others are met in the store.
-    turn: tokio::sync::Mutex<()>,
 }
 
 /// The run above all, whose budgets hold for everything below it.
@@ -61,7 +61,7 @@ struct Top {
 /// What was counted for a request.
 #[derive(Debug)]
 pub(super) struct Ticket {
-    id: String,
+    reservation: Reservation,
     /// What was counted of each budget of the manifest.
     parts: Vec<(Arc<str>, Option<Decimal>)>,
 }
@@ -84,7 +84,7 @@ impl Purse {
     #[must_use]
     pub fn new(spend: &Spend) -> Self {
         let zone = spend.timezone.as_deref().and_then(|name| TimeZone::get(name).ok()).unwrap_or(TimeZone::UTC);
-        Self { day: spend.day, zone, tops: Mutex::default(), turn: tokio::sync::Mutex::default() }
+        Self { day: spend.day, zone, tops: Mutex::default() }
     }
 
     /// Returns the date of a moment.
@@ -115,7 +115,6 @@ impl Purse {
         let none = Budget::default();
         let budget = top.as_ref().map_or(&none, |top| &top.budget);
         let now = sending.now();
-        let id = sending.means.system.run_id().to_string();
         let pipeline = top.as_ref().map(|top| top.pipeline.clone()).unwrap_or_default();
         let what = declared.link.name_of(declared.operation);
         let own = |limit: Option<Money>, name: &str| match limit {
@@ -136,21 +135,25 @@ impl Purse {
         };
         let step = top.as_ref().zip(sending.means.step);
         let connection = declared.link.connection();
-        let new = NewSpending {
-            id: id.clone(),
+        let new = Arc::new(NewSpending {
+            id: sending.means.system.run_id().to_string(),
             at: now,
             day: self.day(now),
-            step: step.map(|(top, (run, path))| SpendingStep { top: top.run, run, path: path.to_string() }),
+            step: step.map(|(top, (run, path))| SpendingStep {
+                top: top.run,
+                run,
+                path: path.to_string(),
+                begun: sending.means.begun,
+            }),
             pipeline,
             connection: connection.name.to_string(),
             connector: declared.link.manifest.name.to_string(),
             operation: declared.operation.name.to_string(),
             unit: price.unit,
             reserved: price.total(),
-        };
-        let _turn = self.turn.lock().await;
+        });
         match store.reserve_spending(&new, &limits).await.map_err(stored)? {
-            Ok(()) => Ok(Some(Ticket { id, parts: price.parts })),
+            Ok(reservation) => Ok(Some(Ticket { reservation, parts: price.parts })),
             Err(over) => {
                 let message = format!("`{what}` was not sent: {}", self.refusal(&new, &over));
                 Err(Failure::new(OutcomeKind::Exhausted, message).into())
@@ -196,8 +199,13 @@ impl Purse {
                     tokens(body, &["output", "output_tokens", "completion_tokens", "candidatesTokenCount"]);
             }
         }
-        let _turn = self.turn.lock().await;
-        if let Err(error) = store.settle_spending(&ticket.id, &end, sending.now()).await {
+        // The answer does not wait for its price to be written.
+        if sending.means.step.is_some() {
+            store.settle_spending_behind(&ticket.reservation, end, sending.now());
+            return;
+        }
+        // Outside of runs nothing follows that would wait for it.
+        if let Err(error) = store.settle_spending(&ticket.reservation, end, sending.now()).await {
             tracing::warn!(%error, "what a request has cost was not kept; it counts as it was reserved");
         }
     }
@@ -273,8 +281,9 @@ fn price(declared: &Declared<'_>, amounts: &[(Arc<str>, Option<Decimal>)]) -> Re
 
 /// Reads how many tokens an answer names, under the first of some names.
 fn tokens(body: &Value, names: &[&str]) -> Option<u64> {
-    let usage = body.get("usage").or_else(|| body.get("usageMetadata"))?;
-    names.iter().find_map(|name| usage.get(name)?.to_text().parse().ok())
+    let billed = || body.get("meta")?.get("billed_units");
+    let usage = body.get("usage").or_else(|| body.get("usageMetadata")).or_else(billed)?;
+    names.iter().find_map(|name| decimal(usage.get(name)?)?.to_u64())
 }
 
 fn stored(error: impl std::fmt::Display) -> Stop {

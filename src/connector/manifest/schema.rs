@@ -48,6 +48,7 @@ const WORDS: &[&str] = &[
     "maxJoined",
     "alone",
     "excludes",
+    "beside",
 ];
 /// Those that are counts.
 const COUNTED: &[&str] = &["maxHashtags", "maxMentions", "maxCashtags", "maxLinks", "maxJoined"];
@@ -94,6 +95,9 @@ fn check(tree: &Tree, place: &Place<'_>, notes: &mut Notes, depth: usize) {
                 notes.wrong(value, "a whole number, 0 or more");
             }
             "maxBytes" => check_bytes(value, place, notes),
+            "beside" if notes.mapping(value) => {
+                value.entries().iter().for_each(|other| check_beside(&other.value, notes));
+            }
             "dependentRequired" if notes.mapping(value) => {
                 for entry in value.entries() {
                     notes.sequence(&entry.value);
@@ -119,6 +123,19 @@ fn check_bytes(tree: &Tree, place: &Place<'_>, notes: &mut Notes) {
         } else if !is_number(&entry.value) {
             notes.wrong(&entry.value, "a number of bytes");
         }
+    }
+}
+
+/// What of a list a property goes with: `{ maxItems: 1, media_types: [image/*] }`.
+fn check_beside(tree: &Tree, notes: &mut Notes) {
+    if !notes.keys(tree, &["maxItems", "media_types"]) {
+        return;
+    }
+    if let Some(most) = tree.get("maxItems").filter(|most| !is_number(most)) {
+        notes.wrong(most, "a whole number, 0 or more");
+    }
+    if let Some(kinds) = tree.get("media_types") {
+        notes.sequence(kinds);
     }
 }
 

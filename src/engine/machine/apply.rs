@@ -2,11 +2,13 @@
 
 use super::Halt;
 use super::Machine;
+use super::state::Begun;
 use super::state::Items;
 use super::state::Unit;
 use super::state::UnitKey;
 use super::state::UnitState;
 use super::state::Work;
+use crate::model::Happened;
 use crate::model::Phase;
 use crate::model::RunEvent;
 use crate::model::SettledBy;
@@ -19,6 +21,7 @@ use crate::pipeline::OnError;
 
 impl Machine {
     pub(super) fn apply(&mut self, event: &RunEvent) {
+        self.length += 1;
         let key = event.path().and_then(|path| self.key(path));
         match (event, key) {
             (RunEvent::Items { items, .. }, Some(key)) => self.apply_items(key, items),
@@ -50,11 +53,15 @@ impl Machine {
         self.ensure_single(key);
         // Whatever becomes of a step run, what it asked before is no longer asked.
         self.drop_ask(key);
+        let (number, paid) = (self.length, self.is_paid_read(key));
         let Some(unit) = self.unit_mut(key) else { return };
         match event {
-            RunEvent::StepStarted { attempt, .. } => {
+            RunEvent::StepStarted { attempt, at, .. } => {
                 unit.attempt = *attempt;
                 begin(unit);
+                if paid {
+                    unit.rare().begun = Some(Begun { number, at: *at });
+                }
             }
             RunEvent::Intent { attempt, intent, at, .. } => {
                 unit.attempt = *attempt;
@@ -72,11 +79,13 @@ impl Machine {
                 unit.attempt = *attempt;
                 self.end(key, StepState::Succeeded, output.clone(), recovered.as_deref().cloned());
             }
-            RunEvent::Failed { attempt, error, retry_at, .. } => {
+            RunEvent::Failed { attempt, error, retry_at, happened, .. } => {
                 unit.attempt = *attempt;
                 if let Some(rare) = &mut unit.rare {
                     rare.unanswered = false;
                     rare.child = None;
+                    rare.begun = None;
+                    rare.resent += u32::from(*happened == Happened::Perhaps);
                 }
                 match retry_at {
                     Some(until) => self.put_asleep(key, Some(*until), None),
@@ -108,6 +117,7 @@ impl Machine {
                 rare.previous = Some(output.clone());
                 // Each round has a child run of its own.
                 rare.child = None;
+                rare.begun = None;
                 rare.intent = None;
                 rare.first_intended = None;
                 rare.unanswered = false;
@@ -314,6 +324,7 @@ fn finish(unit: &mut Unit, state: StepState) {
     unit.state = UnitState::Done(state);
     if let Some(rare) = &mut unit.rare {
         rare.unanswered = false;
+        rare.begun = None;
         rare.previous = None;
         rare.doubt = None;
     }

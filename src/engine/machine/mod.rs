@@ -19,6 +19,7 @@ use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+pub(super) use self::state::Begun;
 pub(super) use self::state::Child;
 use self::state::StepRecord;
 pub use self::state::Task;
@@ -65,6 +66,8 @@ pub struct Machine {
     /// Steps that have ended since `take_ended` was called.
     ended: Vec<(Phase, usize)>,
     events: Vec<RunEvent>,
+    /// How many events the journal has, with those that are still to be appended.
+    length: u64,
     halt: Option<Halt>,
     /// State and error of the main part, once it is clear.
     outcome: Option<(RunState, Option<StepError>)>,
@@ -125,6 +128,7 @@ impl Machine {
             blocked: VecDeque::new(),
             ended: Vec::new(),
             events: Vec::new(),
+            length: 0,
             halt: None,
             outcome: None,
             outputs: Value::Null,
@@ -339,6 +343,21 @@ impl Machine {
     ) {
         let (path, attempt) = self.path_and_attempt(key);
         let happened = Happened::No;
+        self.record(RunEvent::Failed { path, attempt, started, at: now, error: Box::new(error), happened, retry_at });
+        self.settle_blocked(now);
+    }
+
+    /// The answer to a paid read is lost: it counts as spent, and only with a `retry_at` it is asked again.
+    pub fn lose(
+        &mut self,
+        key: UnitKey,
+        started: Timestamp,
+        error: StepError,
+        retry_at: Option<Timestamp>,
+        now: Timestamp,
+    ) {
+        let (path, attempt) = self.path_and_attempt(key);
+        let happened = Happened::Perhaps;
         self.record(RunEvent::Failed { path, attempt, started, at: now, error: Box::new(error), happened, retry_at });
         self.settle_blocked(now);
     }

@@ -81,6 +81,8 @@ pub(super) struct Rare {
     pub(super) unproven: bool,
     /// How often doubt was settled by sending again.
     pub(super) resent: u32,
+    /// The attempt of a paid read that has begun and not ended.
+    pub(super) begun: Option<Begun>,
     /// Output of the round before.
     pub(super) previous: Option<Value>,
     /// The child run of a `pipeline.run`.
@@ -94,6 +96,14 @@ pub(super) struct Rare {
     pub(super) doubt: Option<StepError>,
     /// How often the remote was asked in vain since this process took the run.
     pub(super) questions: u32,
+}
+
+/// The beginning of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) struct Begun {
+    /// The number of the journal's event that says so, from 1.
+    pub(in crate::engine) number: u64,
+    pub(in crate::engine) at: Timestamp,
 }
 
 /// The child run of a step run that has not ended.

@@ -1,11 +1,13 @@
 //! What the driver may ask the machine.
 
+use super::Begun;
 use super::Child;
 use super::Machine;
 use super::state::Unit;
 use super::state::UnitKey;
 use super::state::UnitState;
 use super::state::Work;
+use crate::model::Effect;
 use crate::model::EffectId;
 use crate::model::EffectIntent;
 use crate::model::Phase;
@@ -87,6 +89,18 @@ impl Machine {
     #[must_use]
     pub fn is_unproven(&self, key: UnitKey) -> bool {
         self.unit(key).and_then(|unit| unit.rare.as_ref()).is_some_and(|rare| rare.unproven)
+    }
+
+    /// Returns the beginning of a paid read's attempt that has not ended.
+    #[must_use]
+    pub(in crate::engine) fn begun(&self, key: UnitKey) -> Option<Begun> {
+        self.unit(key)?.rare.as_ref()?.begun
+    }
+
+    pub(super) fn is_paid_read(&self, key: UnitKey) -> bool {
+        let step = self.step(key);
+        let undo = step.undo.as_ref().filter(|_| key.phase == Phase::Undo);
+        undo.map_or(step.effect, |undo| undo.effect) == Effect::PaidRead
     }
 
     /// Returns how often the effect had been done before a person asked for it again.

@@ -21,6 +21,8 @@ use crate::model::Value;
 use crate::model::parse_json;
 use crate::node::Cost;
 
+/// What is printed beside a plan: how it stands to the budgets of money.
+pub(super) const BUDGETS: &str = "budgets";
 /// The number of the form.
 const FORM: i64 = 1;
 /// How long a plan holds where nobody says.
@@ -123,6 +125,8 @@ impl PlanFile {
             Some(found) => return Err(NoPlan::Form { found: found.to_string() }),
             None => return Err(NoPlan::Unreadable("it has no `plan`".to_owned())),
         }
+        // Stands beside the plan, and is another with every moment.
+        body.shift_remove(BUDGETS);
         let said = body.shift_remove("hash");
         let hash = hash_of(&body);
         if said.as_ref().and_then(Value::as_str) != Some(hash.as_str()) {
@@ -136,8 +140,17 @@ impl PlanFile {
     /// Returns the text of the file.
     #[must_use]
     pub fn to_text(&self) -> String {
+        self.to_text_with(Value::Null)
+    }
+
+    /// Returns the text of the file, with how it stands to the budgets of money; reading it again passes over that.
+    #[must_use]
+    pub fn to_text_with(&self, budgets: Value) -> String {
         let mut text = String::new();
         let mut whole = self.body.clone();
+        if !budgets.is_null() {
+            whole.insert(BUDGETS.into(), budgets);
+        }
         whole.insert("hash".into(), Value::from(self.hash.as_str()));
         pretty(&Value::from(whole), 0, &mut text);
         text.push('\n');

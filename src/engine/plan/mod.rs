@@ -141,6 +141,12 @@ pub struct Open {
     pub node: Arc<str>,
     pub of: Vec<Arc<str>>,
     pub reason: Arc<str>,
+    /// Whether the run will pay for it.
+    pub paid: bool,
+    /// What it is predicted to cost then; none where nothing is known of that.
+    pub costs: Vec<Cost>,
+    /// Whether it runs in any case, and once.
+    pub certain: bool,
 }
 
 /// Something of the run that is known already.

@@ -33,6 +33,7 @@ use crate::model::Unknown;
 use crate::model::Value;
 use crate::model::WriteKind;
 use crate::node::Change;
+use crate::node::Cost;
 use crate::node::NodeError;
 use crate::node::Outcome;
 use crate::node::Prediction;
@@ -127,8 +128,19 @@ impl Unit {
     fn leave(&self, found: &mut Found, of: Vec<Arc<str>>, reason: &str) -> Value {
         let place = self.one.walk.place(self.path.clone());
         let node = self.one.step.node.name().into();
-        found.open.push(Open { place, node, of, reason: reason.into() });
+        let certain = self.only_if.is_empty() && !self.each && !self.conditional;
+        let paid = self.one.step.effect == Effect::PaidRead;
+        found.open.push(Open { place, node, of, reason: reason.into(), paid, costs: Vec::new(), certain });
         Unknown::of(self.source())
+    }
+
+    /// Leaves a paid read open of which it is known what it will cost.
+    fn leave_unpaid(&self, found: &mut Found, costs: Vec<Cost>) -> Value {
+        let output = self.leave(found, Vec::new(), "it costs money, and `--spend` does not allow it");
+        if let Some(open) = found.open.last_mut() {
+            open.costs = costs;
+        }
+        output
     }
 
     /// Tells whether the run can begin with its end: it is certain, and has neither effects nor waits, nor rows that are
@@ -223,7 +235,7 @@ impl Unit {
                 if paid {
                     costs = self.predict(&input).await.map(|prediction| prediction.costs).unwrap_or_default();
                     if !self.one.walk.shared.spend(&costs) {
-                        return Ok(self.leave(found, Vec::new(), "it costs money, and `--spend` does not allow it"));
+                        return Ok(self.leave_unpaid(found, costs));
                     }
                 }
                 self.attempts(&input).await
@@ -377,6 +389,7 @@ impl Unit {
             run: self.one.walk.run,
             path: self.path.clone(),
             number,
+            begun: None,
             declared: self.one.step.effect,
             doing,
             input,

@@ -349,7 +349,11 @@ impl Shared {
     pub(super) fn spend(&self, costs: &[Cost]) -> bool {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(left) = left.as_mut() else { return false };
-        let money = costs.iter().filter(|cost| cost.unit.is_some());
+        let mut money = costs.iter().filter(|cost| cost.unit.is_some()).peekable();
+        // Where nobody says what it costs, that is not known: it is not nothing.
+        if money.peek().is_none() {
+            return false;
+        }
         let Some(sum) = money.map(|cost| cost.amount).sum::<Option<Decimal>>() else { return false };
         if sum > *left {
             return false;

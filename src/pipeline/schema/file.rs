@@ -95,7 +95,8 @@ struct StepFile {
     timeout: Option<Duration>,
     /// What becomes of a step that fails for good.
     on_error: Option<OnErrorFile>,
-    /// What becomes of a write whose answer was lost and that nothing else can settle.
+    /// What becomes of a write whose answer was lost and that nothing else can settle, and of a paid read whose answer was
+    /// lost in a crash.
     in_doubt: Option<InDoubtFile>,
     /// The step that takes this one back when the run fails for good; `auto` takes the operation's own.
     undo: Option<UndoChoice>,
@@ -215,11 +216,11 @@ struct DefaultFile {
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum InDoubtFile {
-    /// A person decides.
+    /// A person decides; a paid read fails.
     Hold,
-    /// It is sent again.
+    /// It is sent again; what it costs is paid again.
     Resend,
-    /// It is left as it is: the step counts as skipped.
+    /// It is left as it is: the step counts as skipped. For writes only.
     Drop,
 }
 

@@ -210,9 +210,9 @@ enum TokenFile {
 struct CrashFile {
     /// It has ended, and that is durable.
     after: Option<String>,
-    /// Its write is intended, and nothing of it has left.
+    /// Its write, or its paid read, is intended, and nothing of it has left.
     sending: Option<String>,
-    /// Its write is answered, and nothing of that is kept.
+    /// Its write, or its paid read, is answered, and nothing of that is kept.
     answered: Option<String>,
 }
 

@@ -110,12 +110,21 @@ fn whole(value: &Value) -> Result<Value, Error> {
             let decimal = Decimal::try_from(float.trunc()).map_err(|_| invalid("too large"))?;
             cut(decimal)
         }
-        Value::String(text) => match model::parse_number(text.trim()) {
+        Value::String(text) => match model::parse_number(&without_zeros(text.trim())) {
             Some(number @ (Value::Int(_) | Value::Decimal(_))) => whole(&number),
             _ => Err(invalid(format!("{value} is not a number"))),
         },
         other => Err(invalid(format!("{} is not a number", other.kind().name()))),
     }
+}
+
+/// Leaves out the zeros that fill a number up, as in the hour `08`.
+fn without_zeros(text: &str) -> String {
+    let (sign, digits) = text.strip_prefix('-').map_or(("", text), |digits| ("-", digits));
+    let bare = digits.trim_start_matches('0');
+    let zero =
+        if bare.starts_with(|first: char| first.is_ascii_digit()) || bare.len() == digits.len() { "" } else { "0" };
+    format!("{sign}{zero}{bare}")
 }
 
 fn money(value: Value, arguments: &Arguments) -> Result<Value, Error> {

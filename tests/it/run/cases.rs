@@ -214,6 +214,30 @@ async fn canceling_reaches_a_running_step_and_the_run_still_tidies_up() {
 }
 
 #[tokio::test]
+async fn what_a_canceled_run_undoes_and_tidies_up_is_tried_again() {
+    let flaky =
+        |call: usize, input: &Value| if call == 0 { Act::Fail(ErrorClass::Throttled) } else { echo(call, input) };
+    let stage = Stage::new().write("t.make", held(), echo).write("t.remove", held(), flaky).read("t.tell", flaky);
+    let again = "retry: { attempts: 2, delay: 5s, jitter: false }";
+    let pipeline = stage.pipeline(&format!(
+        "steps:\n  a: {{ uses: t.make, with: {{ n: 1 }}, undo: {{ uses: t.remove, with: {{ n: 2 }}, {again} }} }}\n  \
+         b: {{ needs: [a], uses: time.wait, with: {{ for: 2h }} }}\nfinally:\n  \
+         c: {{ uses: t.tell, with: {{ n: 3 }}, {again} }}\n"
+    ));
+    let engine = stage.engine().await;
+    let run = engine.start(&pipeline, Value::map::<&str>([])).await.unwrap();
+    let asleep = pipewright::engine::ExecuteOptions { foreground: false, ..Default::default() };
+    let parked = engine.execute(run, pipeline.clone(), asleep).await.unwrap();
+    assert!(matches!(parked, Execution::Waiting { .. }), "{parked:?}");
+    engine.signal(run, &Signal::Cancel { undo: true }).await.unwrap();
+    let execution = stage.resume(&engine, run, &pipeline, Default::default()).await.execution;
+    assert!(matches!(execution, Execution::Finished { state: RunState::Canceled, .. }), "{execution:?}");
+    let calls = stage.world.calls();
+    let times = |name: &str| calls.iter().filter(|call| call.contains(name)).count();
+    assert_eq!((times("t.remove"), times("t.tell")), (2, 2), "{calls:?}");
+}
+
+#[tokio::test]
 async fn a_retry_runs_what_failed_and_keeps_what_succeeded() {
     let stage = Stage::new()
         .read("t.echo", echo)

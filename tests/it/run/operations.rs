@@ -147,6 +147,30 @@ async fn a_lost_answer_is_asked_for_and_the_thing_exists_once() {
 }
 
 #[tokio::test]
+async fn a_round_whose_answer_is_lost_is_followed_by_the_next_until_the_condition_holds() {
+    let things = Arc::new(Things::default());
+    let server = {
+        let things = things.clone();
+        Server::start(move |seen| match seen.method.as_str() {
+            "POST" if things.add(seen).contains(r#""id":"3""#) => Reply::json(201, r#"{"id":"3"}"#),
+            "POST" => Reply::Drop,
+            _ => Reply::json(200, &things.list()),
+        })
+    };
+    let until = r#"until: { holds: "{{ output.id == '3' }}", limit: 9 }"#;
+    let step = format!(
+        r#"{{ uses: shop.create, with: {{ name: "{{{{ previous.id if previous else 'first' }}}}" }}, {until} }}"#
+    );
+    let played = Stage::new().shop(&server);
+    let played =
+        played.play(&format!("steps: {{ a: {step} }}\noutputs: {{ id: \"{{{{ steps.a.output.id }}}}\" }}\n")).await;
+    assert_eq!(played.outputs(), r#"{"id":"3"}"#);
+    // What was found of the first two went into the rounds behind them.
+    assert_eq!(*things.0.lock().unwrap(), ["first", "1", "2"]);
+    assert_eq!(played.journal.iter().filter(|event| matches!(event, RunEvent::Round { .. })).count(), 2);
+}
+
+#[tokio::test]
 async fn equal_ids_of_two_kinds_are_two_things() {
     // Each model numbers its rows from 1, and the answer to the second write is lost.
     let made: Arc<Mutex<Vec<String>>> = Arc::default();

@@ -299,6 +299,7 @@ impl Prepared {
             run: RunId::new(1, 1),
             path: &self.path,
             attempt: 1,
+            begun: None,
             declared: self.declared,
             system: &bench.system,
             http: &*bench.http,

@@ -26,6 +26,11 @@ impl Daemon {
         Self::spawn(shell.command(&["daemon", "--listen", "127.0.0.1:0", "--drain-timeout", "5s"]))
     }
 
+    /// Starts one in the sandbox.
+    pub(crate) fn start_rehearsing(shell: &Shell) -> Self {
+        Self::spawn(shell.command(&["--sandbox", "daemon", "--listen", "127.0.0.1:0", "--drain-timeout", "5s"]))
+    }
+
     /// Starts one for which a file that may not grow is an error, and not its end.
     pub(crate) fn start_hardened(shell: &Shell) -> Self {
         let mut command = shell.command(&[]);

@@ -70,6 +70,16 @@ fn an_answer_that_does_not_fit_is_mended_by_the_model_and_not_for_ever() {
 }
 
 #[test]
+fn what_was_answered_before_a_repair_failed_is_not_paid_for_again() {
+    let bench = bench();
+    let case = "given: { sandbox: { writer: { replies: [ { text: \"no json\" }, { json: { score: 4 } }, { json: { score: 1 } } ] } } }\n\
+                faults: [ { on: openai.chat, call: 2, status: 503 } ]\n\
+                then:\n  outputs: { score: 4, repairs: 1 }\n  requests: { openai.chat: 3 }\n  steps: { rate: { attempts: 2 } }\n  \
+                that: [ \"{{ 'no json' in (sandbox.writer.questions | last | string) }}\" ]";
+    bench.case(RATE, case).is_kept();
+}
+
+#[test]
 fn the_next_connection_is_asked_where_one_cannot_answer() {
     let bench = bench();
     let pipeline = ASK.replace(
@@ -111,6 +121,64 @@ fn tools_are_steps_of_their_own_and_their_results_are_read() {
                    - { tool: { name: double, arguments: { n: 2 } } }\n      - { text: Enough. }\n\
                    then: { outputs: { text: Enough., turns: 3 }, requests: { openai.chat: 3 } }";
     bench.case(TOOLS, endless).is_kept();
+}
+
+#[test]
+fn an_answer_that_a_crash_has_lost_is_paid_for_again_only_where_the_step_says_so() {
+    let bench = bench();
+    let lost = "class: unavailable, contains: it counts as spent";
+    for crash in ["answered: draft", "after: draft"] {
+        let case = |then: &str| {
+            format!(
+                "given: {{ sandbox: {{ writer: {{ replies: [ {{ text: One. }}, {{ text: Two. }} ] }} }} }}\nfaults: [ {{ crash: {{ {crash} }} }} ]\nthen: {{ {then} }}"
+            )
+        };
+        let resend = ASK.replace("text: Write. } }", "text: Write. }, in_doubt: resend }");
+        bench.case(&resend, &case("state: succeeded")).is_kept();
+        if crash.starts_with("answered") {
+            bench
+                .case(
+                    ASK,
+                    &case(&format!(
+                        "error: {{ {lost} }}, requests: {{ openai.chat: 1 }}, steps: {{ draft: {{ attempts: 1 }} }}"
+                    )),
+                )
+                .is_kept();
+            let told = "logs: [ { step: draft, level: warn, message: { contains: perhaps paid for once more } } ]";
+            bench
+                .case(
+                    &resend,
+                    &case(&format!("outputs: {{ text: Two., by: writer }}, requests: {{ openai.chat: 2 }}, {told}")),
+                )
+                .is_kept();
+        }
+    }
+    let nothing = "given: { sandbox: { writer: { replies: [ { text: One. } ] } } }\nfaults: [ { crash: { sending: draft } } ]\n\
+                   then: { outputs: { text: One., by: writer }, requests: { openai.chat: 1 } }";
+    bench.case(ASK, nothing).is_kept();
+}
+
+#[test]
+fn turns_with_tools_have_the_word_of_their_step() {
+    let bench = bench();
+    bench.file(
+        "pipelines/double.yaml",
+        "name: double\ndescription: Doubles a number.\ninputs: { n: { type: integer } }\nsteps:\n  \
+         d: { uses: data.map, with: { items: \"{{ [inputs.n] }}\", to: \"{{ item * 2 }}\" } }\noutputs: { n: \"{{ steps.d.output | first }}\" }\n",
+    );
+    let case = |then: &str| {
+        format!(
+            "given:\n  sandbox:\n    writer:\n      replies:\n      - {{ tool: {{ name: double, arguments: {{ n: 21 }} }} }}\n      \
+             - {{ text: Lost. }}\n      - {{ text: Kept. }}\nfaults: [ {{ crash: {{ answered: turn_2 }} }} ]\nthen: {{ {then} }}"
+        )
+    };
+    let retried = TOOLS.replace("uses: ai.generate\n", "uses: ai.generate\n    retry: { attempts: 3 }\n");
+    assert_ne!(retried, TOOLS);
+    let then = "error: { class: unavailable, contains: it counts as spent }, requests: { openai.chat: 2 }";
+    bench.case(&retried, &case(then)).is_kept();
+    // What was answered before is not asked again.
+    let resent = TOOLS.replace("uses: ai.generate\n", "uses: ai.generate\n    in_doubt: resend\n");
+    bench.case(&resent, &case("outputs: { text: Kept., turns: 2 }, requests: { openai.chat: 3 }")).is_kept();
 }
 
 #[test]

@@ -63,8 +63,14 @@ pub(super) fn question(question: &Value) -> Result<Map, String> {
         }
     }
     if let Some((name, schema, strict)) = schema(question) {
-        let shape = object([("name", name), ("schema", schema), ("strict", strict)]);
-        wire.insert("response_format".into(), object([("type", "json_schema".into()), ("json_schema", shape)]));
+        let format = if text(question, "schema_as") == Some("json_object") {
+            // Some know a schema as a part of their JSON mode only.
+            object([("type", "json_object".into()), ("schema", schema)])
+        } else {
+            let shape = object([("name", name), ("schema", schema), ("strict", strict)]);
+            object([("type", "json_schema".into()), ("json_schema", shape)])
+        };
+        wire.insert("response_format".into(), format);
     }
     Ok(wire)
 }
@@ -339,8 +345,12 @@ pub(super) fn read_question(wire: &Value) -> Result<Value, String> {
     question.insert("tools".into(), Value::list(tools));
     let choice = wire.get("tool_choice").map(|choice| choice.get("function").unwrap_or(choice));
     question.insert("tool_choice".into(), choice.cloned().unwrap_or_default());
-    if let Some(shape) = wire.get("response_format").and_then(|format| format.get("json_schema")) {
-        copy(shape, &[("schema", "schema"), ("name", "schema_name"), ("strict", "strict")], &mut question);
+    if let Some(format) = wire.get("response_format") {
+        copy(
+            format.get("json_schema").unwrap_or(format),
+            &[("schema", "schema"), ("name", "schema_name"), ("strict", "strict")],
+            &mut question,
+        );
     }
     Ok(question.into())
 }

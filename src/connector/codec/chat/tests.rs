@@ -41,6 +41,15 @@ fn a_question_is_written_for_completions() {
         r#"{"dialect":"openai","sampling":false,"temperature":0.4,"max_tokens":4,"max_tokens_key":"max_tokens","messages":[{"role":"user","content":"x"}]}"#,
     );
     assert_eq!(quiet, json(r#"{"messages":[{"role":"user","content":"x"}],"max_tokens":4}"#));
+    let within = asked(
+        r#"{"dialect":"openai","schema_as":"json_object","schema":{"type":"object"},"messages":[{"role":"user","content":"x"}]}"#,
+    );
+    assert_eq!(
+        within,
+        json(
+            r#"{"messages":[{"role":"user","content":"x"}],"response_format":{"type":"json_object","schema":{"type":"object"}}}"#
+        )
+    );
 }
 
 #[test]

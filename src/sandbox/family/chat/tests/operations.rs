@@ -104,6 +104,7 @@ async fn every_operation_of_the_manifest_works_against_it() {
         attempt: 1,
         effect: None,
         step: None,
+        begun: None,
     };
     let mut asked = Vec::new();
     let mut call = async |operation: &str, input: &str| {
