@@ -341,10 +341,7 @@ impl Machine {
         retry_at: Option<Timestamp>,
         now: Timestamp,
     ) {
-        let (path, attempt) = self.path_and_attempt(key);
-        let happened = Happened::No;
-        self.record(RunEvent::Failed { path, attempt, started, at: now, error: Box::new(error), happened, retry_at });
-        self.settle_blocked(now);
+        self.failed(key, started, error, Happened::No, retry_at, now);
     }
 
     /// The answer to a paid read is lost: it counts as spent, and only with a `retry_at` it is asked again.
@@ -356,8 +353,19 @@ impl Machine {
         retry_at: Option<Timestamp>,
         now: Timestamp,
     ) {
+        self.failed(key, started, error, Happened::Perhaps, retry_at, now);
+    }
+
+    fn failed(
+        &mut self,
+        key: UnitKey,
+        started: Timestamp,
+        error: StepError,
+        happened: Happened,
+        retry_at: Option<Timestamp>,
+        now: Timestamp,
+    ) {
         let (path, attempt) = self.path_and_attempt(key);
-        let happened = Happened::Perhaps;
         self.record(RunEvent::Failed { path, attempt, started, at: now, error: Box::new(error), happened, retry_at });
         self.settle_blocked(now);
     }
