@@ -29,6 +29,7 @@ use super::SpendingLimits;
 use super::SpendingState;
 use super::datasets::is_guard;
 use super::db::args;
+use super::generations::places;
 use super::inbox::is_in_the_way;
 use super::spending::INSERT;
 use super::spending::SETTLE;
@@ -234,10 +235,8 @@ impl Accounting {
         let missing: HashSet<&str> =
             wanted.iter().filter(|key| !totals.contains_key(*key)).map(|(scope, _)| scope.as_str()).collect();
         if !missing.is_empty() {
-            let places: Vec<String> = (1..=missing.len()).map(|number| format!("${number}")).collect();
-            let places = places.join(", ");
+            let (places, args) = places(missing.into_iter());
             let sql = format!("SELECT scope, unit, amount, version FROM spending_totals WHERE scope IN ({places})");
-            let args = missing.iter().map(|scope| (*scope).into()).collect();
             let rows = self.shared.db.fetch(sql, args).await.map_err(|error| self.shared.place.error(error))?;
             for row in &rows {
                 let total = Total { amount: row.parsed(2)?, version: row.int(3)?, changed_at: None };
@@ -275,9 +274,8 @@ impl Accounting {
 
     /// Answers those entries that can never be written, and returns the others.
     async fn without_ended(&self, entries: &mut Vec<Entry>) -> Result<Vec<Entry>, Error> {
-        let places: Vec<String> = (1..=entries.len()).map(|number| format!("${number}")).collect();
-        let sql = format!("SELECT id, state FROM spending WHERE id IN ({})", places.join(", "));
-        let args = entries.iter().map(|entry| entry.reservation().new.id.as_str().into()).collect();
+        let (places, args) = places(entries.iter().map(|entry| entry.reservation().new.id.as_str()));
+        let sql = format!("SELECT id, state FROM spending WHERE id IN ({places})");
         let rows = self.shared.db.fetch(sql, args).await.map_err(|error| self.shared.place.error(error))?;
         let mut states = HashMap::new();
         for row in &rows {
